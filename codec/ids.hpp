@@ -10,11 +10,12 @@
 #include <string>
 
 #include "base/bytes.hpp"
+#include "model/ids.hpp"
 
 namespace qs::codec {
 
 /// 16 public bytes derived from phrase and volume name; also the check value for a phrase.
-using volume_id = std::array<std::byte, 16>;
+using volume_id = model::volume_id;
 using writer_id = std::array<std::byte, 16>;
 /// 32 random bytes per segment: with them no key is derived twice, whatever happens to counters.
 using segment_salt = std::array<std::byte, 32>;
@@ -35,6 +36,8 @@ struct segment_id {
   session_id session;
   std::uint64_t counter = 0;
   auto operator<=>(const segment_id&) const = default;
+  /// As rows have it; the session table gives the writer back.
+  [[nodiscard]] model::segment_ref ref() const noexcept { return {session.epoch, counter}; }
 };
 
 /// epoch (4) ‖ writer (16) ‖ counter (8).

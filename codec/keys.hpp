@@ -14,11 +14,12 @@
 #include "base/result.hpp"
 #include "codec/ids.hpp"
 #include "codec/seal.hpp"
+#include "model/ids.hpp"
 
 namespace qs::codec {
 
 /// 32 bytes that name an object on a node and tell nothing.
-using object_key = std::array<std::byte, 32>;
+using object_key = model::object_name;
 
 /// What an object name is derived for. Numbers are never given out twice.
 enum class object_kind : std::uint8_t {
@@ -47,8 +48,8 @@ public:
   /// Seed of the ed25519 key that signs reservations.
   [[nodiscard]] const key32& reservation_signer_seed() const noexcept { return reservation_signer_; }
 
-  /// "qs" and 16 hex digits; the provider's namespace name ends in it. `node` is the number in n1, n2, …
-  [[nodiscard]] std::string node_name(std::uint64_t node, std::uint64_t incarnation) const;
+  /// "qs" and 16 hex digits; the provider's namespace name ends in it.
+  [[nodiscard]] std::string node_name(model::node_id node, std::uint32_t incarnation) const;
   /// 43 characters of base64url. A secret.
   [[nodiscard]] std::string node_password(std::string_view name) const;
   /// The same for another purpose ("admin" of a local server named `name`). `kind` has 1 to 255 bytes. A secret.
@@ -59,7 +60,7 @@ public:
   /// `what` must name one thing of that kind, and every field in it must be of fixed width.
   [[nodiscard]] object_key object_name(object_kind kind, byte_span what) const;
   [[nodiscard]] object_key shard_name(const segment_id& segment, unsigned index) const;
-  [[nodiscard]] object_key identity_name(std::uint64_t node, std::uint64_t incarnation) const;
+  [[nodiscard]] object_key identity_name(model::node_id node, std::uint32_t incarnation) const;
 
   /// 55 bits, never 0 (0 is stored as 1), keyed so that nobody can choose names that collide.
   [[nodiscard]] std::uint64_t dirent_hash(std::string_view name) const;
@@ -127,14 +128,14 @@ result<std::vector<volume_key>> unwrap_volume_keys(const volume_keys& keys, byte
 /// What proves that a node is the node we reserved and still has what we gave it.
 struct node_identity {
   volume_id volume{};
-  std::uint64_t node = 0;
-  std::uint64_t incarnation = 0;
+  model::node_id node;
+  std::uint32_t incarnation = 0;
   std::array<std::byte, 16> random_id{};
   bool operator==(const node_identity&) const = default;
 };
 
 /// A new random id, sealed: keep these bytes (in the intent) and write exactly them, under identity_name().
-buffer make_identity(const volume_keys& keys, std::uint64_t node, std::uint64_t incarnation, random_source& random);
+buffer make_identity(const volume_keys& keys, model::node_id node, std::uint32_t incarnation, random_source& random);
 /// Errors: corrupt. The caller compares node, incarnation and random id with what it expects.
 result<node_identity> open_identity(const volume_keys& keys, byte_span sealed);
 

@@ -55,7 +55,7 @@ struct frame_place {
 struct segment_layout {
   unsigned data_shards = 0;                         ///< k
   std::uint32_t shard_length = 0;                   ///< L, the same for all shards
-  std::vector<std::vector<directory_entry>> shards; ///< the used data shards, entries by position; none is empty
+  std::vector<std::vector<directory_entry>> shards; ///< the used data shards, entries by position
 };
 
 /// Places frames into the shards of an open segment: first shard that has room, the next one only when none has.
