@@ -24,7 +24,7 @@ buffer associated_data(const seal_place& place) {
 } // namespace
 
 buffer seal(const key32& key, const seal_place& place, byte_span plain, random_source& random) {
-  auto ad = associated_data(place);
+  const auto ad = associated_data(place);
   buffer out(plain.size() + seal_overhead);
   random.fill(mutable_byte_span{out}.first(seal_nonce_bytes));
   auto code = crypto_aead_xchacha20poly1305_ietf_encrypt(
@@ -37,7 +37,7 @@ buffer seal(const key32& key, const seal_place& place, byte_span plain, random_s
 result<buffer> open(const key32& key, const seal_place& place, byte_span sealed) {
   if (sealed.size() < seal_overhead)
     return error{errc::corrupt, "a sealed object is shorter than its nonce and tag"};
-  auto ad = associated_data(place);
+  const auto ad = associated_data(place);
   buffer out(sealed.size() - seal_overhead);
   auto body = sealed.subspan(seal_nonce_bytes);
   auto code = crypto_aead_xchacha20poly1305_ietf_decrypt(
