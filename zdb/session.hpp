@@ -155,11 +155,11 @@ private:
     std::size_t bytes = 0;
     boot_time since{};
     bool sent = false;
-    std::function<void(result<reply>)> done;
+    std::function<bool(result<reply>)> done; ///< false: no reply this command can get
     std::vector<piece> held; ///< not in out_ yet: waits for the handshake or a SELECT
   };
 
-  void start(effect what, std::vector<piece> pieces, std::function<void(result<reply>)> done,
+  void start(effect what, std::vector<piece> pieces, std::function<bool(result<reply>)> done,
              bool urgent = false);
   bool valid_key(const std::string& key) const;
   void release_held();
