@@ -1,0 +1,67 @@
+#include "codec/evp.hpp"
+
+#include <sodium.h>
+
+#include "base/assert.hpp"
+
+namespace qs::codec::evp {
+
+nonce nonce_of(std::uint32_t number) noexcept {
+  nonce out{};
+  store_le(reinterpret_cast<std::byte*>(out.data()), number);
+  return out;
+}
+
+context make_context(cipher_id cipher, const key32& key, direction dir) {
+  context c{EVP_CIPHER_CTX_new()};
+  const auto* type = cipher == cipher_id::aes256_gcm ? EVP_aes_256_gcm() : EVP_chacha20_poly1305();
+  if (!c || EVP_CipherInit_ex(c.get(), type, nullptr, uchars(key.bytes()), nullptr, static_cast<int>(dir)) != 1)
+    return nullptr;
+  return c;
+}
+
+context_pool::lease context_pool::take() {
+  {
+    std::lock_guard lock{mutex_};
+    if (!free_.empty()) {
+      auto c = std::move(free_.back());
+      free_.pop_back();
+      return {*this, std::move(c)};
+    }
+  }
+  return {*this, make_context(cipher_, key_, dir_)};
+}
+
+void context_pool::give_back(context c) noexcept {
+  if (!c) return;
+  std::lock_guard lock{mutex_};
+  free_.push_back(std::move(c));
+}
+
+key32 segment_key(const key32& from, const volume_id& volume, const segment_info& info) {
+  buffer message;
+  message.reserve(81);
+  byte_writer w{message};
+  w.put(info.generation).put_bytes(volume);
+  put(w, info.id);
+  w.put_bytes(info.salt).put(static_cast<std::uint8_t>(info.cipher));
+  auto hash = keyed_hash(from.bytes(), message);
+  key32 out{hash};
+  sodium_memzero(hash.data(), hash.size());
+  return out;
+}
+
+bool authenticate(EVP_CIPHER_CTX* sealing, std::uint32_t number, byte_span fields, byte_span body,
+                  std::array<std::byte, 16>& tag) noexcept {
+  auto iv = nonce_of(number);
+  int n = 0;
+  unsigned char none = 0;
+  return sealing != nullptr &&
+         EVP_EncryptInit_ex(sealing, nullptr, nullptr, nullptr, iv.data()) == 1 &&
+         EVP_EncryptUpdate(sealing, nullptr, &n, uchars(fields), static_cast<int>(fields.size())) == 1 &&
+         EVP_EncryptUpdate(sealing, nullptr, &n, uchars(body), static_cast<int>(body.size())) == 1 &&
+         EVP_EncryptFinal_ex(sealing, &none, &n) == 1 &&
+         EVP_CIPHER_CTX_ctrl(sealing, EVP_CTRL_AEAD_GET_TAG, 16, tag.data()) == 1;
+}
+
+} // namespace qs::codec::evp

@@ -1,0 +1,203 @@
+#include "codec/frame.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+
+#include <fmt/format.h>
+#include <openssl/crypto.h>
+#include <zstd.h>
+
+#include "base/assert.hpp"
+#include "codec/evp.hpp"
+
+namespace qs::codec {
+namespace {
+
+constexpr int zstd_level = 1;
+
+// zstd's contexts hold some hundred KiB: one per thread, made when a thread first needs it, gone with the thread.
+ZSTD_CCtx* compressor() {
+  struct free_it {
+    void operator()(ZSTD_CCtx* c) const noexcept { ZSTD_freeCCtx(c); }
+  };
+  static thread_local std::unique_ptr<ZSTD_CCtx, free_it> context{ZSTD_createCCtx()};
+  return context.get();
+}
+
+ZSTD_DCtx* decompressor() {
+  struct free_it {
+    void operator()(ZSTD_DCtx* c) const noexcept { ZSTD_freeDCtx(c); }
+  };
+  static thread_local std::unique_ptr<ZSTD_DCtx, free_it> context{ZSTD_createDCtx()};
+  return context.get();
+}
+
+/// plain length (4) ‖ codec (1).
+std::array<std::byte, 5> associated_data(std::uint32_t plain_length, frame_codec codec) {
+  std::array<std::byte, 5> out;
+  store_le(out.data(), plain_length);
+  out[4] = static_cast<std::byte>(codec);
+  return out;
+}
+
+/// Bytes of zstd's output, or 0 if it does not save 3 %. At most plain.size() * 97 / 100 bytes of `out` are used.
+std::size_t compress(byte_span plain, mutable_byte_span out) {
+  auto most = plain.size() * 97 / 100;
+  if (most == 0 || !looks_compressible(plain)) return 0;
+  auto* context = compressor();
+  if (context == nullptr) return 0;
+  auto n = ZSTD_compressCCtx(context, out.data(), most, plain.data(), plain.size(), zstd_level);
+  return ZSTD_isError(n) != 0 ? 0 : n; // an error is, but for lack of memory, that `most` was not enough
+}
+
+error crypto_failed(const char* doing) {
+  return {errc::io, fmt::format("libcrypto failed to {} a frame", doing)};
+}
+
+error damaged(std::uint32_t frame_number) {
+  return {errc::corrupt, fmt::format("frame {} does not authenticate: it is damaged or of another place", frame_number)};
+}
+
+bool decrypt(EVP_CIPHER_CTX* context, std::uint32_t number, byte_span ad, byte_span stored, std::byte* out) {
+  if (context == nullptr) return false;
+  auto iv = evp::nonce_of(number);
+  auto body = stored.first(stored.size() - frame_tag_bytes);
+  std::array<std::byte, frame_tag_bytes> tag;
+  std::memcpy(tag.data(), stored.data() + body.size(), tag.size());
+  int n = 0;
+  unsigned char none = 0;
+  return EVP_DecryptInit_ex(context, nullptr, nullptr, nullptr, iv.data()) == 1 &&
+         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, frame_tag_bytes, tag.data()) == 1 &&
+         EVP_DecryptUpdate(context, nullptr, &n, uchars(ad), static_cast<int>(ad.size())) == 1 &&
+         EVP_DecryptUpdate(context, reinterpret_cast<unsigned char*>(out), &n, uchars(body),
+                           static_cast<int>(body.size())) == 1 &&
+         EVP_DecryptFinal_ex(context, &none, &n) == 1;
+}
+
+/// The 64 bits behind "name=" or, for the second of two, behind its colon; 0 if there are none.
+std::uint64_t cpu_bits(std::string_view settings, std::string_view name) {
+  auto at = settings.find(name);
+  if (at == std::string_view::npos) return 0;
+  auto text = settings.substr(at + name.size());
+  if (text.starts_with("0x")) text.remove_prefix(2);
+  std::uint64_t bits = 0;
+  std::from_chars(text.data(), text.data() + text.size(), bits, 16);
+  return bits;
+}
+
+} // namespace
+
+cipher_id best_cipher_for(std::string_view cpu_settings) noexcept {
+  // Bits as in OPENSSL_ia32cap(3): 57 = AES-NI, 33 = PCLMULQDQ; and in libcrypto's arm_arch.h: 2 = AES, 5 = PMULL.
+  constexpr auto x86 = (std::uint64_t{1} << 57) | (std::uint64_t{1} << 33);
+  constexpr auto arm = (std::uint64_t{1} << 2) | (std::uint64_t{1} << 5);
+  auto fast = (cpu_bits(cpu_settings, "OPENSSL_ia32cap=") & x86) == x86 ||
+              (cpu_bits(cpu_settings, "OPENSSL_armcap=") & arm) == arm;
+  return fast ? cipher_id::aes256_gcm : cipher_id::chacha20_poly1305;
+}
+
+cipher_id best_cipher() noexcept {
+  static const auto best = [] {
+    const char* settings = OPENSSL_info(OPENSSL_INFO_CPU_SETTINGS);
+    return best_cipher_for(settings == nullptr ? "" : settings);
+  }();
+  return best;
+}
+
+segment_info new_segment(const key_ring& ring, const segment_id& id, random_source& random) {
+  QS_ASSERT(id.session.epoch < epoch_limit && id.counter < segment_counter_limit);
+  return {id, random.array<32>(), ring.newest().generation(), best_cipher()};
+}
+
+bool looks_compressible(byte_span plain) noexcept {
+  // Sixteen samples of 128 bytes, spread evenly. For noise, chi-squared of their bytes is 255 ± 23; text gives
+  // thousands. Noise that repeats itself over a distance is taken for noise: it is rare and kept raw.
+  constexpr std::size_t samples = 16, sample_bytes = 128, taken = samples * sample_bytes;
+  if (plain.size() < taken) return true; // zstd is as quick as looking
+  std::array<std::uint16_t, 256> counts{};
+  auto stride = (plain.size() - sample_bytes) / (samples - 1);
+  for (std::size_t s = 0; s < samples; ++s)
+    for (auto b : plain.subspan(s * stride, sample_bytes)) ++counts[static_cast<std::size_t>(b)];
+  std::uint32_t squares = 0;
+  for (std::uint32_t c : counts) squares += c * c;
+  // chi-squared = squares * 256 / taken - taken
+  return squares * 256 / taken - taken > 255 + 6 * 23;
+}
+
+class frame_cipher::impl {
+public:
+  impl(cipher_id cipher, const key32& key)
+      : sealing{cipher, key, evp::direction::seal}, opening{cipher, key, evp::direction::open} {}
+  evp::context_pool sealing;
+  evp::context_pool opening;
+};
+
+frame_cipher::frame_cipher(const volume_id& volume, const volume_key& key, const segment_info& info)
+    : impl_{std::make_unique<impl>(info.cipher, evp::segment_key(key.segments(), volume, info))} {
+  QS_ASSERT(key.generation() == info.generation);
+}
+
+frame_cipher::~frame_cipher() = default;
+
+result<frame_size> frame_cipher::seal(std::uint32_t frame_number, byte_span plain, mutable_byte_span out) const {
+  if (plain.empty() || plain.size() > frame_plain_max || out.size() < plain.size() + frame_tag_bytes)
+    return error{errc::invalid_argument,
+                 fmt::format("a frame of {} bytes into {}: it must have 1 to {} and room for them and a tag",
+                             plain.size(), out.size(), frame_plain_max)};
+  auto compressed = compress(plain, out);
+  auto codec = compressed == 0 ? frame_codec::raw : frame_codec::zstd;
+  // What was compressed into `out` is sealed in place, raw bytes on their way there.
+  auto body = compressed == 0 ? plain : byte_span{out.first(compressed)};
+  auto plain_length = static_cast<std::uint32_t>(plain.size());
+  auto ad = associated_data(plain_length, codec);
+  auto iv = evp::nonce_of(frame_number);
+  auto lease = impl_->sealing.take();
+  auto* context = lease.get();
+  int n = 0;
+  unsigned char none = 0;
+  if (context == nullptr || EVP_EncryptInit_ex(context, nullptr, nullptr, nullptr, iv.data()) != 1 ||
+      EVP_EncryptUpdate(context, nullptr, &n, uchars(byte_span{ad}), static_cast<int>(ad.size())) != 1 ||
+      EVP_EncryptUpdate(context, uchars(out), &n, uchars(body), static_cast<int>(body.size())) != 1 ||
+      EVP_EncryptFinal_ex(context, &none, &n) != 1 ||
+      EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, frame_tag_bytes, out.data() + body.size()) != 1)
+    return crypto_failed("seal");
+  return frame_size{static_cast<std::uint32_t>(body.size()) + frame_tag_bytes, plain_length, codec};
+}
+
+status frame_cipher::open(std::uint32_t frame_number, frame_codec codec, byte_span stored,
+                          mutable_byte_span out) const {
+  auto fail = [&](error e) -> status {
+    std::fill(out.begin(), out.end(), std::byte{0}); // unauthenticated bytes never leave
+    return e;
+  };
+  auto known = codec == frame_codec::raw || codec == frame_codec::zstd;
+  if (!known || out.empty() || out.size() > frame_plain_max || stored.size() <= frame_tag_bytes ||
+      stored.size() > out.size() + frame_tag_bytes ||
+      (codec == frame_codec::raw && stored.size() != out.size() + frame_tag_bytes))
+    return fail({errc::corrupt, fmt::format("frame {} has impossible lengths: {} stored, {} plain", frame_number,
+                                            stored.size(), out.size())});
+  auto ad = associated_data(static_cast<std::uint32_t>(out.size()), codec);
+  auto lease = impl_->opening.take();
+  if (codec == frame_codec::raw) {
+    if (!decrypt(lease.get(), frame_number, ad, stored, out.data())) return fail(damaged(frame_number));
+    return {};
+  }
+  static thread_local std::array<std::byte, frame_plain_max> compressed;
+  if (!decrypt(lease.get(), frame_number, ad, stored, compressed.data())) return fail(damaged(frame_number));
+  auto* context = decompressor();
+  if (context == nullptr) return fail({errc::io, "no memory for zstd"});
+  auto n = ZSTD_decompressDCtx(context, out.data(), out.size(), compressed.data(), stored.size() - frame_tag_bytes);
+  if (ZSTD_isError(n) != 0 || n != out.size())
+    return fail({errc::corrupt, fmt::format("frame {} is authentic but does not decompress to {} bytes", frame_number,
+                                            out.size())});
+  return {};
+}
+
+result<std::unique_ptr<frame_cipher>> make_frame_cipher(const key_ring& ring, const segment_info& info) {
+  QS_TRY_ASSIGN(const auto* key, ring.find(info.generation));
+  return std::make_unique<frame_cipher>(ring.volume().id(), *key, info);
+}
+
+} // namespace qs::codec
