@@ -59,7 +59,7 @@ struct segment_layout {
 };
 
 /// Places frames into the shards of an open segment: first shard that has room, the next one only when none has.
-/// Places never move, so a row may be written with one before the segment is sealed. Not thread-safe.
+/// Not thread-safe.
 class segment_packer {
 public:
   /// `data_shards` from 1 to limits::data_shards_max.
@@ -77,9 +77,14 @@ public:
   [[nodiscard]] std::size_t frames() const noexcept { return live_; }
   /// Stored bytes of the frames in it.
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
-  /// The layout of what is in it now. Must not be empty().
-  /// Shards at the end that lost all their frames are left out; one in the middle keeps an empty directory.
+  /// The layout of what is in it now, every frame where add() said: for rows written before the segment is sealed.
+  /// Must not be empty(). Shards at the end that lost all their frames are left out; one in the middle keeps an empty
+  /// directory.
   [[nodiscard]] segment_layout layout() const;
+  /// The same frames in at most as many shards, placed anew so that the fullest one is as short as can be found: what
+  /// a short segment should use, as every shard and all parity have the length of the fullest. Takes the places from
+  /// the layout, not from add().
+  [[nodiscard]] segment_layout tight_layout() const;
 
 private:
   struct shard_state {
