@@ -115,6 +115,8 @@ public:
   virtual status close() = 0;
 };
 
+/// Removes what create_volume and its use left in these directories (qs destroy); the volume must be closed.
+status destroy_volume(const volume_options& options);
 /// Makes the local half of a new volume: VK list, root directory, first epoch. already_exists if there is one.
 status create_volume(const volume_options& options, const volume_environment& env);
 /// Opens it as the writer: takes a new session (epoch synced before use), replays the log, goes on with what was

@@ -1,0 +1,252 @@
+#include "actors/mount.hpp"
+
+#include <cstdint>
+#include <mutex>
+
+#include <caf/all.hpp>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace qs::actors {
+namespace {
+
+constexpr auto volume_deadline = std::chrono::minutes{30}; // replay of a full log on a slow disk
+
+} // namespace
+
+struct mount_state {
+  explicit mount_state(mount_actor::pointer p) : self{p} {}
+
+  mount_actor::behavior_type make_behavior() {
+    caf::delayed_anon_send(mount_actor{self}, config.tick_interval, tick{});
+    return {
+      [this](const volume_setup& setup) { return open(setup); },
+      [this](const change_groups& change) -> caf::result<done> {
+        if (!vol) return not_open();
+        if (auto how = vol->set_groups(change.groups); !how.ok()) return to_caf(how.err());
+        return done{};
+      },
+      [this](const change_nodes& change) {
+        nodes = change.nodes;
+        if (vol) vol->set_nodes(nodes);
+      },
+      [this](const change_capacity& change) {
+        if (vol) vol->set_capacity(change.usable);
+      },
+      [this](const doubt_node& doubt) {
+        if (vol) vol->unconfirm(doubt.node, doubt.since);
+      },
+      [this](get_report) { return report(); },
+      [this](const do_mount& order) { return mount(order.settings); },
+      [this](const do_unmount& order) { return unmount(order.deadline); },
+      [this](const do_drain& order) { return drain(order.deadline); },
+      [this](drop_caches) { return drop(); },
+      [this](repair_some some) {
+        if (vol) vol->repair(some.most);
+      },
+      [this](const close_volume& order) { return close(order); },
+      [this](tick) {
+        caf::delayed_anon_send(mount_actor{self}, config.tick_interval, tick{});
+        if (vol && !closing) vol->tick();
+        collect_drains();
+      },
+    };
+  }
+
+  static caf::error not_open() { return to_caf({errc::busy, "the volume is not open"}); }
+
+  // -- opening and closing ----------------------------------------------------------------------------------------
+
+  caf::result<done> open(const volume_setup& setup) {
+    if (vol) return done{};
+    if (opening) return to_caf({errc::busy, "the volume is being opened"});
+    opening = true;
+    options = setup.options;
+    auto answer = self->make_response_promise<done>();
+    volume::volume_environment env;
+    env.time = config.shared->time;
+    env.random = config.shared->random;
+    env.port = config.port;
+    env.work = config.work;
+    env.note = [note = config.note](std::string_view level, std::string_view kind, std::string_view message) {
+      if (note) note({std::string{level}, std::string{kind}, "volume", std::string{message}});
+    };
+    using opened = result<std::shared_ptr<volume::volume>>;
+    run_blocking<opened>(
+      self, config.blocking, lane::volume, {}, volume_deadline,
+      [setup, env]() -> opened {
+        if (setup.create) {
+          auto made = volume::create_volume(setup.options, env);
+          if (!made.ok() && made.err().code != errc::already_exists) return std::move(made).err();
+        }
+        auto v = volume::open_volume(setup.options, env);
+        if (!v.ok()) return std::move(v).err();
+        std::shared_ptr<volume::volume> shared{std::move(*v)};
+        if (!setup.groups.empty())
+          if (auto how = shared->set_groups(setup.groups); !how.ok()) return std::move(how).err();
+        return shared;
+      },
+      [this, answer](opened v) mutable {
+        opening = false;
+        if (!v.ok()) return answer.deliver(to_caf(v.err()));
+        vol = std::move(*v);
+        vol->set_nodes(nodes);
+        answer.deliver(done{});
+      },
+      [this, answer](const error& e) mutable {
+        opening = false;
+        answer.deliver(to_caf(e));
+      });
+    return answer;
+  }
+
+  caf::result<done> close(const close_volume& order) {
+    auto answer = self->make_response_promise<done>();
+    closing = true;
+    run_blocking<status>(
+      self, config.blocking, lane::volume, {}, volume_deadline,
+      [v = vol, order, options = options]() -> status {
+        if (v) QS_TRY(v->close());
+        return order.destroy ? volume::destroy_volume(options) : status{};
+      },
+      [this, answer](status how) mutable {
+        vol.reset();
+        closing = false;
+        if (!how.ok()) return answer.deliver(to_caf(how.err()));
+        answer.deliver(done{});
+      },
+      [this, answer](const error& e) mutable {
+        closing = false;
+        answer.deliver(to_caf(e));
+      });
+    return answer;
+  }
+
+  // -- the kernel's side ------------------------------------------------------------------------------------------
+
+  caf::result<done> mount(const mount_settings& settings) {
+    auto port = config.shared->options.mount;
+    if (!port) return to_caf({errc::unsupported, "this build or machine has no FUSE"});
+    if (!vol) return not_open();
+    if (port->mounted()) return done{};
+    return on_port([port, v = vol, settings, gone = config.unmounted] { return port->start(v->files(), settings, gone); },
+                   [this, settings] { mount_path = settings.path.string(); });
+  }
+
+  caf::result<done> unmount(std::chrono::milliseconds deadline) {
+    auto port = config.shared->options.mount;
+    if (!port) return done{};
+    return on_port([port, deadline] { return port->stop(deadline); }, [this] { mount_path.clear(); });
+  }
+
+  template <class Work, class Then>
+  caf::result<done> on_port(Work work, Then then) {
+    auto answer = self->make_response_promise<done>();
+    run_blocking<status>(
+      self, config.blocking, lane::volume, {}, volume_deadline, std::move(work),
+      [answer, then](status how) mutable {
+        if (!how.ok()) return answer.deliver(to_caf(how.err()));
+        then();
+        answer.deliver(done{});
+      },
+      [answer](const error& e) mutable { answer.deliver(to_caf(e)); });
+    return answer;
+  }
+
+  // -- safety and caches ------------------------------------------------------------------------------------------
+
+  caf::result<done> drain(std::chrono::milliseconds deadline) {
+    if (!vol) return done{};
+    auto answer = self->make_response_promise<done>();
+    // The callback comes on a thread of the volume; promises belong to this actor, so the next tick delivers.
+    auto token = next_drain++;
+    draining.emplace(token, answer);
+    vol->drain(deadline, [token, box = results](status how) {
+      std::lock_guard lock{box->mutex};
+      box->done.emplace_back(token, std::move(how));
+    });
+    return answer;
+  }
+
+  void collect_drains() {
+    std::vector<std::pair<std::uint64_t, status>> finished;
+    {
+      std::lock_guard lock{results->mutex};
+      finished.swap(results->done);
+    }
+    for (auto& [token, how] : finished) {
+      auto found = draining.find(token);
+      if (found == draining.end()) continue;
+      if (how.ok())
+        found->second.deliver(done{});
+      else
+        found->second.deliver(to_caf(how.err()));
+      draining.erase(found);
+    }
+  }
+
+  caf::result<done> drop() {
+    if (!vol) return not_open();
+    auto port = config.shared->options.mount;
+    return on_port(
+      [port, v = vol]() -> status {
+        QS_TRY(v->drop_caches());
+        return port && port->mounted() ? port->drop_page_cache() : status{};
+      },
+      [] {});
+  }
+
+  volume_report report() {
+    volume_report r;
+    auto port = config.shared->options.mount;
+    r.mounted = port && port->mounted();
+    r.mount_path = mount_path;
+    if (!vol) return r;
+    r.open = true;
+    r.stats = vol->stats();
+    r.view.open = true;
+    r.view.usable_bytes = r.stats.usable_bytes;
+    r.view.used_bytes = r.stats.used_bytes;
+    r.view.bytes_at_risk = r.stats.bytes_at_risk;
+    r.view.groups = vol->groups();
+    r.view.health = vol->health();
+    r.view.indispensable = vol->indispensable();
+    r.view.sources = vol->sources();
+    return r;
+  }
+
+  mount_actor::pointer self;
+  mount_config config;
+  std::shared_ptr<volume::volume> vol;
+  volume::volume_options options; ///< of the last open
+  std::vector<volume::volume::node_view> nodes;
+  bool opening = false;
+  bool closing = false;
+  std::string mount_path;
+  struct drain_results {
+    std::mutex mutex;
+    std::vector<std::pair<std::uint64_t, status>> done;
+  };
+  std::shared_ptr<drain_results> results = std::make_shared<drain_results>();
+  std::map<std::uint64_t, caf::typed_response_promise<done>> draining;
+  std::uint64_t next_drain = 1;
+  static inline const char* name = "qs.mount";
+};
+
+namespace {
+
+mount_actor::behavior_type mount(mount_actor::stateful_pointer<mount_state> self, mount_config config) {
+  self->state.config = std::move(config);
+  return self->state.make_behavior();
+}
+
+} // namespace
+
+mount_actor make_mount(caf::actor_system& system, mount_config config) {
+  if (config.shared->detached) return system.spawn<caf::detached>(mount, std::move(config));
+  return system.spawn(mount, std::move(config));
+}
+
+} // namespace qs::actors

@@ -1,0 +1,39 @@
+// What every actor of one engine shares: options, keys, the state store, the providers, time and chance. Made by start_engine
+// (or a test) before the first actor and outliving the last. The store and the providers are used only inside jobs of
+// the blocking actor (lanes state and provider).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "actors/engine.hpp"
+#include "base/clock.hpp"
+#include "base/random.hpp"
+#include "codec/keys.hpp"
+#include "grid/provider.hpp"
+#include "state/store.hpp"
+
+namespace qs::actors {
+
+struct world {
+  engine_options options;
+  codec::volume_keys keys;
+  qs::clock* time = &system_clock();
+  random_source* random = &system_random();
+  std::unique_ptr<state::store> store;
+  std::map<std::string, std::shared_ptr<grid::provider>> providers;
+  /// Writes a node's identity object and reads it back; blocks. Over zdb in the engine, into the simulated node in tests.
+  std::function<status(const model::recorded_node&)> write_identity;
+  bool detached = true; ///< threads of their own for what may wait; false under the deterministic scheduler
+
+  /// nullptr when a row names a provider this engine does not have.
+  [[nodiscard]] grid::provider* provider_of(const model::recorded_node& row) const {
+    auto found = providers.find(row.provider);
+    return found == providers.end() ? nullptr : found->second.get();
+  }
+};
+using world_ptr = std::shared_ptr<world>;
+
+} // namespace qs::actors
