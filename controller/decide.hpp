@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/diagnostic.hpp"
@@ -53,7 +54,8 @@ struct plan_summary {
   model::money price_per_month; ///< of everything, afterwards
 };
 
-/// A plan is for reading and consent; what is done follows from `rows` once accepted.
+/// A plan is for reading and consent; what is done follows from `rows` once accepted. Of a row whose node exists already
+/// only size, price_limit, replaced_by and the way into draining or replaced are new (state::store::accept).
 struct plan {
   std::string hash; ///< hex BLAKE2b-256 over everything below
   std::uint64_t serial = 0;
@@ -81,27 +83,36 @@ struct diff_result {
   std::vector<refusal> refusals;
 };
 
+/// What lies between the file and the world. An empty plan = nothing to do; refusals = no plan. Reads the accepted text itself;
+/// `spec_text` is the text of `desired`. Rows that were accepted and are not finished appear as actions "under way".
 diff_result diff(const spec::storage_spec& desired, const std::string& spec_text, const model::recorded& recorded,
                  const model::observed& observed);
-/// The plan of deleting everything (qs destroy).
+/// The same with the accepted spec parsed already; `previous` is null when nothing was accepted.
+diff_result diff(const spec::storage_spec& desired, const std::string& spec_text, const spec::storage_spec* previous,
+                 const model::recorded& recorded, const model::observed& observed);
+/// There are actions, and all of them are `?`: nothing to accept, exit 4.
+bool only_unknown(const plan& p) noexcept;
+/// The plan of deleting everything (qs destroy): accept it with acceptance.destroying = true and no rows. Refused while
+/// protect is recorded; empty when nothing is recorded.
 diff_result diff_destroy(const model::recorded& recorded, const model::observed& observed);
 
 // -- what to do next; a pass needs no memory of the events before it ----------------------------------------------------
 
 enum class step_kind : std::uint8_t {
-  make_volume,   ///< create the volume locally, once enough nodes are ready
-  reserve,       ///< planned → reserving: write the intent, submit
-  resolve,       ///< an intent whose outcome is open
+  make_volume,   ///< create the volume locally with `groups`; every node of the first layout is ready
+  reserve,       ///< planned → reserving: write the intent, submit. With `row`: put that row first (another host, next incarnation)
+  resolve,       ///< an intent whose outcome is open, or a row left in reserving: find out, carry the row forward, never submit.
+                 ///< refused or absent → put the row back to planned with reason "Refused" or "Absent": another host is chosen
   restart,       ///< stopped with data whole
   mark_lost,     ///< record what is confirmed: node → lost
   mark_unreachable,
   mark_ready,
-  replace,       ///< make the row of a replacement (new id) for a lost or long unreachable node
+  replace,       ///< put_nodes({row, old with state replaced and replaced_by}, row.id + 1) for a lost or long unreachable node
   set_groups,    ///< hand the volume new groups or generations
-  resize,        ///< change a node's size at its provider
-  drain,         ///< give a node's slots away
-  retire,        ///< draining/replaced and no longer needed → cancel
-  cancel,        ///< destroy: end the reservation
+  resize,        ///< change a node's size at its provider to `size`, which is the row's
+  drain,         ///< lost, and enough others are there: row → draining, its slots go to them
+  retire,        ///< draining/replaced and no longer needed → cancel → gone. Look again (indispensable, sources) right before
+  cancel,        ///< destroy: end the reservation → gone; a row never reserved just goes to gone
   open_volume,
   mount,
   unmount,
@@ -114,7 +125,7 @@ struct step {
   model::node_id node;
   std::string reason;
   std::optional<model::recorded_node> row; ///< replace: the new node's row (id from the counter)
-  std::vector<model::group> groups;        ///< set_groups: all groups as they shall be
+  std::vector<model::group> groups;        ///< set_groups, make_volume: all groups as they shall be
   byte_count size = 0;                     ///< resize
 };
 
@@ -132,13 +143,24 @@ struct decision {
   std::string state; ///< Deploying, Ready, Degraded, Rebuilding, ReadOnly, Suspended, Unknown
 };
 
-/// The next steps towards the accepted spec. `desired` is the parsed accepted text.
+/// The next steps towards the accepted spec. `desired` is the parsed accepted text. Safe to repeat: the same world gives the same
+/// steps, and a step that was carried out shows in `recorded` or `observed` and does not come again. The caller starts no step
+/// for a node (or for the volume) that still has one running. Of a partial view (observed.complete == false) only
+/// resolve, open_volume, mount and destroy's unmount follow.
 decision next_actions(const spec::storage_spec& desired, const model::recorded& recorded,
                       const model::observed& observed);
 
 // -- arithmetic, also shown in docs/capacity.md ----------------------------------------------------------------------
 
-byte_count node_size(byte_count capacity, int data_shards, int parity_shards, int nodes); ///< bytes, a multiple of 1 GiB
+/// Bytes, a multiple of 1 GiB: 1.15 · C · n / (k · N) + min(1 % of C, 4 GiB) + 256 MiB, rounded up.
+byte_count node_size(byte_count capacity, int data_shards, int parity_shards, int nodes);
+/// max(16, ⌈16 · nodes / shards⌉).
 std::uint32_t group_count(int nodes, int shards);
+/// What a node of this size may hold of shards: its size less max(256 MiB, 5 %), which stays for journal and repack.
+byte_count node_room(byte_count size);
+/// Usable bytes of `groups` when empty: each counts by its least roomy member, a node's room divided among its slots.
+/// `sizes` by node; a slot whose node is not in it counts as no room.
+byte_count usable_bytes(const std::vector<model::group>& groups, const std::map<model::node_id, byte_count>& sizes,
+                        int data_shards);
 
 } // namespace qs::controller

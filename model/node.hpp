@@ -89,6 +89,7 @@ struct observed_node {
   node_id id;
   reach state = reach::unknown;
   std::string detail;                    ///< for people: what came back
+  bool stopped = false;                  ///< silent, and its provider says: not running, data whole (a restart mends it)
   bool stopped = false;                  ///< the provider says: data whole, process down; a restart mends it
   byte_count used = 0;                   ///< bytes the node says it holds (live)
   byte_count limit = 0;                  ///< its quota, 0 = unknown

@@ -32,6 +32,7 @@ struct wallet_view {
 /// What the open volume says of itself; absent while it is not open (then the summary row stands in).
 struct volume_view {
   bool open = false;
+  bool read_only = false; ///< corruption was found, or a later claim
   byte_count usable_bytes = 0;
   byte_count used_bytes = 0;
   byte_count bytes_at_risk = 0;
@@ -53,6 +54,8 @@ struct observed {
   bool strays_known = false;
   wallet_view wallet;
   volume_view volume;
+  std::string mounted_at;    ///< where the declared mount is up; empty = not mounted
+  std::string mount_problem; ///< why the last attempt to mount failed, for people; empty = none
   std::vector<intent> open_intents; ///< not done, refused or absent
   /// Unreachable (not lost) nodes replaced in the last 24 h, for the daily bound of control.md, 5.
   std::uint32_t unreachable_replaced_today = 0;

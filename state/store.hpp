@@ -26,14 +26,16 @@ public:
   virtual result<model::recorded> load() = 0;
 
   /// control.md, 2: one transaction. Fails with busy when the serial is not `expected_serial` any more.
-  /// `nodes` are rows to add or replace. Returns the new serial.
+  /// `nodes` are rows to add, or changes of rows: of a node that exists only size, price_limit, replaced_by and the way into
+  /// draining or replaced (with its reason) are taken over. busy as well when the plan is stale in its nodes: numbers were
+  /// given out since, or a node to change is on another host or incarnation, or replaced or gone. Returns the new serial.
   struct acceptance {
     std::uint64_t expected_serial = 0;
     model::accepted_spec spec; ///< generation is set by the store
     std::vector<model::recorded_node> nodes;
     std::uint32_t next_node_number = 1;
     bool protect = true;
-    bool destroying = false;
+    bool destroying = false; ///< only ever turned on
     std::string sealed_references; ///< resolved ${…} values, sealed by the caller; may be empty
   };
   virtual result<std::uint64_t> accept(const acceptance& what) = 0;
@@ -45,6 +47,8 @@ public:
   virtual status set_flag(std::string_view flag, bool on) = 0; ///< protect, suspended, destroying, mount_wanted
   virtual status put_note(std::string_view key, std::string_view value) = 0; ///< small facts of the engine (last sighting, …)
   virtual result<std::optional<std::string>> note(std::string_view key) = 0;
+  /// What the last accept sealed; empty if nothing.
+  virtual result<std::string> sealed_references() = 0;
 
   /// Durable before it returns, with a number of its own.
   virtual result<model::intent> add_intent(model::intent draft) = 0;
@@ -63,7 +67,8 @@ public:
 /// Opens for writing, making it if it is not there (lineage from `random`). Migrates older schemas after copying the file;
 /// a newer one is version_mismatch, something unreadable is corrupt.
 result<std::unique_ptr<store>> open_store(const std::filesystem::path& file, random_source& random, const clock& time);
-/// Read-only: makes nothing, locks nothing. not_found if there is none.
+/// Read-only: makes nothing, changes nothing. not_found if there is none; busy while a write is under way or after
+/// a crash in the middle of one (a hot journal: only the engine, by opening it for writing, may roll that back).
 result<model::recorded> read_recorded(const std::filesystem::path& file);
 result<std::vector<model::event>> read_events(const std::filesystem::path& file, std::uint64_t after, std::size_t most);
 
