@@ -4,6 +4,8 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <string>
+#include <string_view>
 
 #include <sodium.h>
 
@@ -33,6 +35,37 @@ public:
 
 private:
   std::array<std::byte, N> data_{};
+};
+
+/// A password: text that is wiped when it goes and cannot be printed by accident.
+class secret_string {
+public:
+  secret_string() = default;
+  explicit secret_string(std::string_view text) : text_{text} {}
+  secret_string(const secret_string&) = default;
+  secret_string(secret_string&&) = default;
+  secret_string& operator=(const secret_string& other) {
+    if (this != &other) {
+      wipe();
+      text_ = other.text_;
+    }
+    return *this;
+  }
+  secret_string& operator=(secret_string&& other) noexcept {
+    if (this != &other) {
+      wipe();
+      text_ = std::move(other.text_);
+    }
+    return *this;
+  }
+  ~secret_string() { wipe(); }
+
+  [[nodiscard]] std::string_view text() const noexcept { return text_; }
+  [[nodiscard]] bool empty() const noexcept { return text_.empty(); }
+
+private:
+  void wipe() noexcept { sodium_memzero(text_.data(), text_.size()); }
+  std::string text_;
 };
 
 } // namespace qs
