@@ -90,7 +90,6 @@ struct observed_node {
   reach state = reach::unknown;
   std::string detail;                    ///< for people: what came back
   bool stopped = false;                  ///< silent, and its provider says: not running, data whole (a restart mends it)
-  bool stopped = false;                  ///< the provider says: data whole, process down; a restart mends it
   byte_count used = 0;                   ///< bytes the node says it holds (live)
   byte_count limit = 0;                  ///< its quota, 0 = unknown
   std::chrono::milliseconds silent_for{0}; ///< accrued only in rounds where enough others answered
