@@ -32,10 +32,15 @@ struct shard_header {
   bool operator==(const shard_header&) const = default;
 };
 
+/// What to check: the header alone (enough to read a frame, which authenticates itself), or the MAC over the body as
+/// well (before rebuilding, scrub, keeping it).
+enum class shard_check { header, body };
+
 /// A shard value that was opened. Shares the value's bytes.
 struct shard {
   shard_header header;
   buffer_ptr value;
+  shard_check checked = shard_check::header;
   [[nodiscard]] byte_span payload() const noexcept { return byte_span{*value}.subspan(shard_header_bytes); }
   /// Sealed; empty in a parity shard.
   [[nodiscard]] byte_span sealed_directory() const noexcept { return payload().last(header.directory_length); }
@@ -52,10 +57,6 @@ struct placed_frame {
 /// Errors: invalid_argument (a frame outside its shard, overlapping frames, k or m out of bounds), not_found, io.
 result<std::vector<buffer_ptr>> build_shards(const key_ring& ring, const seal_record& record,
                                              std::span<const placed_frame> frames, unsigned parity_shards);
-
-/// What to check: the header alone (enough to read a frame, which authenticates itself), or the MAC over the body as
-/// well (before decoding, scrub, keeping it).
-enum class shard_check { header, body };
 
 /// `expected`: whose value this must be; a sound value of another place is corrupt too.
 struct shard_address {
@@ -76,13 +77,14 @@ result<byte_span> frame_bytes(const shard& from, std::uint32_t position, std::ui
 
 /// The values with the indexes `wanted` (data or parity up to k + 16), byte-identical to those that were built, from any k
 /// of one segment's (implied ones count and are not passed). A wanted implied shard gives null. Every shard of `have` must
-/// have been opened with shard_check::body. Errors: invalid_argument (not one segment, index out of bounds),
+/// have been opened with shard_check::body. Errors: invalid_argument (that, not one segment, index out of bounds),
 /// no_quorum (fewer than k), corrupt (a rebuilt data shard has no directory), not_found, io.
 result<std::vector<buffer_ptr>> rebuild_shards(const key_ring& ring, std::span<const shard> have,
                                                std::span<const unsigned> wanted);
 
 /// Payload bytes [position, position + out.size()) of data shard `index`, decoded from any k others: a read while its
-/// node is away. Costs only that range. Errors: as rebuild_shards.
+/// node is away. Costs only that range. With shards whose body was not checked the frame opened from it may turn out
+/// damaged; check them then and use others. Errors: as rebuild_shards.
 status recover_range(std::span<const shard> have, unsigned index, std::uint32_t position, mutable_byte_span out);
 
 } // namespace qs::codec
