@@ -98,6 +98,8 @@ public:
   // -- what the kernel holds on to: an unlinked inode lives until it is forgotten ---------------------------------
   virtual void remember(inode_number inode, std::uint64_t lookups) = 0;
   virtual void forget(inode_number inode, std::uint64_t lookups) = 0;
+  /// Every inode remembered and not forgotten: those whose pages the kernel may have. 8 bytes each.
+  [[nodiscard]] virtual std::vector<inode_number> remembered() const = 0;
 
   // -- bytes ------------------------------------------------------------------------------------------------------
   using read_done = std::function<void(result<buffer>)>;

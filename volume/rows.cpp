@@ -8,6 +8,8 @@ namespace {
 
 constexpr std::uint16_t field_parent = 1;
 constexpr std::uint16_t field_target = 2;
+constexpr std::uint16_t field_xattr_bytes = 3;
+constexpr std::uint16_t field_chained = 1; // of a dirent
 
 template <class T>
 void append_be(row_key& key, T value) {
@@ -159,6 +161,11 @@ buffer encode(const inode_row& row) {
     put_field(out, field_parent, parent);
   }
   if (!row.target.empty()) put_field(out, field_target, as_bytes(row.target));
+  if (row.xattr_bytes != 0) {
+    std::array<std::byte, 4> xattr_bytes;
+    store_le(xattr_bytes.data(), row.xattr_bytes);
+    put_field(out, field_xattr_bytes, xattr_bytes);
+  }
   put_fields(out, row.unknown);
   return bytes;
 }
@@ -193,6 +200,11 @@ result<inode_row> decode_inode(byte_span value) {
       row.target = to_string(bytes);
       return true;
     }
+    if (tag == field_xattr_bytes) {
+      good = good && bytes.size() == 4;
+      if (bytes.size() == 4) row.xattr_bytes = load_le<std::uint32_t>(bytes.data());
+      return true;
+    }
     return false;
   }));
   if (!good || row.trim_from > row.trim_to || row.target.size() > symlink_bytes_max) return corrupt("inode");
@@ -204,6 +216,7 @@ buffer encode(const dirent_row& row) {
   bytes.reserve(16 + row.name.size());
   byte_writer out{bytes};
   out.put(row.inode).put(row.type).put_sized(row.name);
+  if (row.chained) put_field(out, field_chained, {});
   put_fields(out, row.unknown);
   return bytes;
 }
@@ -214,8 +227,14 @@ result<dirent_row> decode_dirent(byte_span value) {
   row.inode = in.get<std::uint64_t>();
   row.type = in.get<std::uint32_t>();
   row.name = to_string(in.get_sized(name_bytes_max));
-  if (!in.ok() || row.name.empty() || row.inode == 0) return corrupt("directory entry");
-  QS_TRY(read_fields(in, row.unknown, no_field));
+  if (!in.ok()) return corrupt("directory entry");
+  QS_TRY(read_fields(in, row.unknown, [&](std::uint16_t tag, byte_span bytes) {
+    if (tag != field_chained || !bytes.empty()) return false;
+    row.chained = true;
+    return true;
+  }));
+  bool vacant = row.inode == 0 && row.name.empty() && row.chained;
+  if (!vacant && (row.inode == 0 || row.name.empty())) return corrupt("directory entry");
   return row;
 }
 
@@ -296,6 +315,17 @@ attributes to_attributes(inode_number inode, const inode_row& row) {
   a.mtime = row.mtime;
   a.ctime = row.ctime;
   return a;
+}
+
+inode_row make_root_row(std::uint32_t uid, std::uint32_t gid, file_time now) {
+  inode_row row;
+  row.mode = S_IFDIR | 0755;
+  row.nlink = 2;
+  row.uid = uid;
+  row.gid = gid;
+  row.atime = row.mtime = row.ctime = row.btime = now;
+  row.parent = root_inode;
+  return row;
 }
 
 } // namespace qs::volume

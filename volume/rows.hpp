@@ -103,14 +103,19 @@ struct inode_row {
   std::uint64_t trim_to = 0;
   inode_number parent = 0; ///< directories: where `..` leads. TLV 1, absent when 0
   std::string target;      ///< symlinks. TLV 2, absent when empty
+  std::uint32_t xattr_bytes = 0; ///< what listxattr needs: names and their NULs. TLV 3, absent when 0
   std::vector<unknown_field> unknown;
   bool operator==(const inode_row&) const = default;
 };
 
+/// The entry with disambiguator 0 exists whenever one with the same hash and a higher one does: a name whose (hash, 0) is
+/// absent, or there, of another name and not chained, does not exist. If (hash, 0) itself goes while others stay it becomes a
+/// vacant entry: inode 0, no name, chained.
 struct dirent_row {
   inode_number inode = 0;
   std::uint32_t type = 0; ///< S_IFMT bits
   std::string name;
+  bool chained = false; ///< only on disambiguator 0: higher ones exist. TLV 1, empty, absent when false
   std::vector<unknown_field> unknown;
   bool operator==(const dirent_row&) const = default;
 };
@@ -171,6 +176,9 @@ constexpr inode_number make_inode_number(std::uint32_t epoch, std::uint64_t coun
 }
 
 attributes to_attributes(inode_number inode, const inode_row& row);
+
+/// The root directory of a new volume (inode 1), its own parent.
+inode_row make_root_row(std::uint32_t uid, std::uint32_t gid, file_time now);
 
 // -- limits of names ----------------------------------------------------------------------------------------------
 inline constexpr std::size_t name_bytes_max = 255;
