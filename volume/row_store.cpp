@@ -1,0 +1,144 @@
+#include "volume/row_store.hpp"
+
+#include <rocksdb/db.h>
+#include <rocksdb/cache.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+
+#include <cerrno>
+
+namespace qs::volume {
+
+namespace {
+
+rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
+rocksdb::Slice slice(byte_span bytes) { return slice(as_text(bytes)); }
+
+error failed(std::string_view doing, const rocksdb::Status& s) {
+  return {s.IsCorruption() ? errc::corrupt : s.IsNoSpace() ? errc::no_space : errc::io,
+          std::string{doing} + ": " + s.ToString(), s.IsNoSpace() ? ENOSPC : EIO};
+}
+
+class flush_listener final : public rocksdb::EventListener {
+public:
+  flush_listener(std::function<void()> before, std::function<void()> after)
+      : before_{std::move(before)}, after_{std::move(after)} {}
+  void OnFlushBegin(rocksdb::DB*, const rocksdb::FlushJobInfo&) override {
+    if (before_) before_();
+  }
+  void OnFlushCompleted(rocksdb::DB*, const rocksdb::FlushJobInfo&) override {
+    if (after_) after_();
+  }
+
+private:
+  std::function<void()> before_, after_;
+};
+
+} // namespace
+
+class row_store::impl {
+public:
+  std::unique_ptr<rocksdb::DB> db;
+  rocksdb::WriteOptions write;
+  row_key applied_key = local_key("applied_seq");
+
+  result<std::uint64_t> sequence(rocksdb::ReadTier tier) const {
+    rocksdb::ReadOptions options;
+    options.read_tier = tier;
+    std::string value;
+    auto s = db->Get(options, slice(applied_key), &value);
+    if (s.IsNotFound()) return std::uint64_t{0};
+    if (!s.ok()) return failed("read the applied sequence", s);
+    if (value.size() != 8) return error{errc::corrupt, "the applied sequence is damaged"};
+    return load_le<std::uint64_t>(as_bytes(value).data());
+  }
+};
+
+row_store::row_store(std::unique_ptr<impl> i) : impl_{std::move(i)} {}
+row_store::~row_store() = default;
+
+result<std::unique_ptr<row_store>> row_store::open(const std::filesystem::path& directory, bool create,
+                                                   std::function<void()> before_flush,
+                                                   std::function<void()> after_flush) {
+  rocksdb::Options options;
+  options.create_if_missing = create;
+  options.error_if_exists = false;
+  options.write_buffer_size = 32 << 20;
+  options.max_write_buffer_number = 4;
+  options.max_background_jobs = 2;
+  options.atomic_flush = true;
+  options.avoid_flush_during_shutdown = true; // a destructor alone is a crash: the log brings back what is not flushed
+  options.keep_log_file_num = 2;
+  options.max_log_file_size = 1 << 20;
+  options.max_open_files = 256;
+  options.info_log_level = rocksdb::WARN_LEVEL;
+  options.compression = rocksdb::kNoCompression;
+  options.listeners.push_back(
+    std::make_shared<flush_listener>(std::move(before_flush), std::move(after_flush)));
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(32 << 20);
+  table.cache_index_and_filter_blocks = true; // bounds the memory of many files
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+
+  auto made = std::make_unique<impl>();
+  rocksdb::DB* db = nullptr;
+  auto s = rocksdb::DB::Open(options, directory.string(), &db);
+  if (!s.ok()) return failed("open the rows in " + directory.string(), s);
+  made->db.reset(db);
+  made->write.disableWAL = true;
+  return std::unique_ptr<row_store>{new row_store{std::move(made)}};
+}
+
+result<std::optional<buffer>> row_store::get(std::string_view key) const {
+  rocksdb::PinnableSlice value;
+  auto s = impl_->db->Get(rocksdb::ReadOptions{}, impl_->db->DefaultColumnFamily(), slice(key), &value);
+  if (s.IsNotFound()) return std::optional<buffer>{};
+  if (!s.ok()) return failed("read a row", s);
+  return std::optional<buffer>{to_buffer(std::string_view{value.data(), value.size()})};
+}
+
+status row_store::scan(std::string_view from, std::string_view end, const row_visitor& visit) const {
+  rocksdb::ReadOptions options;
+  auto bound = slice(end);
+  options.iterate_upper_bound = &bound;
+  std::unique_ptr<rocksdb::Iterator> at{impl_->db->NewIterator(options)};
+  for (at->Seek(slice(from)); at->Valid(); at->Next()) {
+    auto value = at->value();
+    if (!visit({at->key().data(), at->key().size()}, as_bytes({value.data(), value.size()}))) return {};
+  }
+  if (!at->status().ok()) return failed("read rows", at->status());
+  return {};
+}
+
+status row_store::apply(const row_changes& changes, std::uint64_t sequence) {
+  rocksdb::WriteBatch batch;
+  rocksdb::Status s;
+  for (const auto& [key, value] : changes) {
+    s = value ? batch.Put(slice(key), slice(byte_span{*value})) : batch.Delete(slice(key));
+    if (!s.ok()) return failed("make a batch of rows", s);
+  }
+  std::array<std::byte, 8> seq;
+  store_le(seq.data(), sequence);
+  s = batch.Put(slice(impl_->applied_key), slice(byte_span{seq}));
+  if (s.ok()) s = impl_->db->Write(impl_->write, &batch);
+  if (!s.ok()) return failed("write rows", s);
+  return {};
+}
+
+result<std::uint64_t> row_store::applied_sequence() const { return impl_->sequence(rocksdb::kReadAllTier); }
+result<std::uint64_t> row_store::flushed_sequence() const { return impl_->sequence(rocksdb::kPersistedTier); }
+
+status row_store::flush(bool wait) {
+  rocksdb::FlushOptions options;
+  options.wait = wait;
+  options.allow_write_stall = true; // never waits for a stall to pass: the caller may hold up others
+  auto s = impl_->db->Flush(options);
+  if (!s.ok()) return failed("flush the rows", s);
+  return {};
+}
+
+} // namespace qs::volume
