@@ -1,0 +1,212 @@
+#include "zdb/data_file.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "zdb/crc32c.hpp"
+
+namespace qs::zdb {
+
+namespace {
+constexpr std::size_t window_bytes = 64 << 10;
+
+/// Steps over `done` bytes in parts[first...].
+void step(std::span<iovec>& parts, std::size_t done) {
+  while (!parts.empty() && done >= parts.front().iov_len) {
+    done -= parts.front().iov_len;
+    parts = parts.subspan(1);
+  }
+  if (parts.empty()) return;
+  parts.front().iov_base = static_cast<char*>(parts.front().iov_base) + done;
+  parts.front().iov_len -= done;
+}
+} // namespace
+
+void file_pool::used(data_file& file) {
+  if (file.in_pool_) {
+    order_.splice(order_.begin(), order_, file.at_);
+    return;
+  }
+  order_.push_front(&file);
+  file.at_ = order_.begin();
+  file.in_pool_ = true;
+  if (order_.size() <= most_) return;
+  auto& oldest = *order_.back();
+  oldest.fd_.reset();
+  forget(oldest);
+}
+
+void file_pool::forget(data_file& file) {
+  if (!file.in_pool_) return;
+  order_.erase(file.at_);
+  file.in_pool_ = false;
+}
+
+std::filesystem::path data_file_path(const std::filesystem::path& directory, std::uint32_t id) {
+  return directory / fmt::format("{:08x}.data", id);
+}
+
+data_file::~data_file() { pool_.forget(*this); }
+
+result<std::shared_ptr<unique_fd>> data_file::descriptor() {
+  if (!fd_) {
+    QS_TRY_ASSIGN(auto fd, open_file(path_, O_RDWR));
+    struct stat st {};
+    if (::fstat(fd.get(), &st) != 0) return errno_error(fmt::format("stat {}", path_.string()), errno);
+    if (inode_ != 0 && (st.st_ino != inode_ || st.st_dev != device_))
+      return error{errc::data_lost, fmt::format("{} is another file now", path_.string())};
+    inode_ = st.st_ino;
+    device_ = st.st_dev;
+    fd_ = std::make_shared<unique_fd>(std::move(fd));
+  }
+  pool_.used(*this);
+  return fd_;
+}
+
+result<std::unique_ptr<data_file>> data_file::create(file_pool& pool, const std::filesystem::path& directory,
+                                                     const file_header& header) {
+  std::unique_ptr<data_file> file{new data_file{pool, data_file_path(directory, header.id)}};
+  file->header_ = header;
+  QS_TRY_ASSIGN(auto made, open_file(file->path_, O_RDWR | O_CREAT | O_EXCL));
+  made.reset();
+  auto bytes = encode_file_header(header);
+  iovec part{bytes.data(), bytes.size()};
+  auto written = file->append({&part, 1});
+  if (!written.ok()) {
+    ::unlink(file->path_.c_str());
+    return std::move(written).err();
+  }
+  return file;
+}
+
+result<std::unique_ptr<data_file>> data_file::open(file_pool& pool, const std::filesystem::path& directory,
+                                                   std::uint32_t id) {
+  std::unique_ptr<data_file> file{new data_file{pool, data_file_path(directory, id)}};
+  QS_TRY_ASSIGN(auto fd, file->descriptor());
+  struct stat st {};
+  if (::fstat(fd->get(), &st) != 0) return errno_error(fmt::format("stat {}", file->path_.string()), errno);
+  file->size_ = static_cast<std::uint64_t>(st.st_size);
+  std::array<std::byte, file_header_bytes> bytes{};
+  QS_TRY(file->read(bytes, 0));
+  auto header = decode_file_header(bytes);
+  if (!header.ok()) return std::move(header).err().with(file->path_.string());
+  if (header->id != id)
+    return error{errc::corrupt, fmt::format("{} says it is file {}", file->path_.string(), header->id)};
+  file->header_ = *header;
+  return file;
+}
+
+status data_file::append(std::span<iovec> parts) {
+  QS_TRY_ASSIGN(auto fd, descriptor());
+  auto at = size_;
+  while (!parts.empty()) {
+    auto n = ::pwritev(fd->get(), parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(at));
+    if (n > 0) {
+      at += static_cast<std::uint64_t>(n);
+      step(parts, static_cast<std::size_t>(n));
+      continue;
+    }
+    if (n == 0) break;
+    if (errno == EINTR) continue;
+    auto why = errno;
+    if (::ftruncate(fd->get(), static_cast<off_t>(size_)) != 0)
+      return error{errc::corrupt, fmt::format("{}: a failed write could not be taken back", path_.string()), errno};
+    auto failed = errno_error(fmt::format("write {}", path_.string()), why);
+    if (why == EDQUOT || why == ENOSPC) failed.code = errc::no_space;
+    return failed;
+  }
+  size_ = at;
+  return {};
+}
+
+status data_file::read(std::span<iovec> parts, std::uint64_t offset) {
+  QS_TRY_ASSIGN(auto fd, descriptor());
+  while (!parts.empty()) {
+    auto n = ::preadv(fd->get(), parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error(fmt::format("read {}", path_.string()), errno);
+    if (n == 0) return error{errc::corrupt, fmt::format("{} ends too early", path_.string())};
+    offset += static_cast<std::uint64_t>(n);
+    step(parts, static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+status data_file::read(mutable_byte_span out, std::uint64_t offset) {
+  iovec part{out.data(), out.size()};
+  return read({&part, out.empty() ? 0U : 1U}, offset);
+}
+
+status data_file::cut(std::uint64_t size) {
+  QS_TRY_ASSIGN(auto fd, descriptor());
+  if (::ftruncate(fd->get(), static_cast<off_t>(size)) != 0)
+    return errno_error(fmt::format("cut {}", path_.string()), errno);
+  size_ = size;
+  return {};
+}
+
+bool data_file::linked() const {
+  struct stat st {};
+  return ::lstat(path_.c_str(), &st) == 0 && st.st_ino == inode_ && st.st_dev == device_ && st.st_nlink > 0;
+}
+
+namespace {
+/// Reads a file forward through a window, so that small records cost no call each and big ones are skipped.
+class window {
+public:
+  explicit window(data_file& file) : file_{file} {}
+  /// `n` (≤ 64 KiB) bytes at `offset`, which the file must have.
+  result<byte_span> at(std::uint64_t offset, std::size_t n) {
+    if (offset < start_ || offset + n > start_ + bytes_.size()) {
+      bytes_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(window_bytes, file_.size() - offset)));
+      start_ = offset;
+      auto got = file_.read(bytes_, offset);
+      if (!got.ok()) {
+        bytes_.clear();
+        return std::move(got).err();
+      }
+    }
+    return byte_span{bytes_}.subspan(static_cast<std::size_t>(offset - start_), n);
+  }
+
+private:
+  data_file& file_;
+  buffer bytes_;
+  std::uint64_t start_ = 0;
+};
+} // namespace
+
+result<std::uint64_t> data_file::walk(std::uint64_t from, std::uint64_t verify_from, const on_record& visit) {
+  window in{*this};
+  auto offset = std::max<std::uint64_t>(from, file_header_bytes);
+  while (offset + record_header_bytes <= size_) {
+    QS_TRY_ASSIGN(auto head, in.at(offset, record_header_bytes));
+    auto header = peek_record_header(head);
+    if (offset + header.record_bytes() > size_) return offset;
+    QS_TRY_ASSIGN(auto whole, in.at(offset, record_header_bytes + header.key_length));
+    auto key = whole.subspan(record_header_bytes);
+    if (!record_header_fits(whole.first(record_header_bytes), key, static_cast<std::uint32_t>(offset))) return offset;
+    auto end = offset + header.record_bytes();
+    auto key_copy = to_buffer(key); // the window moves on while the payload is read
+    if (offset >= verify_from) {
+      std::uint32_t crc = 0;
+      for (auto at = end - header.payload_length; at < end;) {
+        auto n = static_cast<std::size_t>(std::min<std::uint64_t>(window_bytes, end - at));
+        QS_TRY_ASSIGN(auto body, in.at(at, n));
+        crc = crc32c(body, crc);
+        at += n;
+      }
+      if (crc != header.payload_crc) return offset;
+    }
+    if (!visit(header, key_copy, static_cast<std::uint32_t>(offset))) return offset;
+    offset = end;
+  }
+  return offset;
+}
+
+} // namespace qs::zdb

@@ -1,0 +1,84 @@
+// One data file of a namespace: appended at its end, read anywhere, opened when used. The pool keeps the number of
+// descriptors bounded over all namespaces; a sync under way on the helper thread shares the descriptor it needs.
+// Everything here belongs to the I/O thread.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <list>
+#include <memory>
+#include <sys/uio.h>
+
+#include "base/posix.hpp"
+#include "zdb/record.hpp"
+
+namespace qs::zdb {
+
+class data_file;
+
+/// Closes the descriptor that was not used for longest when there are more than `most`.
+class file_pool {
+public:
+  explicit file_pool(std::size_t most = 256) : most_{most} {}
+  void used(data_file& file);
+  void forget(data_file& file);
+  [[nodiscard]] std::size_t open_files() const noexcept { return order_.size(); }
+
+private:
+  std::size_t most_;
+  std::list<data_file*> order_; ///< newest first
+};
+
+class data_file {
+public:
+  /// A new file with its header written, not synced. errc::already_exists never happens: ids are not reused.
+  static result<std::unique_ptr<data_file>> create(file_pool& pool, const std::filesystem::path& directory,
+                                                   const file_header& header);
+  /// An existing one. Errors: io, corrupt, version_mismatch.
+  static result<std::unique_ptr<data_file>> open(file_pool& pool, const std::filesystem::path& directory,
+                                                 std::uint32_t id);
+  ~data_file();
+  data_file(const data_file&) = delete;
+  data_file& operator=(const data_file&) = delete;
+
+  /// All of it at the end, or an error and the file as before. `errc::corrupt`: it could not be put back, write no more.
+  status append(std::span<iovec> parts);
+  /// Exactly, from `offset`. errc::corrupt past the end of the file.
+  status read(std::span<iovec> parts, std::uint64_t offset);
+  status read(mutable_byte_span out, std::uint64_t offset);
+  /// Cuts a torn tail.
+  status cut(std::uint64_t size);
+  /// For the helper thread: stays open as long as it is held.
+  result<std::shared_ptr<unique_fd>> descriptor();
+  /// The path still leads to this file.
+  [[nodiscard]] bool linked() const;
+
+  [[nodiscard]] std::uint32_t id() const noexcept { return header_.id; }
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  [[nodiscard]] const file_header& header() const noexcept { return header_; }
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+
+  /// Walks the records from `from`; `on_record(header, key, offset)` returns false to stop. Records from `verify_from`
+  /// on must also have a payload that fits its crc. Gives where it stopped: the end of the last good record, or
+  /// the start of the one at which on_record said stop. An error is one of reading.
+  using on_record = std::function<bool(const record_header&, byte_span key, std::uint32_t offset)>;
+  result<std::uint64_t> walk(std::uint64_t from, std::uint64_t verify_from, const on_record& visit);
+
+private:
+  friend class file_pool;
+  data_file(file_pool& pool, std::filesystem::path path) : pool_{pool}, path_{std::move(path)} {}
+
+  file_pool& pool_;
+  std::filesystem::path path_;
+  file_header header_;
+  std::shared_ptr<unique_fd> fd_;
+  std::uint64_t size_ = 0;
+  std::uint64_t inode_ = 0;
+  std::uint64_t device_ = 0;
+  bool in_pool_ = false;
+  std::list<data_file*>::iterator at_;
+};
+
+std::filesystem::path data_file_path(const std::filesystem::path& directory, std::uint32_t id);
+
+} // namespace qs::zdb

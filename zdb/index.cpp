@@ -1,0 +1,69 @@
+#include "zdb/index.hpp"
+
+#include <sodium.h>
+
+namespace qs::zdb {
+
+std::uint32_t user_index::hash(byte_span key) const noexcept {
+  static_assert(crypto_shorthash_KEYBYTES == 16 && crypto_shorthash_BYTES == 8);
+  std::array<std::byte, 8> out{};
+  crypto_shorthash(uchars(mutable_byte_span{out}), uchars(key), key.size(), uchars(hash_key_));
+  return load_le<std::uint32_t>(out.data());
+}
+
+void user_index::grow() {
+  auto old = std::exchange(slots_, std::vector<slot>(slots_.empty() ? 64 : slots_.size() * 2));
+  for (auto& s : old) {
+    if (s.file == 0) continue;
+    auto i = home(s.tag);
+    while (slots_[i].file != 0) i = next(i);
+    slots_[i] = s;
+  }
+}
+
+void user_index::insert(byte_span key, index_entry entry) {
+  QS_ASSERT(entry.place.valid());
+  if ((size_ + 1) * 8 > slots_.size() * 7) grow();
+  auto tag = hash(key);
+  auto i = home(tag);
+  while (slots_[i].file != 0) i = next(i);
+  slots_[i] = {entry.place.file, entry.place.offset, entry.length, tag};
+  ++size_;
+}
+
+void user_index::replace(std::size_t at, index_entry entry) noexcept {
+  slots_[at] = {entry.place.file, entry.place.offset, entry.length, slots_[at].tag};
+}
+
+void user_index::erase(std::size_t at) noexcept {
+  // Closes the gap, so that searches need no tombstones.
+  auto gap = at;
+  for (auto i = next(gap); slots_[i].file != 0; i = next(i)) {
+    auto distance = (i - home(slots_[i].tag)) & (slots_.size() - 1);
+    if (distance >= ((i - gap) & (slots_.size() - 1))) {
+      slots_[gap] = slots_[i];
+      gap = i;
+    }
+  }
+  slots_[gap] = {};
+  --size_;
+}
+
+index_entry sequential_index::find(std::uint64_t id) const noexcept {
+  return id < entries_.size() ? entries_[static_cast<std::size_t>(id)] : index_entry{};
+}
+
+void sequential_index::put(std::uint64_t id, index_entry entry) {
+  if (id >= entries_.size()) entries_.resize(static_cast<std::size_t>(id) + 1);
+  auto& e = entries_[static_cast<std::size_t>(id)];
+  if (!e.place.valid()) ++size_;
+  e = entry;
+}
+
+void sequential_index::erase(std::uint64_t id) noexcept {
+  if (id >= entries_.size() || !entries_[static_cast<std::size_t>(id)].place.valid()) return;
+  entries_[static_cast<std::size_t>(id)] = {};
+  --size_;
+}
+
+} // namespace qs::zdb

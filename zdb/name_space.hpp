@@ -1,0 +1,165 @@
+// One namespace: its settings, its append-only data files, its index, and what is on disk for sure.
+// Layout of its directory: `namespace` (settings, replaced atomically), NNNNNNNN.data (record.hpp), `synced` (up to
+// where data is known to be on disk). It decides by keys and bytes; passwords and permissions are the commands'.
+// The I/O thread owns it; only sync_job::run and the static file functions may run on the helper thread.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "zdb/block.hpp"
+#include "zdb/data_file.hpp"
+#include "zdb/index.hpp"
+
+namespace qs::zdb {
+
+struct namespace_settings {
+  std::string name;
+  std::string password; ///< in clear: the challenge needs it; the file is 0600
+  std::uint64_t maxsize = 0;
+  bool is_public = true;
+  bool worm = false;
+  bool sequential = false;
+};
+
+/// Text with a checksum line; docs/formats/zdb-files.md.
+std::string encode_settings(const namespace_settings& settings);
+result<namespace_settings> decode_settings(std::string_view text);
+
+enum class write_answer : std::uint8_t {
+  stored, identical, exists, worm, no_space, update_only, failed, missing
+};
+enum class read_answer : std::uint8_t { found, missing, damaged, unreadable };
+
+/// Up to where a namespace is on disk: files below `file` wholly, `file` up to `size`.
+struct sync_mark {
+  std::uint32_t file = 0;
+  std::uint64_t size = 0;
+  auto operator<=>(const sync_mark&) const = default;
+};
+
+/// What the helper thread does for SYNC; it shares nothing with the namespace.
+struct sync_job {
+  std::vector<std::shared_ptr<unique_fd>> files;
+  std::filesystem::path directory;
+  bool names_changed = false;
+  sync_mark mark; ///< holds once run() has succeeded
+
+  status run() const;
+};
+
+inline bool is_sequential_key(byte_span key) noexcept { return key.size() == 8; }
+
+struct found_key {
+  std::string key;
+  std::uint32_t length = 0;
+  std::uint32_t timestamp = 0;
+};
+
+class name_space {
+public:
+  struct limits {
+    std::uint64_t datasize = 256ULL << 20;
+    std::array<std::byte, 16> hash_key{};
+  };
+
+  /// Makes the directory with settings in it, synced; any thread. Errors: io, no_space.
+  static status create(const std::filesystem::path& directory, const namespace_settings& settings);
+  /// Replaces the settings file; any thread.
+  static status save(const std::filesystem::path& directory, const namespace_settings& settings);
+  /// Opens and reads every data file's headers; torn tails past the synced mark are cut. Errors: io, corrupt.
+  static result<std::shared_ptr<name_space>> open(file_pool& pool, const std::filesystem::path& directory, limits lim);
+
+  // Keys: user mode up to 255 bytes; sequential mode 8 bytes little-endian or empty to append.
+  /// `id`: the key it is stored under. only_new: exists instead of replacing.
+  write_answer set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new, std::string& id);
+  write_answer erase(byte_span key, std::uint32_t timestamp);
+  [[nodiscard]] read_answer get(byte_span key, value_block& out);
+  [[nodiscard]] read_answer look(byte_span key, record_header& out);
+  [[nodiscard]] bool exists(byte_span key);
+
+  /// Live keys after `cursor` (17 bytes, or empty), in the order they were written; at most about 2 ms of them.
+  /// Empty and an empty cursor: nothing more. Errors: invalid_argument (not a cursor of here), io.
+  struct page {
+    std::vector<found_key> items;
+    std::string cursor;
+  };
+  result<page> scan(byte_span cursor);
+
+  /// Everything gone: a new file says that nothing before it counts. Gives the files that the helper thread must delete
+  /// once the sync_job that follows has run.
+  result<std::vector<std::filesystem::path>> flush();
+
+  [[nodiscard]] bool dirty() const noexcept { return end() != synced_; }
+  [[nodiscard]] sync_mark end() const noexcept;
+  [[nodiscard]] sync_mark synced() const noexcept { return synced_; }
+  result<sync_job> make_sync_job();
+  /// What came of it. A failed one makes the namespace read-only until the next start: what was in memory may be lost.
+  void sync_done(const sync_job& job, const status& outcome);
+  /// Every data file is still where it was put.
+  [[nodiscard]] bool linked() const;
+
+  [[nodiscard]] const namespace_settings& settings() const noexcept { return settings_; }
+  void set_settings(namespace_settings settings) { settings_ = std::move(settings); }
+  [[nodiscard]] const std::filesystem::path& directory() const noexcept { return directory_; }
+  [[nodiscard]] std::uint64_t entries() const noexcept;
+  [[nodiscard]] std::uint64_t live_bytes() const noexcept { return live_bytes_; }
+  [[nodiscard]] std::uint64_t disk_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t index_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t next_id() const noexcept { return ids_.next_id(); }
+  [[nodiscard]] bool ever_written() const noexcept { return !files_.empty(); }
+  [[nodiscard]] std::uint32_t active_file() const noexcept { return files_.empty() ? 0 : files_.rbegin()->first; }
+
+  // Temporary, never stored.
+  bool locked = false;
+  bool frozen = false;
+  bool removed = false; ///< NSDEL: clients in it are dropped
+  /// Waiting for a sync: (mark to reach, what to call). Kept here, used by the server.
+  struct waiter {
+    sync_mark mark;
+    std::function<void(const status&)> done;
+  };
+  std::vector<waiter> waiters;
+  bool syncing = false;
+  std::uint64_t read_errors = 0;
+  std::uint64_t write_errors = 0;
+
+private:
+  name_space(file_pool& pool, std::filesystem::path directory, limits lim);
+  status load();
+  status load_file(std::uint32_t id, const sync_mark& mark);
+  void apply(const record_header& header, byte_span key, record_place place);
+  status append(const record_header& header, byte_span key, byte_span value, record_place& place);
+  status rotate(bool flushes);
+  data_file* file(std::uint32_t id);
+  bool key_at(record_place place, byte_span key, record_header* header = nullptr);
+  bool same_value(record_place place, byte_span key, byte_span value);
+  struct position {
+    std::size_t slot = user_index::npos;
+    index_entry entry;
+    record_header header;
+  };
+  position locate(byte_span key, bool with_header);
+  void note_read_error(const error& why);
+
+  file_pool& pool_;
+  std::filesystem::path directory_;
+  limits limits_;
+  namespace_settings settings_;
+  std::map<std::uint32_t, std::unique_ptr<data_file>> files_;
+  std::uint32_t last_file_ = 0; ///< highest id ever used
+  user_index keys_;
+  sequential_index ids_;
+  std::uint64_t live_bytes_ = 0;
+  sync_mark synced_;
+  bool names_changed_ = false;
+  bool failed_ = false; ///< memory and disk may disagree: no writes until the next start
+};
+
+} // namespace qs::zdb

@@ -1,0 +1,217 @@
+#include "zdb/request.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "base/assert.hpp"
+
+namespace qs::zdb {
+
+namespace {
+constexpr std::size_t line_bytes_max = 32;
+constexpr std::size_t large_bytes = 16 << 10;
+constexpr std::size_t joined_text_bytes = 16 << 10;
+
+bool parse_count(std::string_view text, std::int64_t& out) {
+  if (text.starts_with('+')) return false;
+  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return ec == std::errc{} && end == text.data() + text.size();
+}
+} // namespace
+
+bool request_parser::fail(std::string_view text) {
+  error_ = text;
+  return false;
+}
+
+mutable_byte_span request_parser::body_space() noexcept {
+  if (step_ != step::body || !arguments_[count_].large_) return {};
+  return arguments_[count_].block_.bytes().subspan(filled_);
+}
+
+void request_parser::body_filled(std::size_t n) noexcept {
+  filled_ += n;
+  QS_ASSERT(filled_ <= length_);
+  if (filled_ == length_) step_ = step::end;
+}
+
+void request_parser::release() {
+  for (auto& a : arguments_)
+    if (a.large_) {
+      a.block_ = {};
+      a.large_ = false;
+    }
+}
+
+bool request_parser::feed(byte_span bytes, std::size_t& used) {
+  used = 0;
+  if (failed()) return false;
+  if (step_ == step::start && count_ > 0 && count_ == expected_) { // the one before has been worked on
+    release();
+    count_ = expected_ = total_ = 0;
+  }
+  while (used < bytes.size()) {
+    auto rest = bytes.subspan(used);
+    switch (step_) {
+    case step::start:
+      if (line_.empty() && rest.front() != std::byte{'*'}) return fail("Malformed request, array expected");
+      [[fallthrough]];
+    case step::length: {
+      if (step_ == step::length && line_.empty() && rest.front() != std::byte{'$'})
+        return fail("Malformed query string");
+      auto text = as_text(rest.first(std::min(rest.size(), line_bytes_max + 1)));
+      auto end = text.find('\n');
+      line_.append(text.substr(0, end));
+      if (line_.size() > line_bytes_max)
+        return fail(step_ == step::start ? "Malformed request, array expected" : "Malformed query string");
+      used += end == std::string_view::npos ? text.size() : end + 1;
+      if (end == std::string_view::npos) break;
+      if (line_.ends_with('\r')) line_.pop_back();
+      if (!line(std::string_view{line_}.substr(1))) return false;
+      line_.clear();
+      break;
+    }
+    case step::body: {
+      auto n = std::min(rest.size(), length_ - filled_);
+      auto& a = arguments_[count_];
+      if (a.large_) std::copy_n(rest.data(), n, a.block_.bytes().data() + filled_);
+      else a.text_.append(as_text(rest.first(n)));
+      used += n;
+      body_filled(n);
+      break;
+    }
+    case step::end: { // two bytes that nobody checks
+      auto n = std::min(rest.size(), end_left_);
+      used += n;
+      end_left_ -= n;
+      if (end_left_ > 0) break;
+      ++count_;
+      step_ = count_ == expected_ ? step::start : step::length;
+      if (step_ == step::start) return true;
+      break;
+    }
+    }
+  }
+  return false;
+}
+
+bool request_parser::line(std::string_view text) {
+  std::int64_t number = 0;
+  auto good = parse_count(text, number);
+  if (step_ == step::start) {
+    if (!good) return fail("Malformed request, array expected");
+    if (number < 0) return fail("Internal memory error");
+    if (number == 0) return fail("Missing arguments");
+    if (number > static_cast<std::int64_t>(request_arguments_max)) return fail("Too many arguments");
+    expected_ = static_cast<std::size_t>(number);
+    step_ = step::length;
+    return true;
+  }
+  if (!good || number < 0) return fail("Malformed query string");
+  if (number > static_cast<std::int64_t>(request_bulk_max)) return fail("Payload too big");
+  length_ = static_cast<std::size_t>(number);
+  total_ += length_;
+  if (total_ > request_bytes_max) return fail("Payload too big");
+  if (count_ == arguments_.size()) arguments_.emplace_back();
+  auto& a = arguments_[count_];
+  a.large_ = length_ >= large_bytes;
+  a.text_.clear();
+  if (a.large_) a.block_ = value_block{length_};
+  filled_ = 0;
+  end_left_ = 2;
+  step_ = length_ > 0 ? step::body : step::end;
+  return true;
+}
+
+// -- replies --------------------------------------------------------------------------------------
+
+void reply_queue::add(std::string_view text) {
+  bytes_ += text.size();
+  if (pieces_.empty() || pieces_.back().is_block || pieces_.back().id != 0 ||
+      pieces_.back().text.size() + text.size() > joined_text_bytes)
+    pieces_.emplace_back();
+  pieces_.back().text.append(text);
+}
+
+void reply_queue::add(value_block block) {
+  if (block.size() <= 1024) return add(as_text(block.bytes()));
+  bytes_ += block.size();
+  pieces_.emplace_back();
+  pieces_.back().block = std::move(block);
+  pieces_.back().is_block = true;
+}
+
+void reply_queue::simple(std::string_view text) {
+  add("+");
+  add(text);
+  add("\r\n");
+}
+
+void reply_queue::error(std::string_view text) {
+  add("-");
+  add(text);
+  add("\r\n");
+}
+
+void reply_queue::integer(std::int64_t number) { add(fmt::format(":{}\r\n", number)); }
+
+void reply_queue::bulk(std::string_view text) {
+  add(fmt::format("${}\r\n", text.size()));
+  add(text);
+  add("\r\n");
+}
+
+void reply_queue::bulk(value_block block) {
+  add(fmt::format("${}\r\n", block.size()));
+  add(std::move(block));
+  add("\r\n");
+}
+
+void reply_queue::array(std::size_t items) { add(fmt::format("*{}\r\n", items)); }
+
+reply_queue::ticket reply_queue::hold() {
+  pieces_.emplace_back();
+  pieces_.back().id = next_;
+  pieces_.back().held = true;
+  ++held_;
+  return next_++;
+}
+
+void reply_queue::fill(ticket at, std::string_view reply) {
+  // Oldest first is the usual order.
+  auto it = std::find_if(pieces_.begin(), pieces_.end(), [&](auto& p) { return p.held && p.id == at; });
+  QS_ASSERT(it != pieces_.end());
+  it->text = reply;
+  it->held = false;
+  bytes_ += reply.size();
+  --held_;
+}
+
+std::size_t reply_queue::gather(iovec* parts, std::size_t most) const noexcept {
+  std::size_t n = 0;
+  for (auto& p : pieces_) {
+    if (p.held || n == most) break;
+    auto bytes = p.bytes().subspan(n == 0 ? offset_ : 0);
+    parts[n++] = {const_cast<std::byte*>(bytes.data()), bytes.size()};
+  }
+  return n;
+}
+
+void reply_queue::sent(std::size_t bytes) {
+  bytes_ -= bytes;
+  while (!pieces_.empty() && !pieces_.front().held) {
+    auto left = pieces_.front().bytes().size() - offset_;
+    if (bytes < left) {
+      offset_ += bytes;
+      return;
+    }
+    bytes -= left;
+    offset_ = 0;
+    pieces_.pop_front();
+  }
+  QS_ASSERT(bytes == 0);
+}
+
+} // namespace qs::zdb

@@ -1,0 +1,139 @@
+#include "zdb/store.hpp"
+
+#include <charconv>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "base/random.hpp"
+
+namespace qs::zdb {
+
+namespace {
+namespace fs = std::filesystem;
+
+fs::path spaces_path(const fs::path& data) { return data / "namespaces"; }
+fs::path lock_path(const fs::path& data) { return data / "lock"; }
+} // namespace
+
+result<std::unique_ptr<store>> store::open(store_options options) {
+  std::unique_ptr<store> s{new store{std::move(options)}};
+  s->hash_key_ = system_random().array<16>();
+  QS_TRY(make_directories(s->options_.data));
+  QS_TRY(s->take_lock());
+  QS_TRY(make_directories(spaces_path(s->options_.data)));
+  QS_TRY(s->load());
+  if (!s->find("default")) {
+    auto made = s->begin_new("default");
+    QS_TRY(s->finish_new(made, name_space::create(made.directory, made.settings)));
+  }
+  return s;
+}
+
+status store::take_lock() {
+  auto path = lock_path(options_.data);
+  QS_TRY_ASSIGN(lock_, open_file(path, O_RDWR | O_CREAT));
+  // An open-file-description lock: it is this open file's, not the process', and dies with it.
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  if (::fcntl(lock_.get(), F_OFD_SETLK, &lock) != 0) {
+    if (errno == EAGAIN || errno == EACCES)
+      return error{errc::busy, fmt::format("another zdb server runs on {} (it holds {})", options_.data.string(),
+                                           path.string())};
+    return errno_error(fmt::format("lock {}", path.string()), errno);
+  }
+  struct stat st {};
+  if (::fstat(lock_.get(), &st) != 0) return errno_error(fmt::format("stat {}", path.string()), errno);
+  lock_inode_ = st.st_ino;
+  return {};
+}
+
+status store::load() {
+  std::error_code ec;
+  std::vector<fs::path> found;
+  for (auto& entry : fs::directory_iterator{spaces_path(options_.data), ec}) found.push_back(entry.path());
+  if (ec) return error{errc::io, fmt::format("read {}: {}", spaces_path(options_.data).string(), ec.message()), ec.value()};
+  for (auto& path : found) {
+    auto name = path.filename().string();
+    std::uint32_t number = 0;
+    auto [p, bad] = std::from_chars(name.data(), name.data() + name.size(), number, 16);
+    if (bad != std::errc{} || name.size() < 8) continue;
+    last_directory_ = std::max(last_directory_, number);
+    if (name.ends_with(".new") || name.ends_with(".gone")) { // half made or half deleted
+      std::error_code ignored;
+      fs::remove_all(path, ignored);
+      continue;
+    }
+    if (name.size() != 8) continue;
+    QS_TRY_ASSIGN(auto ns, name_space::open(pool_, path, limits()));
+    auto [it, fresh] = spaces_.emplace(ns->settings().name, ns);
+    if (!fresh)
+      return error{errc::corrupt, fmt::format("two namespaces of one name in {} and {}", path.string(),
+                                              it->second->directory().string())};
+  }
+  return {};
+}
+
+std::shared_ptr<name_space> store::find(std::string_view name) {
+  auto it = spaces_.find(name);
+  return it == spaces_.end() ? nullptr : it->second;
+}
+
+bool store::is_taken(std::string_view name) const { return spaces_.contains(name) || making_.contains(name); }
+
+store::creation store::begin_new(std::string_view name) {
+  making_.emplace(name);
+  creation what;
+  what.directory = spaces_path(options_.data) / fmt::format("{:08x}", ++last_directory_);
+  what.settings.name = name;
+  what.settings.maxsize = name == "default" ? 0 : options_.maxsize;
+  what.settings.sequential = options_.sequential;
+  return what;
+}
+
+status store::finish_new(const creation& what, const status& made) {
+  making_.erase(what.settings.name);
+  if (!made.ok()) {
+    std::error_code ignored;
+    fs::remove_all(what.directory, ignored);
+    return made;
+  }
+  QS_TRY_ASSIGN(auto ns, name_space::open(pool_, what.directory, limits()));
+  spaces_.emplace(what.settings.name, std::move(ns));
+  return {};
+}
+
+fs::path store::begin_remove(const std::shared_ptr<name_space>& ns) {
+  ns->removed = true;
+  spaces_.erase(ns->settings().name);
+  return ns->directory();
+}
+
+status store::remove_files(const fs::path& directory) {
+  auto gone = directory;
+  gone += ".gone";
+  if (::rename(directory.c_str(), gone.c_str()) != 0)
+    return errno_error(fmt::format("rename {}", directory.string()), errno);
+  QS_TRY(sync_directory(directory.parent_path()));
+  std::error_code ec;
+  fs::remove_all(gone, ec); // what stays is removed at the next start
+  return {};
+}
+
+bool store::lock_linked() const {
+  struct stat st {};
+  return ::lstat(lock_path(options_.data).c_str(), &st) == 0 && st.st_ino == lock_inode_ && st.st_nlink > 0;
+}
+
+bool store::linked() const {
+  if (!lock_linked()) return false;
+  for (auto& [name, ns] : spaces_)
+    if (!ns->linked()) return false;
+  return true;
+}
+
+} // namespace qs::zdb

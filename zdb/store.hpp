@@ -1,0 +1,66 @@
+// All namespaces of one data directory, and the lock that says it is ours. Layout:
+// <data>/lock (OFD lock for the life of the server), <data>/namespaces/NNNNNNNN/ (name_space.hpp), <data>/endpoint.
+// The I/O thread owns it; the *_files functions are for the helper thread.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "zdb/name_space.hpp"
+
+namespace qs::zdb {
+
+struct store_options {
+  std::filesystem::path data;
+  std::uint64_t datasize = 256ULL << 20;
+  std::uint64_t maxsize = 0; ///< of new namespaces
+  bool sequential = false;   ///< new namespaces are
+};
+
+class store {
+public:
+  /// Makes what is missing, takes the lock, opens every namespace. Errors: busy, io, corrupt, version_mismatch.
+  static result<std::unique_ptr<store>> open(store_options options);
+
+  std::shared_ptr<name_space> find(std::string_view name);
+  [[nodiscard]] const auto& all() const noexcept { return spaces_; }
+
+  /// Where a new namespace will stand, and its settings; the name is taken until finish_new. Then, on the helper thread,
+  /// name_space::create(directory, settings).
+  struct creation {
+    std::filesystem::path directory;
+    namespace_settings settings;
+  };
+  creation begin_new(std::string_view name);
+  status finish_new(const creation& what, const status& made);
+  [[nodiscard]] bool is_taken(std::string_view name) const;
+  /// Out of sight at once; the directory is then deleted with remove_files on the helper thread.
+  std::filesystem::path begin_remove(const std::shared_ptr<name_space>& ns);
+  static status remove_files(const std::filesystem::path& directory);
+
+  /// The lock and the data files are still where they were put (control.md 4).
+  [[nodiscard]] bool linked() const;
+  [[nodiscard]] bool lock_linked() const;
+  [[nodiscard]] const store_options& options() const noexcept { return options_; }
+  [[nodiscard]] const file_pool& files() const noexcept { return pool_; }
+
+private:
+  explicit store(store_options options) : options_{std::move(options)} {}
+  status take_lock();
+  status load();
+  name_space::limits limits() const { return {options_.datasize, hash_key_}; }
+
+  store_options options_;
+  std::array<std::byte, 16> hash_key_{};
+  unique_fd lock_;
+  std::uint64_t lock_inode_ = 0;
+  file_pool pool_; ///< before what uses it
+  std::map<std::string, std::shared_ptr<name_space>, std::less<>> spaces_;
+  std::set<std::string, std::less<>> making_;
+  std::uint32_t last_directory_ = 0;
+};
+
+} // namespace qs::zdb
