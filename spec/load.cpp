@@ -13,11 +13,21 @@
 namespace qs::spec {
 namespace {
 
+/// More than anybody reads.
+constexpr std::size_t problems_max = 120;
+
 void finish(loaded& out) {
   std::stable_sort(out.problems.begin(), out.problems.end(), [](const diagnostic& a, const diagnostic& b) {
     return std::pair{a.where.line, a.where.column} < std::pair{b.where.line, b.where.column};
   });
-  if (has_errors(out.problems)) out.spec.reset();
+  auto bad = has_errors(out.problems);
+  if (bad) out.spec.reset();
+  if (out.problems.size() <= problems_max) return;
+  auto more = out.problems.size() - problems_max;
+  auto where = out.problems[problems_max].where;
+  out.problems.resize(problems_max);
+  out.problems.push_back({bad ? severity::error : severity::warning, "QS0010",
+                          fmt::format("{} more problems from here on; mend those shown first", more), where});
 }
 
 source_range place(const loaded& from, const std::string& path) {

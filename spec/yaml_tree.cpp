@@ -121,6 +121,12 @@ public:
     node.plain = first != '"' && first != '\'' && first != '|' && first != '>';
     node.end = scalar_end(node);
     place(node);
+    if (node.end > source_.text().size()) { // yaml-cpp takes the end of the file for the missing quote
+      node.end = node.begin + 1;
+      place(node);
+      add(problems_, "QS0003", "this quote is never closed", node.where);
+      node.kind = node_kind::broken;
+    }
     check(node, tag, anchor);
     put(std::move(node));
   }
@@ -151,7 +157,8 @@ private:
     return at;
   }
 
-  /// Where a scalar's characters end: behind the quote, or behind the last character of its first line.
+  /// Where a scalar's characters end: behind the quote, or behind the last character of its first line; behind the
+  /// end of the file if the quote is never closed.
   std::size_t scalar_end(const yaml_node& node) const {
     auto text = source_.text();
     auto at = node.begin;
@@ -168,7 +175,7 @@ private:
       else if (text[at] == quote)
         return at + 1;
     }
-    return text.size();
+    return text.size() + 1;
   }
 
   /// Refuses what could make a small text mean a big or a strange thing.
