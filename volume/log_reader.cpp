@@ -1,0 +1,151 @@
+// Reading the log back at start (volume.md 4): oldest first, up to the first record that is not sound. What is found bad at or below
+// the synced sequence is corruption; beyond it a torn tail that start() will cut.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fmt/format.h>
+
+#include "codec/checksum.hpp"
+#include "volume/log.hpp"
+#include "volume/log_layout.hpp"
+
+namespace qs::volume {
+
+using namespace log_layout;
+
+result<std::unique_ptr<write_log>> write_log::open(options opt,
+                                                   const std::function<status(const found_record&)>& each,
+                                                   log_recovery& recovered) {
+  QS_TRY(make_directories(opt.directory));
+  std::unique_ptr<write_log> log{new write_log{std::move(opt)}};
+  std::error_code ec;
+  for (const auto& item : std::filesystem::directory_iterator{log->options_.directory, ec}) {
+    auto number = parse_file_name(item.path().filename().string());
+    if (!number) continue;
+    QS_TRY_ASSIGN(auto fd, open_file(item.path(), O_RDWR));
+    struct stat st {};
+    if (::fstat(fd.get(), &st) != 0) return errno_error("look at " + item.path().string(), errno);
+    entry e;
+    e.file = std::make_shared<log_file>(*number, item.path(), std::move(fd));
+    e.length = static_cast<std::uint64_t>(st.st_size);
+    log->files_.emplace(*number, std::move(e));
+  }
+  if (ec) return error{errc::io, "list the log directory: " + ec.message(), ec.value()};
+  recovered = {};
+  QS_TRY(log->read_all(each, recovered));
+  return log;
+}
+
+std::uint64_t write_log::read_watermark() const {
+  auto text = read_file(options_.directory / "watermark", 4096);
+  if (!text.ok()) return 0;
+  auto mark = decode_watermark(as_bytes(*text));
+  return mark && mark->volume == options_.volume ? mark->sequence : 0;
+}
+
+status write_log::read_all(const std::function<status(const found_record&)>& each, log_recovery& out) {
+  out.synced_sequence = read_watermark();
+  bool first = true;
+  bool stopped = false;
+  std::uint64_t expected = 0;
+  for (auto& [number, e] : files_) {
+    next_number_ = number + 1;
+    bytes_ += e.length;
+    if (stopped) {
+      // What lies behind the first bad record never happened, but its header may know what was synced.
+      buffer bytes(file_header_bytes);
+      if (e.length >= file_header_bytes && e.file->read(0, bytes).ok())
+        if (auto header = decode_file_header(bytes); header.ok() && header->volume == options_.volume)
+          out.synced_sequence = std::max(out.synced_sequence, header->synced);
+      out.torn_bytes += e.length;
+      continue;
+    }
+    buffer bytes(std::min<std::uint64_t>(file_header_bytes, e.length));
+    QS_TRY(e.file->read(0, bytes));
+    auto header = decode_file_header(bytes);
+    if (!header.ok() && header.err().code == errc::version_mismatch) return std::move(header).err();
+    bool follows = header.ok() && header->number == number &&
+                   (first || (number == expected && header->before == out.last_sequence && header->chain == chain_));
+    if (header.ok() && header->volume != options_.volume)
+      return error{errc::refused, e.file->path().string() + " is the log of another volume"};
+    if (!follows) {
+      stopped = true;
+      out.what = e.file->path().string() + " does not follow the file before it, or its header is damaged";
+      cut_file_ = first ? 0 : std::prev(files_.find(number))->first;
+      cut_length_ = first ? 0 : files_.at(cut_file_).length;
+      if (first) {
+        cut_file_ = number;
+        cut_length_ = 0;
+      }
+      out.torn_bytes += e.length;
+      continue;
+    }
+    if (first) {
+      out.last_sequence = header->before;
+      chain_ = header->chain;
+    }
+    first = false;
+    expected = number + 1;
+    out.synced_sequence = std::max(out.synced_sequence, header->synced);
+    QS_TRY_ASSIGN(bool whole, read_one(e, each, out));
+    if (!whole) stopped = true;
+  }
+  appended_ = out.last_sequence;
+  synced_ = std::min(out.synced_sequence, out.last_sequence);
+  out.corrupt = stopped && out.synced_sequence > out.last_sequence;
+  // Records may all be sound and yet some be missing that the watermark knows of.
+  if (!stopped && out.synced_sequence > out.last_sequence) {
+    out.corrupt = true;
+    out.what = fmt::format("the log ends at operation {:x}, but {:x} was synced", out.last_sequence,
+                           out.synced_sequence);
+  }
+  return {};
+}
+
+result<bool> write_log::read_one(entry& e, const std::function<status(const found_record&)>& each,
+                                 log_recovery& out) {
+  std::uint64_t at = file_header_bytes;
+  e.last_sequence = out.last_sequence;
+  auto bad = [&](std::string_view why) {
+    out.what = fmt::format("{} at byte {}: {}", e.file->path().string(), at, why);
+    out.torn_bytes += e.length - at;
+    cut_file_ = e.file->number();
+    cut_length_ = at;
+    return false;
+  };
+  buffer head(record_header_bytes);
+  buffer body;
+  buffer chunk;
+  while (at < e.length) {
+    if (e.length - at < record_header_bytes) return bad("a record's header is cut short");
+    QS_TRY(e.file->read(at, head));
+    auto header = decode_record_header(head);
+    if (!header) return bad("not a record");
+    auto total = record_header_bytes + header->body_bytes + header->data_bytes;
+    if (e.length - at < total) return bad("a record is cut short");
+    body.resize(header->body_bytes);
+    QS_TRY(e.file->read(at + record_header_bytes, body));
+    if (chain_of(head, body, chain_) != header->chain) return bad("a record's checksum is wrong");
+    if (header->sequence <= out.last_sequence) return bad("records are out of order");
+    std::uint64_t sum = 0;
+    auto data_at = at + record_header_bytes + header->body_bytes;
+    for (std::uint64_t done = 0; done < header->data_bytes; done += chunk.size()) {
+      chunk.resize(std::min<std::uint64_t>(mib, header->data_bytes - done));
+      QS_TRY(e.file->read(data_at + done, chunk));
+      sum = codec::checksum64(chunk, sum);
+    }
+    if (sum != header->data_checksum) return bad("the checksum of a record's data is wrong");
+    QS_TRY(each({header->sequence, body, header->data_bytes, {e.file->number(), data_at}}));
+    chain_ = header->chain;
+    out.last_sequence = header->sequence;
+    out.synced_sequence = std::max(out.synced_sequence, header->synced);
+    ++out.records;
+    e.last_sequence = header->sequence;
+    at += total;
+  }
+  return true;
+}
+
+} // namespace qs::volume
