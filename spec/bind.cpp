@@ -11,12 +11,15 @@ public:
   scope(const fields_read& read, std::string path) : read_{read}, path_{std::move(path)} {}
 
   [[nodiscard]] scope under(std::string_view key) const { return {read_, at(key)}; }
-  [[nodiscard]] scope item(std::string_view key, std::size_t i) const { return {read_, item_path(at(key), i)}; }
+  [[nodiscard]] scope item(std::string_view key, std::size_t i) const {
+    return {read_, item_path(at(key), i)};
+  }
   [[nodiscard]] std::size_t count(std::string_view key) const { return read_.count(at(key)); }
   [[nodiscard]] bool given(std::string_view key) const { return read_.given(at(key)); }
 
   void number(std::string_view key, int& target) const {
-    if (auto* v = read_.get<std::int64_t>(at(key))) target = static_cast<int>(std::clamp<std::int64_t>(*v, -1'000'000, 1'000'000));
+    if (auto* v = read_.get<std::int64_t>(at(key)))
+      target = static_cast<int>(std::clamp<std::int64_t>(*v, -1'000'000, 1'000'000));
   }
   template <class T>
   void value(std::string_view key, T& target) const {

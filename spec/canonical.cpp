@@ -38,7 +38,9 @@ public:
   void line(int depth, std::string_view key, std::string_view value) {
     out += fmt::format("{:{}}{}: {}\n", "", depth * 2, key, value);
   }
-  void head(int depth, std::string_view key) { out += fmt::format("{:{}}{}:\n", "", depth * 2, key); }
+  void head(int depth, std::string_view key) {
+    out += fmt::format("{:{}}{}:\n", "", depth * 2, key);
+  }
   void words(int depth, std::string_view key, const std::vector<std::string>& list) {
     std::string all;
     for (const auto& word : list) all += (all.empty() ? "" : ", ") + quoted(word);
@@ -106,7 +108,8 @@ public:
     if (const auto* hook = std::get_if<webhook_target>(&target)) {
       out += fmt::format("  - webhook: {}\n", quoted(hook->url.written));
     } else if (const auto* mail = std::get_if<email_target>(&target)) {
-      out += fmt::format("  - email: {}\n    smtp: {}\n", quoted(mail->to), quoted(mail->smtp.written));
+      out += fmt::format("  - email: {}\n    smtp: {}\n", quoted(mail->to),
+                         quoted(mail->smtp.written));
     } else {
       const auto& telegram = std::get<telegram_target>(target);
       out += fmt::format("  - telegram:\n      chat: {}\n      token: {}\n", telegram.chat,
@@ -150,8 +153,8 @@ std::string to_canonical(const storage_spec& spec) {
 std::string canonical_hash(const storage_spec& spec) {
   auto text = to_canonical(spec);
   std::array<unsigned char, 32> digest{};
-  crypto_generichash(digest.data(), digest.size(), reinterpret_cast<const unsigned char*>(text.data()), text.size(),
-                     nullptr, 0);
+  crypto_generichash(digest.data(), digest.size(),
+                     reinterpret_cast<const unsigned char*>(text.data()), text.size(), nullptr, 0);
   std::string out;
   for (auto byte : digest) out += fmt::format("{:02x}", byte);
   return out;

@@ -4,6 +4,8 @@
 
 namespace qs::spec {
 
+// One line is one entry.
+// clang-format off
 const std::vector<code_info>& codes() {
   static const std::vector<code_info> list{
       {"QS0001", "The file or a line is too long", "A storage.yaml has at most 1 MiB and lines of at most 4096 bytes. Check that this is the right file."},
@@ -66,10 +68,12 @@ const std::vector<code_info>& codes() {
   };
   return list;
 }
+// clang-format on
 
 std::string_view advice(std::string_view code) {
   const auto& list = codes();
-  auto found = std::find_if(list.begin(), list.end(), [&](const code_info& c) { return c.code == code; });
+  auto found =
+      std::find_if(list.begin(), list.end(), [&](const code_info& c) { return c.code == code; });
   return found == list.end() ? std::string_view{} : found->advice;
 }
 

@@ -14,7 +14,8 @@ namespace qs::spec {
 namespace {
 
 error cannot(std::string_view key, std::string_view why) {
-  return {errc::invalid_argument, fmt::format("set storage.{}: {}; edit the file by hand", key, why)};
+  return {errc::invalid_argument,
+          fmt::format("set storage.{}: {}; edit the file by hand", key, why)};
 }
 
 std::string_view line_break(std::string_view text) {
@@ -23,8 +24,8 @@ std::string_view line_break(std::string_view text) {
 }
 
 /// A new key goes next to capacity, which is always there: same map, same indentation.
-result<std::string> insert_after_capacity(std::string_view text, const yaml_node& storage, std::string_view key,
-                                          std::string_view value) {
+result<std::string> insert_after_capacity(std::string_view text, const yaml_node& storage,
+                                          std::string_view key, std::string_view value) {
   for (const auto& entry : storage.entries) {
     if (entry.key.text != "capacity") continue;
     if (entry.value.kind != node_kind::scalar) return cannot(key, "capacity has no plain value");
@@ -62,10 +63,12 @@ result<std::string> set(std::string_view text, std::string_view key, std::string
     return error{errc::invalid_argument,
                  fmt::format("set storage.{}: the file has errors; `qs validate` shows them", key)};
   const auto* storage = root->kind == node_kind::map ? find(*root, "storage") : nullptr;
-  if (storage == nullptr || storage->kind != node_kind::map) return cannot(key, "there is no storage section");
+  if (storage == nullptr || storage->kind != node_kind::map)
+    return cannot(key, "there is no storage section");
   std::string out;
   if (const auto* node = find(*storage, key)) {
-    if (node->kind != node_kind::scalar || node->end <= node->begin) return cannot(key, "it has no plain value");
+    if (node->kind != node_kind::scalar || node->end <= node->begin)
+      return cannot(key, "it has no plain value");
     out = std::string{text};
     out.replace(node->begin, node->end - node->begin, value);
   } else {
@@ -80,14 +83,16 @@ result<std::string> set(std::string_view text, std::string_view key, std::string
 result<std::string> set_capacity(std::string_view text, std::string_view size) {
   QS_TRY_ASSIGN(auto bytes, parse_bytes(size));
   if (bytes == 0 || size.find_first_not_of("0123456789") == std::string_view::npos)
-    return error{errc::invalid_argument,
-                 fmt::format("'{}' is not a capacity; write a number and a unit, for example 40GiB", size)};
+    return error{
+        errc::invalid_argument,
+        fmt::format("'{}' is not a capacity; write a number and a unit, for example 40GiB", size)};
   return set(text, "capacity", size);
 }
 
 result<std::string> set_nodes(std::string_view text, int nodes) {
   if (nodes < 1 || nodes > nodes_max)
-    return error{errc::invalid_argument, fmt::format("nodes must be 1 to {}, not {}", nodes_max, nodes)};
+    return error{errc::invalid_argument,
+                 fmt::format("nodes must be 1 to {}, not {}", nodes_max, nodes)};
   return set(text, "nodes", fmt::format("{}", nodes));
 }
 

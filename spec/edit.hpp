@@ -1,6 +1,7 @@
-// edit: changes one value in the text of storage.yaml and leaves every other byte, comments included, as it was.
-// For `qs grow`, `qs add-nodes` and lifting protection. Any thread.
-// Errors: invalid_argument if the text is not a storage.yaml that can be edited this way, with what to do by hand.
+// edit: changes one value in the text of storage.yaml and leaves every other byte, comments
+// included, as it was. For `qs grow`, `qs add-nodes` and lifting protection. Any thread. Errors:
+// invalid_argument if the text is not a storage.yaml that can be edited this way, with what to do
+// by hand.
 #pragma once
 
 #include <string>

@@ -10,10 +10,13 @@ using enum field_kind;
 constexpr std::int64_t second = 1000;
 constexpr std::int64_t minute = 60 * second;
 constexpr std::int64_t hour = 60 * minute;
-constexpr auto shards_max = static_cast<std::int64_t>(limits::data_shards_max + limits::parity_shards_max);
+constexpr auto shards_max =
+    static_cast<std::int64_t>(limits::data_shards_max + limits::parity_shards_max);
 constexpr auto mebibyte = static_cast<std::int64_t>(mib);
 constexpr auto gibibyte = static_cast<std::int64_t>(gib);
 
+// One line is one entry.
+// clang-format off
 const section& host_section() {
   static const section s{
       "host",
@@ -199,5 +202,6 @@ const section& root_section() {
       }};
   return s;
 }
+// clang-format on
 
 } // namespace qs::spec

@@ -1,5 +1,6 @@
-// fields: the one table of storage.yaml's keys: name, kind of value, default, limits, what it is for.
-// Internal to spec. The parser, the suggestions for misspelt keys, the JSON Schema and docs/storage-yaml.md all come from it.
+// fields: the one table of storage.yaml's keys: name, kind of value, default, limits, what it is
+// for. Internal to spec. The parser, the suggestions for misspelt keys, the JSON Schema and
+// docs/storage-yaml.md all come from it.
 #pragma once
 
 #include <cstdint>
@@ -9,14 +10,14 @@
 namespace qs::spec {
 
 enum class field_kind {
-  integer,    ///< low…high
-  size,       ///< bytes, low…
-  time_span,  ///< milliseconds, low…
-  money,      ///< TFT
+  integer,   ///< low…high
+  size,      ///< bytes, low…
+  time_span, ///< milliseconds, low…
+  money,     ///< TFT
   boolean,
-  choice,     ///< one of `choices`
-  name,       ///< [a-z0-9-]{1,32}
-  word,       ///< any text that is not empty; no references
+  choice, ///< one of `choices`
+  name,   ///< [a-z0-9-]{1,32}
+  word,   ///< any text that is not empty; no references
   email,
   listen,     ///< IP:port of this machine
   path,       ///< references; absolute once replaced

@@ -17,17 +17,19 @@ namespace {
 constexpr std::size_t problems_max = 120;
 
 void finish(loaded& out) {
-  std::stable_sort(out.problems.begin(), out.problems.end(), [](const diagnostic& a, const diagnostic& b) {
-    return std::pair{a.where.line, a.where.column} < std::pair{b.where.line, b.where.column};
-  });
+  std::stable_sort(
+      out.problems.begin(), out.problems.end(), [](const diagnostic& a, const diagnostic& b) {
+        return std::pair{a.where.line, a.where.column} < std::pair{b.where.line, b.where.column};
+      });
   auto bad = has_errors(out.problems);
   if (bad) out.spec.reset();
   if (out.problems.size() <= problems_max) return;
   auto more = out.problems.size() - problems_max;
   auto where = out.problems[problems_max].where;
   out.problems.resize(problems_max);
-  out.problems.push_back({bad ? severity::error : severity::warning, "QS0010",
-                          fmt::format("{} more problems from here on; mend those shown first", more), where});
+  out.problems.push_back(
+      {bad ? severity::error : severity::warning, "QS0010",
+       fmt::format("{} more problems from here on; mend those shown first", more), where});
 }
 
 source_range place(const loaded& from, const std::string& path) {
@@ -35,13 +37,15 @@ source_range place(const loaded& from, const std::string& path) {
   return found == from.places.end() ? source_range{} : found->second;
 }
 
-/// All problems but those of this version; `spec` is there even if it has errors, with defaults in their place.
+/// All problems but those of this version; `spec` is there even if it has errors, with defaults in
+/// their place.
 loaded read_everything(std::string_view text, const environment& env, reference_mode mode) {
   loaded out;
   auto root = parse_yaml(text, out.problems);
   if (!root || root->kind == node_kind::nothing) {
     if (!has_errors(out.problems))
-      out.problems.push_back({severity::error, "QS0009", "the file is empty; `qs init` writes one to begin with", {}});
+      out.problems.push_back(
+          {severity::error, "QS0009", "the file is empty; `qs init` writes one to begin with", {}});
     return out;
   }
   auto read = read_fields(*root, env, mode, out.problems);
@@ -65,9 +69,11 @@ diagnostics unsupported(const loaded& from) {
   diagnostics out;
   if (!from.spec) return out;
   const auto& spec = *from.spec;
-  auto refuse = [&](std::string_view code, const std::string& path, std::string_view what, std::string_view instead) {
+  auto refuse = [&](std::string_view code, const std::string& path, std::string_view what,
+                    std::string_view instead) {
     out.push_back({severity::error, std::string{code},
-                   fmt::format("this version does not do {} yet; {}", what, instead), place(from, path)});
+                   fmt::format("this version does not do {} yet; {}", what, instead),
+                   place(from, path)});
   };
   if (spec.grids.size() > 1) refuse("QS0203", "grid", "a list of grids", "name one grid");
   for (std::size_t i = 0; i < spec.grids.size(); ++i) {
@@ -75,11 +81,13 @@ diagnostics unsupported(const loaded& from) {
     if (std::holds_alternative<hosts_grid>(spec.grids[i]))
       refuse("QS0201", at + ".hosts", "grid hosts", "use grid: local to try it on this machine");
     if (std::holds_alternative<threefold_grid>(spec.grids[i]))
-      refuse("QS0202", at + ".threefold", "grid threefold", "use grid: local to try it on this machine");
+      refuse("QS0202", at + ".threefold", "grid threefold",
+             "use grid: local to try it on this machine");
   }
   if (spec.payment.confirm == confirm_mode::connect)
     refuse("QS0204", "payment.confirm", "confirm: connect", "use confirm: wallet");
-  if (!spec.notify.empty()) refuse("QS0205", "notify", "notify", "remove it; `qs status` and `qs events` tell the same");
+  if (!spec.notify.empty())
+    refuse("QS0205", "notify", "notify", "remove it; `qs status` and `qs events` tell the same");
   if (spec.mount && spec.mount->fsync == fsync_mode::grid)
     refuse("QS0206", "mount.fsync", "fsync: grid", "use fsync: local");
   return out;

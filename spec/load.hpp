@@ -1,6 +1,6 @@
 // load: the text of storage.yaml → storage_spec, or everything that is wrong with it, with places.
-// Pure: looks at nothing but its arguments. Not the plan (controller) and not the look of the output (cli).
-// Any thread.
+// Pure: looks at nothing but its arguments. Not the plan (controller) and not the look of the
+// output (cli). Any thread.
 #pragma once
 
 #include <map>
@@ -25,7 +25,8 @@ struct loaded {
   reference_values references;
 };
 
-/// What to do about ${env:…} and ${file:…}: replace them (a missing one is an error), or keep them as written
+/// What to do about ${env:…} and ${file:…}: replace them (a missing one is an error), or keep them
+/// as written
 /// (`sourced::value` is then empty, and nothing outside is asked).
 enum class reference_mode { resolve, keep };
 
@@ -40,8 +41,9 @@ diagnostics unsupported(const loaded& from);
 loaded validate(std::string_view text, const environment& env,
                 reference_mode mode = reference_mode::resolve);
 
-/// Every value, defaults written out, in one fixed order and spelling, references as written: YAML that loads to
-/// an equal spec. Two files mean the same if their canonical texts are equal. Holds no secret that the file does not.
+/// Every value, defaults written out, in one fixed order and spelling, references as written: YAML
+/// that loads to an equal spec. Two files mean the same if their canonical texts are equal. Holds
+/// no secret that the file does not.
 std::string to_canonical(const storage_spec& spec);
 /// BLAKE2b-256 of the canonical text as 64 hex digits: the spec's hash in state and plans.
 std::string canonical_hash(const storage_spec& spec);

@@ -18,7 +18,9 @@ std::string folded(std::string_view text) {
   return out;
 }
 
-std::string plural(int n, std::string_view noun) { return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s"); }
+std::string plural(int n, std::string_view noun) {
+  return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
+}
 
 class placement_checker {
 public:
@@ -39,7 +41,8 @@ public:
   }
 
 private:
-  void report(std::string_view code, const std::string& path, std::string message, severity level = severity::error) {
+  void report(std::string_view code, const std::string& path, std::string message,
+              severity level = severity::error) {
     problems_.push_back({level, std::string{code}, std::move(message), read_.place(path)});
   }
   bool sound(std::initializer_list<const char*> paths) const {
@@ -57,7 +60,8 @@ private:
         report("QS0111", entry(i), "a location takes country, farm or region");
       if (!read_.sound("storage.exclude")) continue;
       if (!l.farm.empty() && no_farms_.count(folded(l.farm)) != 0)
-        report("QS0112", entry(i) + ".farm", fmt::format("nodes are wanted in farm {}, which exclude rules out", l.farm));
+        report("QS0112", entry(i) + ".farm",
+               fmt::format("nodes are wanted in farm {}, which exclude rules out", l.farm));
       if (!l.country.empty() && no_countries_.count(folded(l.country)) != 0)
         report("QS0112", entry(i) + ".country",
                fmt::format("nodes are wanted in {}, which exclude rules out", l.country));
@@ -65,23 +69,29 @@ private:
   }
 
   void counts() {
-    if (!sound({"storage.locations", "storage.nodes", "storage.redundancy"}) || storage_.locations.empty()) return;
+    if (!sound({"storage.locations", "storage.nodes", "storage.redundancy"}) ||
+        storage_.locations.empty())
+      return;
     auto wanted = std::accumulate(storage_.locations.begin(), storage_.locations.end(), 0,
                                   [](int sum, const location_rule& l) { return sum + l.nodes; });
     if (wanted > storage_.nodes)
       report("QS0108", "storage.locations",
-             fmt::format("the locations ask for {}, but nodes is {}", plural(wanted, "node"), storage_.nodes));
+             fmt::format("the locations ask for {}, but nodes is {}", plural(wanted, "node"),
+                         storage_.nodes));
   }
 
   /// A group of k + m must be picked from nodes of which so many share a farm or country.
   void crowded() {
-    if (!sound({"storage.locations", "storage.nodes", "storage.redundancy", "storage.spread"})) return;
+    if (!sound({"storage.locations", "storage.nodes", "storage.redundancy", "storage.spread"}))
+      return;
     if (storage_.nodes < group_) return; // said already
     crowded_by("QS0109", "farm", storage_.spread.farm, &location_rule::farm);
-    if (storage_.spread.country) crowded_by("QS0110", "country", *storage_.spread.country, &location_rule::country);
+    if (storage_.spread.country)
+      crowded_by("QS0110", "country", *storage_.spread.country, &location_rule::country);
   }
 
-  void crowded_by(std::string_view code, std::string_view what, int most, std::string location_rule::*member) {
+  void crowded_by(std::string_view code, std::string_view what, int most,
+                  std::string location_rule::*member) {
     std::map<std::string, int> wanted;
     auto sum = 0;
     for (const auto& l : storage_.locations)
@@ -98,10 +108,11 @@ private:
       auto there = (l.*member).empty() ? 0 : wanted[folded(l.*member)];
       if (there <= most) continue;
       report(code, entry(i) + ".nodes",
-             fmt::format("{} in {} {} cannot be spread: a group takes {} and at most {} of one {}, so {} of {} nodes "
+             fmt::format("{} in {} {} cannot be spread: a group takes {} and at most {} of one {}, "
+                         "so {} of {} nodes "
                          "could be used; lower this, raise spread.{}, or raise nodes to {}",
-                         plural(there, "node"), what, l.*member, plural(group_, "node"), most, what, usable,
-                         storage_.nodes, what, storage_.nodes + group_ - usable));
+                         plural(there, "node"), what, l.*member, plural(group_, "node"), most, what,
+                         usable, storage_.nodes, what, storage_.nodes + group_ - usable));
       return;
     }
   }
@@ -111,12 +122,14 @@ private:
     auto m = storage_.parity_shards;
     if (storage_.spread.host > m && read_.given("storage.spread.host"))
       report("QS0301", "storage.spread.host",
-             fmt::format("one host may hold {} of {} shards, but only {} may be lost: losing that host loses data",
+             fmt::format("one host may hold {} of {} shards, but only {} may be lost: losing that "
+                         "host loses data",
                          std::min(storage_.spread.host, group_), group_, m),
              severity::warning);
     if (storage_.spread.farm > m && read_.given("storage.spread.farm"))
       report("QS0302", "storage.spread.farm",
-             fmt::format("one farm may hold {} of {} shards, but only {} may be lost: losing that farm loses data",
+             fmt::format("one farm may hold {} of {} shards, but only {} may be lost: losing that "
+                         "farm loses data",
                          std::min(storage_.spread.farm, group_), group_, m),
              severity::warning);
   }
@@ -156,7 +169,8 @@ private:
            no_countries_.count(folded(host.country)) != 0;
   }
 
-  void unique(const host_entry& host, const std::string& at, std::map<std::string, std::string>& names,
+  void unique(const host_entry& host, const std::string& at,
+              std::map<std::string, std::string>& names,
               std::map<std::string, std::string>& addresses) {
     if (read_.sound(at + ".name") && !names.emplace(folded(host.name), host.name).second)
       report("QS0116", at + ".name", fmt::format("two hosts are named {}", host.name));
@@ -165,7 +179,8 @@ private:
     auto [other, fresh] = addresses.emplace(address, host.name);
     if (!fresh)
       report("QS0116", at + ".address",
-             fmt::format("{} has the address of {}: one machine must be one host", host.name, other->second));
+             fmt::format("{} has the address of {}: one machine must be one host", host.name,
+                         other->second));
   }
 
   void unknown_exclusions(const std::map<std::string, std::string>& names) {
@@ -179,7 +194,8 @@ private:
                fmt::format("no host is named {}", storage_.exclude.hosts[i]), severity::warning);
   }
 
-  /// How many nodes of one group the hosts can take: most per host, then per farm, then per country.
+  /// How many nodes of one group the hosts can take: most per host, then per farm, then per
+  /// country.
   void enough(const std::vector<const host_entry*>& usable) {
     std::map<std::string, int> farms;
     for (const auto* host : usable) farms[folded(host->farm)] += storage_.spread.host;
@@ -187,16 +203,22 @@ private:
     auto in_farms = 0;
     for (const auto& [farm, n] : farms) in_farms += std::min(n, storage_.spread.farm);
     if (on_hosts < group_) {
-      auto per_host = usable.empty() ? 0 : (group_ + static_cast<int>(usable.size()) - 1) / static_cast<int>(usable.size());
-      auto way_out = usable.empty() ? std::string{"add hosts"}
-                                    : fmt::format("add hosts, or write spread: {{host: {}}}", per_host);
+      auto per_host = usable.empty() ? 0
+                                     : (group_ + static_cast<int>(usable.size()) - 1) /
+                                           static_cast<int>(usable.size());
+      auto way_out = usable.empty()
+                         ? std::string{"add hosts"}
+                         : fmt::format("add hosts, or write spread: {{host: {}}}", per_host);
       report("QS0113", read_.given("storage.spread.host") ? "storage.spread.host" : "grid",
              fmt::format("{} with at most {} of a group on each are not enough for {} shards; {}",
-                         plural(static_cast<int>(usable.size()), "host"), storage_.spread.host, group_, way_out));
+                         plural(static_cast<int>(usable.size()), "host"), storage_.spread.host,
+                         group_, way_out));
     } else if (in_farms < group_) {
       report("QS0114", read_.given("storage.spread.farm") ? "storage.spread.farm" : "grid",
-             fmt::format("{} with at most {} of a group in each are not enough for {} shards; add hosts in other farms, or raise spread.farm",
-                         plural(static_cast<int>(farms.size()), "farm"), storage_.spread.farm, group_));
+             fmt::format("{} with at most {} of a group in each are not enough for {} shards; add "
+                         "hosts in other farms, or raise spread.farm",
+                         plural(static_cast<int>(farms.size()), "farm"), storage_.spread.farm,
+                         group_));
     }
   }
 

@@ -1,5 +1,6 @@
-// reader: the YAML tree read along the field table: every key known, every value of its kind, each by its path.
-// Internal to spec. Knows kinds of values, not what they mean together (rules) nor the typed spec (bind).
+// reader: the YAML tree read along the field table: every key known, every value of its kind, each
+// by its path. Internal to spec. Knows kinds of values, not what they mean together (rules) nor the
+// typed spec (bind).
 #pragma once
 
 #include <cstdint>

@@ -23,12 +23,16 @@ struct one_value {
   std::string problem;
 };
 
-one_value refuse(std::string_view code, std::string problem) { return {std::nullopt, std::string{code}, std::move(problem)}; }
+one_value refuse(std::string_view code, std::string problem) {
+  return {std::nullopt, std::string{code}, std::move(problem)};
+}
 
 one_value home_directory(const environment& env, reference_values& found) {
   auto home = env.home();
   if (home.empty() || home.front() != '/')
-    return refuse("QS0026", "'~/' cannot be replaced: the home directory is unknown; set HOME or write the whole path");
+    return refuse(
+        "QS0026",
+        "'~/' cannot be replaced: the home directory is unknown; set HOME or write the whole path");
   found["~"] = home;
   return {std::move(home), {}, {}};
 }
@@ -37,8 +41,7 @@ one_value from_variable(std::string_view name, const environment& env, reference
   if (!is_variable_name(name))
     return refuse("QS0025", fmt::format("'{}' is not the name of a variable", name));
   auto value = env.variable(std::string{name});
-  if (!value)
-    return refuse("QS0026", fmt::format("the variable {} is not set", name));
+  if (!value) return refuse("QS0026", fmt::format("the variable {} is not set", name));
   found[fmt::format("${{env:{}}}", name)] = *value;
   return {std::move(value), {}, {}};
 }
@@ -52,19 +55,21 @@ one_value from_file(std::string path, const environment& env, reference_values& 
   }
   auto content = env.file(path);
   if (!content.ok())
-    return refuse("QS0026", fmt::format("the file {} cannot be read: {}", path, describe(content.err())));
+    return refuse("QS0026",
+                  fmt::format("the file {} cannot be read: {}", path, describe(content.err())));
   auto value = std::move(*content);
   while (!value.empty() && (value.back() == '\n' || value.back() == '\r')) value.pop_back();
   if (value.size() > value_bytes_max)
-    return refuse("QS0026", fmt::format("the file {} has more than {} bytes", path, value_bytes_max));
+    return refuse("QS0026",
+                  fmt::format("the file {} has more than {} bytes", path, value_bytes_max));
   found[fmt::format("${{file:{}}}", path)] = value;
   return {std::move(value), {}, {}};
 }
 
 } // namespace
 
-replaced replace_references(const std::string& written, bool home, const environment& env, reference_mode mode,
-                            reference_values& found) {
+replaced replace_references(const std::string& written, bool home, const environment& env,
+                            reference_mode mode, reference_values& found) {
   replaced out;
   std::string value;
   auto kept = false;
@@ -93,11 +98,13 @@ replaced replace_references(const std::string& written, bool home, const environ
     auto inside = rest.substr(2, end == std::string_view::npos ? end : end - 2);
     auto is_env = inside.rfind("env:", 0) == 0;
     if (end == std::string_view::npos || (!is_env && inside.rfind("file:", 0) != 0))
-      return refuse_all(refuse("QS0025", fmt::format("'{}' is not a reference; write ${{env:NAME}} or ${{file:PATH}}",
-                                                     rest.substr(0, end == std::string_view::npos ? end : end + 1))));
+      return refuse_all(refuse(
+          "QS0025", fmt::format("'{}' is not a reference; write ${{env:NAME}} or ${{file:PATH}}",
+                                rest.substr(0, end == std::string_view::npos ? end : end + 1))));
     if (mode == reference_mode::keep) {
       if (is_env && !is_variable_name(inside.substr(4)))
-        return refuse_all(refuse("QS0025", fmt::format("'{}' is not the name of a variable", inside.substr(4))));
+        return refuse_all(
+            refuse("QS0025", fmt::format("'{}' is not the name of a variable", inside.substr(4))));
       kept = true;
     } else {
       auto one = is_env ? from_variable(inside.substr(4), env, found)

@@ -21,7 +21,8 @@ json position(const source_text& source, int line, int column) {
 std::string to_json(const diagnostics& problems, std::string_view file, std::string_view text) {
   source_text source{text};
   auto count = [&](severity level) {
-    return std::count_if(problems.begin(), problems.end(), [&](const diagnostic& d) { return d.level == level; });
+    return std::count_if(problems.begin(), problems.end(),
+                         [&](const diagnostic& d) { return d.level == level; });
   };
   auto list = json::array();
   for (const auto& d : problems) {

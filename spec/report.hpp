@@ -1,7 +1,7 @@
 // report: diagnostics as JSON for `qs validate --json`.
-// Shape: {format_version, valid, error_count, warning_count, diagnostics: [{severity, code, summary, detail,
-// range: {filename, start: {line, column, byte}, end: {…}}}]}. Lines and columns from 1, columns in characters, byte
-// from 0, end exclusive; no range where no place is known.
+// Shape: {format_version, valid, error_count, warning_count, diagnostics: [{severity, code,
+// summary, detail, range: {filename, start: {line, column, byte}, end: {…}}}]}. Lines and columns
+// from 1, columns in characters, byte from 0, end exclusive; no range where no place is known.
 #pragma once
 
 #include <string>

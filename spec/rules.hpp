@@ -1,5 +1,5 @@
-// rules: what values of storage.yaml must be together. Internal to spec. control.md 3 is where they come from.
-// A rule speaks only if everything it looks at was read without a problem.
+// rules: what values of storage.yaml must be together. Internal to spec. control.md 3 is where they
+// come from. A rule speaks only if everything it looks at was read without a problem.
 #pragma once
 
 #include "spec/reader.hpp"

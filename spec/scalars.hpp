@@ -1,4 +1,5 @@
-// scalars: one value of storage.yaml as text → its typed value, or what is wrong with it. Internal to spec.
+// scalars: one value of storage.yaml as text → its typed value, or what is wrong with it. Internal
+// to spec.
 #pragma once
 
 #include <optional>
@@ -16,8 +17,9 @@ struct scalar_problem {
 };
 
 /// Reads `node` (a scalar) as the kind of `f`. What references stood for is added to `found`.
-std::variant<field_value, scalar_problem> read_scalar(const field& f, const yaml_node& node, const environment& env,
-                                                      reference_mode mode, reference_values& found);
+std::variant<field_value, scalar_problem> read_scalar(const field& f, const yaml_node& node,
+                                                      const environment& env, reference_mode mode,
+                                                      reference_values& found);
 
 /// What a kind takes, for messages: "a number", "a size such as 20GiB".
 std::string_view expectation(field_kind kind);

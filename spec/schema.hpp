@@ -1,5 +1,5 @@
-// schema: storage.yaml described for editors (JSON Schema) and for people (Markdown), from the field table that
-// the parser itself uses.
+// schema: storage.yaml described for editors (JSON Schema) and for people (Markdown), from the
+// field table that the parser itself uses.
 #pragma once
 
 #include <string>

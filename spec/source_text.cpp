@@ -12,7 +12,8 @@ int to_int(std::ptrdiff_t n) noexcept { return static_cast<int>(n); }
 } // namespace
 
 source_text::source_text(std::string_view text) : text_{text} {
-  starts_.push_back(text.substr(0, byte_order_mark.size()) == byte_order_mark ? byte_order_mark.size() : 0);
+  starts_.push_back(
+      text.substr(0, byte_order_mark.size()) == byte_order_mark ? byte_order_mark.size() : 0);
   for (std::size_t i = starts_.front(); i < text.size(); ++i)
     if (text[i] == '\n') starts_.push_back(i + 1);
 }
@@ -30,15 +31,16 @@ std::size_t source_text::line_of(std::size_t offset) const noexcept {
 
 std::size_t source_text::offset(int line, int byte_column) const noexcept {
   auto index = std::min(static_cast<std::size_t>(std::max(line, 0)), starts_.size() - 1);
-  return std::min(starts_[index] + static_cast<std::size_t>(std::max(byte_column, 0)), line_end(index));
+  return std::min(starts_[index] + static_cast<std::size_t>(std::max(byte_column, 0)),
+                  line_end(index));
 }
 
 std::size_t source_text::offset_of(int line, int column) const noexcept {
   auto index = std::min(static_cast<std::size_t>(std::max(line - 1, 0)), starts_.size() - 1);
   auto at = starts_[index];
   auto end = line_end(index);
-  for (auto i = 1; i < column && at < end; ++i)
-    do ++at;
+  for (auto i = 1; i < column && at < end; ++i) do
+      ++at;
     while (at < end && !starts_character(text_[at]));
   return at;
 }
@@ -53,14 +55,18 @@ source_range source_text::range(std::size_t begin, std::size_t end) const noexce
                                 text_.begin() + static_cast<std::ptrdiff_t>(to), starts_character));
   };
   auto column = 1 + count(starts_[line], std::max(begin, starts_[line]));
-  return {to_int(static_cast<std::ptrdiff_t>(line)) + 1, column, column + std::max(1, count(begin, end))};
+  return {to_int(static_cast<std::ptrdiff_t>(line)) + 1, column,
+          column + std::max(1, count(begin, end))};
 }
 
 std::size_t utf8_length(std::string_view text, std::size_t offset) noexcept {
   auto at = [&](std::size_t i) { return static_cast<unsigned char>(text[offset + i]); };
   auto first = at(0);
   if (first < 0x80) return 1;
-  auto length = first >= 0xC2 && first < 0xE0 ? 2U : first >= 0xE0 && first < 0xF0 ? 3U : first >= 0xF0 && first < 0xF5 ? 4U : 0U;
+  auto length = first >= 0xC2 && first < 0xE0   ? 2U
+                : first >= 0xE0 && first < 0xF0 ? 3U
+                : first >= 0xF0 && first < 0xF5 ? 4U
+                                                : 0U;
   if (length == 0 || offset + length > text.size()) return 0;
   for (std::size_t i = 1; i < length; ++i)
     if ((at(i) & 0xC0U) != 0x80U) return 0;

@@ -1,5 +1,5 @@
-// source_text: the text of a file with its lines, to turn byte offsets into places for people and back.
-// Internal to spec. A byte order mark at the front is no part of the first line's columns.
+// source_text: the text of a file with its lines, to turn byte offsets into places for people and
+// back. Internal to spec. A byte order mark at the front is no part of the first line's columns.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@ public:
   explicit source_text(std::string_view text);
 
   [[nodiscard]] std::string_view text() const noexcept { return text_; }
-  /// Offset of a line and byte column, both from 0 (as yaml-cpp counts), cut to the end of that line.
+  /// Offset of a line and byte column, both from 0 (as yaml-cpp counts), cut to the end of that
+  /// line.
   [[nodiscard]] std::size_t offset(int line, int byte_column) const noexcept;
   /// Offset of a line and character column, both from 1.
   [[nodiscard]] std::size_t offset_of(int line, int column) const noexcept;
@@ -35,7 +36,8 @@ private:
 
 inline constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
-/// The length of the valid UTF-8 character at `offset`, 0 if there is none (overlong, surrogate, cut, out of range).
+/// The length of the valid UTF-8 character at `offset`, 0 if there is none (overlong, surrogate,
+/// cut, out of range).
 std::size_t utf8_length(std::string_view text, std::size_t offset) noexcept;
 
 } // namespace qs::spec

@@ -1,7 +1,7 @@
 // storage_spec: what storage.yaml says, typed and with every default filled in. Values only.
-// Made by spec::load, never changed afterwards, compared by value. It holds references (${env:…}) as written
-// beside what they stood for when the file was loaded: `written` may be stored and shown, `value` may be secret.
-// Owned by whoever loaded it; any thread may read it.
+// Made by spec::load, never changed afterwards, compared by value. It holds references (${env:…})
+// as written beside what they stood for when the file was loaded: `written` may be stored and
+// shown, `value` may be secret. Owned by whoever loaded it; any thread may read it.
 #pragma once
 
 #include <chrono>
@@ -21,7 +21,7 @@ using duration = std::chrono::milliseconds;
 /// Text in which ${env:NAME}, ${file:PATH} and a leading ~/ are replaced.
 struct sourced {
   std::string written; ///< as in the file: may be stored, printed, hashed
-  std::string value;   ///< after replacement: may be secret; empty when loaded with references::keep
+  std::string value; ///< after replacement: may be secret; empty when loaded with references::keep
   bool operator==(const sourced&) const = default;
 };
 
@@ -32,12 +32,12 @@ struct local_grid {
 /// A machine of the user's that runs a zdb server.
 struct host_entry {
   std::string name;
-  sourced address; ///< "192.0.2.7:9900"
-  std::string farm; ///< its own name where the file gives none
-  std::string country; ///< "" = not said
+  sourced address;                    ///< "192.0.2.7:9900"
+  std::string farm;                   ///< its own name where the file gives none
+  std::string country;                ///< "" = not said
   std::optional<byte_count> capacity; ///< nothing = what the server says it has
-  std::optional<sourced> password; ///< of the server's administrator
-  bool insecure = false; ///< plain SELECT to an old server is allowed
+  std::optional<sourced> password;    ///< of the server's administrator
+  bool insecure = false;              ///< plain SELECT to an old server is allowed
   bool operator==(const host_entry&) const = default;
 };
 

@@ -1,4 +1,5 @@
-// make_template: the storage.yaml that `qs init` writes, with a comment for what a newcomer may want to change.
+// make_template: the storage.yaml that `qs init` writes, with a comment for what a newcomer may
+// want to change.
 #pragma once
 
 #include <optional>
@@ -19,7 +20,7 @@ struct template_options {
   std::optional<std::string> staging; ///< size of the local log; default as in storage_spec
   std::optional<std::string> listen;  ///< status address "127.0.0.1:9480"; nothing = off
   bool protect = true;
-  std::optional<std::string> interval;      ///< of the monitor, as are the next two
+  std::optional<std::string> interval; ///< of the monitor, as are the next two
   std::optional<std::string> failed_after;
   std::optional<std::string> replace_after;
 };

@@ -23,7 +23,8 @@ constexpr std::size_t tree_problems_max = 100;
 /// Places are counted in characters from the start of a line: this bounds the work for each.
 constexpr std::size_t line_bytes_max = 4096;
 
-void add(diagnostics& problems, std::string_view code, std::string message, source_range where = {}) {
+void add(diagnostics& problems, std::string_view code, std::string message,
+         source_range where = {}) {
   problems.push_back({severity::error, std::string{code}, std::move(message), where});
 }
 
@@ -32,12 +33,14 @@ bool text_is_sound(const source_text& source, diagnostics& problems) {
   auto text = source.text();
   if (text.size() > limits::spec_bytes_max) {
     add(problems, "QS0001",
-        fmt::format("the file has {} bytes, at most {} are read", text.size(), limits::spec_bytes_max));
+        fmt::format("the file has {} bytes, at most {} are read", text.size(),
+                    limits::spec_bytes_max));
     return false;
   }
   for (std::size_t line = 0; line < source.lines(); ++line)
     if (auto bytes = source.line_end(line) - source.line_begin(line); bytes > line_bytes_max) {
-      add(problems, "QS0001", fmt::format("a line of {} bytes, at most {} are read", bytes, line_bytes_max),
+      add(problems, "QS0001",
+          fmt::format("a line of {} bytes, at most {} are read", bytes, line_bytes_max),
           {static_cast<int>(line) + 1, 1, 2});
       return false;
     }
@@ -57,7 +60,8 @@ bool text_is_sound(const source_text& source, diagnostics& problems) {
       ++found;
       indenting = false;
     } else if ((c < 0x20 && c != '\t' && c != '\n' && !line_break) || c == 0x7F) {
-      add(problems, "QS0004", fmt::format("a control character (0x{:02x}); remove it", c), source.range(i, i + 1));
+      add(problems, "QS0004", fmt::format("a control character (0x{:02x}); remove it", c),
+          source.range(i, i + 1));
       ++found;
     }
     if (c == '\n')
@@ -76,14 +80,16 @@ struct gave_up : std::runtime_error {
 /// Builds the tree; throws gave_up after it has said why.
 class builder final : public YAML::EventHandler {
 public:
-  builder(const source_text& source, diagnostics& problems) : source_{source}, problems_{problems} {}
+  builder(const source_text& source, diagnostics& problems)
+      : source_{source}, problems_{problems} {}
 
   std::optional<yaml_node> root;
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ == 0) return;
     auto at = offset(mark);
-    add(problems_, "QS0006", "a second YAML document; put one volume in one file", source_.range(at, at + 3));
+    add(problems_, "QS0006", "a second YAML document; put one volume in one file",
+        source_.range(at, at + 3));
     throw gave_up{"documents"};
   }
   void OnDocumentEnd() override {}
@@ -121,7 +127,8 @@ public:
     node.plain = first != '"' && first != '\'' && first != '|' && first != '>';
     node.end = scalar_end(node);
     place(node);
-    if (node.end > source_.text().size()) { // yaml-cpp takes the end of the file for the missing quote
+    if (node.end >
+        source_.text().size()) { // yaml-cpp takes the end of the file for the missing quote
       node.end = node.begin + 1;
       place(node);
       add(problems_, "QS0003", "this quote is never closed", node.where);
@@ -148,17 +155,21 @@ private:
     std::set<std::string> seen;
   };
 
-  std::size_t offset(const YAML::Mark& mark) const { return source_.offset(mark.line, mark.column); }
+  std::size_t offset(const YAML::Mark& mark) const {
+    return source_.offset(mark.line, mark.column);
+  }
   void place(yaml_node& node) const { node.where = source_.range(node.begin, node.end); }
 
   std::size_t word_end(std::size_t at) const {
     auto text = source_.text();
-    while (at < text.size() && std::string_view{" \n\r,]}"}.find(text[at]) == std::string_view::npos) ++at;
+    while (at < text.size() &&
+           std::string_view{" \n\r,]}"}.find(text[at]) == std::string_view::npos)
+      ++at;
     return at;
   }
 
-  /// Where a scalar's characters end: behind the quote, or behind the last character of its first line; behind the
-  /// end of the file if the quote is never closed.
+  /// Where a scalar's characters end: behind the quote, or behind the last character of its first
+  /// line; behind the end of the file if the quote is never closed.
   std::size_t scalar_end(const yaml_node& node) const {
     auto text = source_.text();
     auto at = node.begin;
@@ -187,7 +198,8 @@ private:
       add(problems_, "QS0005", fmt::format("tags ({}) are not read; remove it", tag), node.where);
     else
       broken = false;
-    if (broken && node.kind != node_kind::map && node.kind != node_kind::sequence) node.kind = node_kind::broken;
+    if (broken && node.kind != node_kind::map && node.kind != node_kind::sequence)
+      node.kind = node_kind::broken;
   }
 
   void open(node_kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -199,7 +211,8 @@ private:
     node.flow = style == YAML::EmitterStyle::Flow;
     place(node);
     if (stack_.size() >= yaml_depth_max) {
-      add(problems_, "QS0007", fmt::format("nested deeper than {} levels", yaml_depth_max), node.where);
+      add(problems_, "QS0007", fmt::format("nested deeper than {} levels", yaml_depth_max),
+          node.where);
       throw gave_up{"depth"};
     }
     check(node, tag, anchor);
@@ -242,7 +255,8 @@ private:
       auto first = std::find_if(top.node.entries.begin(), top.node.entries.end(),
                                 [&](const yaml_entry& e) { return e.key.text == key.text; });
       add(problems_, "QS0008",
-          fmt::format("'{}' is here a second time; the first is in line {}", key.text, first->key.where.line),
+          fmt::format("'{}' is here a second time; the first is in line {}", key.text,
+                      first->key.where.line),
           key.where);
       return;
     }
@@ -263,7 +277,8 @@ std::optional<yaml_node> parse_yaml(std::string_view text, diagnostics& problems
   if (!text_is_sound(source, problems)) return std::nullopt;
   builder handler{source, problems};
   try {
-    // yaml-cpp counts columns in bytes from the first character after the mark; a \r before \n is the line's end.
+    // yaml-cpp counts columns in bytes from the first character after the mark; a \r before \n is
+    // the line's end.
     std::string lines;
     lines.reserve(text.size());
     for (auto c : text.substr(source.line_begin(0)))

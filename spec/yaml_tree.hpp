@@ -1,6 +1,7 @@
-// yaml_tree: YAML text → a small tree in which everything has its place, made from yaml-cpp's events.
-// Internal to spec. A strict subset: one document, no anchors, aliases or tags, duplicate keys reported, depth and
-// size bounded, so that no text can blow up. Knows nothing of storage.yaml's keys.
+// yaml_tree: YAML text → a small tree in which everything has its place, made from yaml-cpp's
+// events. Internal to spec. A strict subset: one document, no anchors, aliases or tags, duplicate
+// keys reported, depth and size bounded, so that no text can blow up. Knows nothing of
+// storage.yaml's keys.
 #pragma once
 
 #include <cstddef>
@@ -20,9 +21,9 @@ struct yaml_entry;
 /// One value. `broken` = reported already, to be passed over in silence.
 struct yaml_node {
   node_kind kind = node_kind::nothing;
-  std::string text;    ///< of a scalar
-  bool plain = false;  ///< a scalar without quotes
-  bool flow = false;   ///< a map or sequence in { } or [ ]
+  std::string text;      ///< of a scalar
+  bool plain = false;    ///< a scalar without quotes
+  bool flow = false;     ///< a map or sequence in { } or [ ]
   std::size_t begin = 0; ///< offsets into the file; for a scalar exactly its characters
   std::size_t end = 0;
   source_range where;

@@ -1,6 +1,6 @@
-// fuzz_spec: any text as storage.yaml. Nothing may crash, hang or be accepted with errors; what is accepted must
-// survive its own canonical form; an edit must change what it says or refuse.
-// Corpus: tests/golden/spec/*.yaml and examples/*.yaml.
+// fuzz_spec: any text as storage.yaml. Nothing may crash, hang or be accepted with errors; what is
+// accepted must survive its own canonical form; an edit must change what it says or refuse. Corpus:
+// tests/golden/spec/*.yaml and examples/*.yaml.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
@@ -20,7 +20,8 @@ void require(bool condition) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const spec::fixed_environment env{{{"~", "/home/me"}, {"${env:A}", "1.2.3.4:5"}, {"${file:/f}", "x"}}};
+  static const spec::fixed_environment env{
+      {{"~", "/home/me"}, {"${env:A}", "1.2.3.4:5"}, {"${file:/f}", "x"}}};
   std::string_view text{reinterpret_cast<const char*>(data), size};
   auto got = spec::validate(text, env);
   require(got.spec.has_value() == !has_errors(got.problems));

@@ -57,7 +57,8 @@ TEST_CASE("docs/storage-yaml.md has the field table") {
 
 TEST_CASE("docs/diagnostics.md has every code") {
   std::string expected = "\n| code | what | what to do |\n|---|---|---|\n";
-  for (const auto& c : spec::codes()) expected += fmt::format("| {} | {} | {} |\n", c.code, c.title, c.advice);
+  for (const auto& c : spec::codes())
+    expected += fmt::format("| {} | {} | {} |\n", c.code, c.title, c.advice);
   check_document("diagnostics.md", expected + "\n");
 }
 
@@ -78,7 +79,8 @@ TEST_CASE("the schema is JSON Schema with every key") {
   CHECK(j["additionalProperties"] == false);
   CHECK(j["required"] == nlohmann::json{"version", "name", "storage"});
   CHECK(j["properties"]["storage"]["required"] == nlohmann::json{"capacity"});
-  CHECK(j["properties"]["storage"]["properties"]["redundancy"]["properties"]["parity"]["maximum"] == 16);
+  CHECK(j["properties"]["storage"]["properties"]["redundancy"]["properties"]["parity"]["maximum"] ==
+        16);
   CHECK(j["properties"]["storage"]["properties"]["protect"]["default"] == true);
 }
 
@@ -91,7 +93,8 @@ TEST_CASE("the schema accepts the good files and the examples, and refuses the m
   fs::create_directories(dir);
   std::ofstream{dir / "schema.json"} << spec::schema_json();
   auto script = fs::path{QS_SOURCE_DIR} / "tests/spec/check_schema.py";
-  auto command = fmt::format("python3 '{}' '{}' '{}'", script.string(), (dir / "schema.json").string(), QS_SOURCE_DIR);
+  auto command = fmt::format("python3 '{}' '{}' '{}'", script.string(),
+                             (dir / "schema.json").string(), QS_SOURCE_DIR);
   auto status = std::system(command.c_str());
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);

@@ -61,7 +61,8 @@ TEST_CASE("what is not there is put next to capacity") {
 }
 
 TEST_CASE("byte order mark, CRLF and other scripts stay") {
-  std::string text = "\xEF\xBB\xBFversion: 1\r\nname: d\r\n# größer 日本\r\nstorage: \r\n  capacity: '20GiB' # ü\r\n";
+  std::string text = "\xEF\xBB\xBFversion: 1\r\nname: d\r\n# größer 日本\r\nstorage: \r\n  "
+                     "capacity: '20GiB' # ü\r\n";
   auto grown = set_capacity(text, "1.5TB");
   REQUIRE(grown.ok());
   CHECK(*grown == replaced(text, "'20GiB'", "1.5TB"));
@@ -100,9 +101,19 @@ TEST_CASE("the template is a file without errors, whatever the options") {
   expected.storage.capacity = 20 * gib;
   CHECK(*got.spec == expected);
 
-  template_options all{.name = "-1", .capacity = "300 GB", .data_shards = 10, .parity_shards = 1, .nodes = 20,
-                       .mount = "~/my \"files\": a #1", .cache = "1GiB", .staging = "2GiB", .listen = "[::1]:9480",
-                       .protect = false, .interval = "1s", .failed_after = "5s", .replace_after = "10s"};
+  template_options all{.name = "-1",
+                       .capacity = "300 GB",
+                       .data_shards = 10,
+                       .parity_shards = 1,
+                       .nodes = 20,
+                       .mount = "~/my \"files\": a #1",
+                       .cache = "1GiB",
+                       .staging = "2GiB",
+                       .listen = "[::1]:9480",
+                       .protect = false,
+                       .interval = "1s",
+                       .failed_after = "5s",
+                       .replace_after = "10s"};
   text = make_template(all);
   got = validate(text, env);
   CHECK(render(got.problems, "storage.yaml", text) == "");

@@ -1,6 +1,6 @@
-// tests/golden/spec: NAME.yaml with NAME.diag, what `qs validate` must say about it. A new case needs no C++:
-// write the .yaml, run with QS_GOLDEN_WRITE=1, read the .diag it makes, commit both. A .yaml without .diag must be
-// accepted without a word.
+// tests/golden/spec: NAME.yaml with NAME.diag, what `qs validate` must say about it. A new case
+// needs no C++: write the .yaml, run with QS_GOLDEN_WRITE=1, read the .diag it makes, commit both.
+// A .yaml without .diag must be accepted without a word.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>

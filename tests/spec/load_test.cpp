@@ -1,4 +1,5 @@
-// load: the typed values, references, places, bounds; validate, unsupported and the JSON of a report.
+// load: the typed values, references, places, bounds; validate, unsupported and the JSON of a
+// report.
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -69,12 +70,15 @@ TEST_CASE("the least file has every default") {
 }
 
 TEST_CASE("defaults follow what they depend on") {
-  auto got = load("version: 1\nname: d\nstorage: {capacity: 1TB, redundancy: {data: 10, parity: 5}}\n", nothing);
+  auto got =
+      load("version: 1\nname: d\nstorage: {capacity: 1TB, redundancy: {data: 10, parity: 5}}\n",
+           nothing);
   REQUIRE(got.spec);
   CHECK(got.spec->storage.capacity == 1'000'000'000'000);
   CHECK(got.spec->storage.nodes == 15);
   CHECK(got.spec->storage.spread.farm == 5);
-  auto one = load("version: 1\nname: d\nstorage: {capacity: 1TB, redundancy: {parity: 1}}\n", nothing);
+  auto one =
+      load("version: 1\nname: d\nstorage: {capacity: 1TB, redundancy: {parity: 1}}\n", nothing);
   REQUIRE(one.spec);
   CHECK(one.spec->storage.spread.farm == 1);
 }
@@ -92,7 +96,8 @@ TEST_CASE("examples/local.yaml is accepted") {
   CHECK(got.references == reference_values{{"~", "/home/me"}});
 }
 
-TEST_CASE("examples/home-lab.yaml is understood, and refused only because this version does not do it") {
+TEST_CASE(
+    "examples/home-lab.yaml is understood, and refused only because this version does not do it") {
   auto text = example("home-lab.yaml");
   auto got = load(text, home_lab_environment());
   CHECK(render(got.problems, "home-lab.yaml", text) == "");
@@ -121,11 +126,14 @@ TEST_CASE("examples/threefold.yaml likewise") {
   CHECK(got.spec->mount->fsync == fsync_mode::grid);
   CHECK(got.spec->storage.spread.country == 8);
   CHECK(got.spec->storage.exclude.farms == std::vector<std::string>{"slowfarm"});
-  CHECK(codes_of(unsupported(got)) == std::vector<std::string>{"QS0202", "QS0204", "QS0205", "QS0206"});
+  CHECK(codes_of(unsupported(got)) ==
+        std::vector<std::string>{"QS0202", "QS0204", "QS0205", "QS0206"});
 }
 
 TEST_CASE("a list of grids is typed, and each kind is refused at its place") {
-  auto got = load("version: 1\nname: d\ngrid:\n  - local\n  - threefold: {}\nstorage: {capacity: 1TB}\n", nothing);
+  auto got =
+      load("version: 1\nname: d\ngrid:\n  - local\n  - threefold: {}\nstorage: {capacity: 1TB}\n",
+           nothing);
   REQUIRE(got.spec);
   REQUIRE(got.spec->grids.size() == 2);
   CHECK(std::holds_alternative<local_grid>(got.spec->grids[0]));
@@ -150,7 +158,8 @@ TEST_CASE("references can be kept, and nothing is asked then") {
   auto got = load(text, nothing, reference_mode::keep);
   CHECK(render(got.problems, "x", text) == "");
   REQUIRE(got.spec);
-  CHECK(std::get<hosts_grid>(got.spec->grids.at(0)).hosts[0].password == sourced{"${env:NAS_ADMIN}", ""});
+  CHECK(std::get<hosts_grid>(got.spec->grids.at(0)).hosts[0].password ==
+        sourced{"${env:NAS_ADMIN}", ""});
   CHECK(got.references.empty());
   auto resolved = load(text, home_lab_environment());
   REQUIRE(resolved.spec);
@@ -164,13 +173,15 @@ TEST_CASE("the canonical text ignores comments, order and spelling, and sees mea
     return canonical_hash(*got.spec);
   };
   auto plain = hash("version: 1\nname: d\nstorage: {capacity: 1024MiB}\n");
-  CHECK(plain == hash("# x\nstorage:\n  nodes: 6\n  capacity: 1 GiB # y\nname: \"d\"\nversion: 1\ngrid: local\n"));
+  CHECK(plain == hash("# x\nstorage:\n  nodes: 6\n  capacity: 1 GiB # y\nname: \"d\"\nversion: "
+                      "1\ngrid: local\n"));
   CHECK(plain != hash("version: 1\nname: d\nstorage: {capacity: 1025MiB}\n"));
   CHECK(plain.size() == 64);
 }
 
 TEST_CASE("places are of the values, in characters") {
-  auto got = load("version: 1\nname: d\nstorage: {exclude: {farms: [\"ü\"]}, capacity: 20GiB}\n", nothing);
+  auto got =
+      load("version: 1\nname: d\nstorage: {exclude: {farms: [\"ü\"]}, capacity: 20GiB}\n", nothing);
   REQUIRE(got.spec);
   auto at = got.places.at("storage.capacity");
   CHECK(at.line == 3);
@@ -182,12 +193,14 @@ TEST_CASE("too big, too long and too much are refused quickly") {
   auto start = std::chrono::steady_clock::now();
   CHECK(codes_of(load(std::string(limits::spec_bytes_max + 1, '#'), nothing).problems) ==
         std::vector<std::string>{"QS0001"});
-  CHECK(codes_of(load(std::string(5000, '#'), nothing).problems) == std::vector<std::string>{"QS0001"});
+  CHECK(codes_of(load(std::string(5000, '#'), nothing).problems) ==
+        std::vector<std::string>{"QS0001"});
   std::string deep;
   for (int i = 0; i < 4000; ++i) deep += "[\n";
   CHECK(codes_of(load(deep, nothing).problems) == std::vector<std::string>{"QS0007"});
   std::string many;
-  while (many.size() < limits::spec_bytes_max - 100) many += "k" + std::to_string(many.size()) + ": 1\n";
+  while (many.size() < limits::spec_bytes_max - 100)
+    many += "k" + std::to_string(many.size()) + ": 1\n";
   auto got = load(many, nothing);
   CHECK(!got.spec);
   CHECK(got.problems.size() < 300);
@@ -195,7 +208,8 @@ TEST_CASE("too big, too long and too much are refused quickly") {
 }
 
 TEST_CASE("the JSON of a report") {
-  std::string text = "version: 1\nname: d # ü\nstorage:\n  capacity: 20GiB\n  exclude: {farms: [ü], x: 1}\n";
+  std::string text =
+      "version: 1\nname: d # ü\nstorage:\n  capacity: 20GiB\n  exclude: {farms: [ü], x: 1}\n";
   auto got = validate(text, nothing);
   auto j = nlohmann::json::parse(to_json(got.problems, "dir/storage.yaml", text));
   CHECK(j["format_version"] == "1.0");
