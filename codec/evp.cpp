@@ -51,16 +51,21 @@ key32 segment_key(const key32& from, const volume_id& volume, const segment_info
   return out;
 }
 
-bool authenticate(EVP_CIPHER_CTX* sealing, std::uint32_t number, byte_span fields, byte_span body,
-                  std::array<std::byte, 16>& tag) noexcept {
+bool start(EVP_CIPHER_CTX* sealing, std::uint32_t number) noexcept {
   auto iv = nonce_of(number);
+  return sealing != nullptr && EVP_EncryptInit_ex(sealing, nullptr, nullptr, nullptr, iv.data()) == 1;
+}
+
+bool add_associated(EVP_CIPHER_CTX* sealing, byte_span piece) noexcept {
+  int n = 0;
+  return sealing != nullptr &&
+         EVP_EncryptUpdate(sealing, nullptr, &n, uchars(piece), static_cast<int>(piece.size())) == 1;
+}
+
+bool finish_tag(EVP_CIPHER_CTX* sealing, std::array<std::byte, 16>& tag) noexcept {
   int n = 0;
   unsigned char none = 0;
-  return sealing != nullptr &&
-         EVP_EncryptInit_ex(sealing, nullptr, nullptr, nullptr, iv.data()) == 1 &&
-         EVP_EncryptUpdate(sealing, nullptr, &n, uchars(fields), static_cast<int>(fields.size())) == 1 &&
-         EVP_EncryptUpdate(sealing, nullptr, &n, uchars(body), static_cast<int>(body.size())) == 1 &&
-         EVP_EncryptFinal_ex(sealing, &none, &n) == 1 &&
+  return sealing != nullptr && EVP_EncryptFinal_ex(sealing, &none, &n) == 1 &&
          EVP_CIPHER_CTX_ctrl(sealing, EVP_CTRL_AEAD_GET_TAG, 16, tag.data()) == 1;
 }
 

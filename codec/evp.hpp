@@ -60,9 +60,10 @@ private:
 /// key = BLAKE2b-256(from, generation ‖ volume id ‖ segment id ‖ salt ‖ cipher): 81 bytes. For frames and for MACs.
 key32 segment_key(const key32& from, const volume_id& volume, const segment_info& info);
 
-/// The tag over `fields` ‖ `body` with nothing encrypted: GMAC, or Poly1305 as ChaCha20-Poly1305 keys it.
-/// False if libcrypto refuses.
-bool authenticate(EVP_CIPHER_CTX* sealing, std::uint32_t number, byte_span fields, byte_span body,
-                  std::array<std::byte, 16>& tag) noexcept;
+/// A tag with nothing encrypted: GMAC, or Poly1305 as ChaCha20-Poly1305 keys it. start, add_associated as often as
+/// wanted (pieces of a multiple of 16 bytes are fastest), finish_tag. Each false if libcrypto refuses or `sealing` is null.
+bool start(EVP_CIPHER_CTX* sealing, std::uint32_t number) noexcept;
+bool add_associated(EVP_CIPHER_CTX* sealing, byte_span piece) noexcept;
+bool finish_tag(EVP_CIPHER_CTX* sealing, std::array<std::byte, 16>& tag) noexcept;
 
 } // namespace qs::codec::evp

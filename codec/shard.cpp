@@ -24,36 +24,82 @@ std::vector<placed_frame> sorted(std::span<const placed_frame> frames) {
   return out;
 }
 
-/// Room for the header, the frames with zeros between, zeros, the directory. Appended in order, so that no byte is
-/// written twice. The frames must be exactly the directory's: one that is missing would be silently lost.
-result<buffer> fill_data_shard(const seal_record& record, unsigned index, const std::vector<directory_entry>& entries,
-                               std::span<const placed_frame> frames) {
-  auto fits = frames.size() == entries.size() &&
-              std::equal(frames.begin(), frames.end(), entries.begin(), [](const auto& f, const auto& e) {
-                return f.place.position == e.position && f.bytes.size() == e.stored_length;
-              });
+/// Makes one shard's value front to back, so that all shards of a segment can grow side by side, a block at a time:
+/// what is copied or coded is still in the cache when it is authenticated, and memory is passed over once.
+class value_maker {
+public:
+  value_maker(const shard_header& header, const key32& mac_key) : header_{header}, mac_{mac_key, header} {
+    value_.reserve(shard_header_bytes + header.shard_length);
+    value_.resize(shard_header_bytes);
+  }
+
+  /// Where payload bytes up to `end` will be; then written by the caller; then authenticated by grown().
+  std::byte* grow(std::size_t end) {
+    value_.resize(shard_header_bytes + end);
+    return value_.data() + shard_header_bytes + done_;
+  }
+  /// The frames up to `end` with zeros between them, and at last the directory.
+  const std::byte* grow(std::size_t end, std::span<const placed_frame> frames, byte_span directory) {
+    while (next_ < frames.size() && frames[next_].place.position < end) {
+      const auto& f = frames[next_];
+      append(f.bytes, f.place.position, end);
+      if (f.place.position + f.bytes.size() > end) break; // its rest comes with the next block
+      ++next_;
+    }
+    append(directory, header_.shard_length - directory.size(), end);
+    return grow(end);
+  }
+  void grown() {
+    auto piece = byte_span{value_}.subspan(shard_header_bytes + done_);
+    mac_.update(piece);
+    done_ += piece.size();
+  }
+  result<buffer_ptr> finish(const volume_keys& keys) {
+    QS_ASSERT(done_ == header_.shard_length);
+    QS_TRY_ASSIGN(header_.mac, mac_.finish());
+    header::write(keys, header_, mutable_byte_span{value_}.first(shard_header_bytes));
+    return share(std::move(value_));
+  }
+
+private:
+  /// What of `bytes`, which belong at `position`, is not here yet and lies before `end`.
+  void append(byte_span bytes, std::size_t position, std::size_t end) {
+    if (position >= end) return;
+    auto here = value_.size() - shard_header_bytes;
+    if (here < position) {
+      value_.resize(shard_header_bytes + position);
+      here = position;
+    }
+    auto rest = bytes.subspan(here - position, std::min(bytes.size() - (here - position), end - here));
+    value_.insert(value_.end(), rest.begin(), rest.end());
+  }
+
+  shard_header header_;
+  header::mac_stream mac_;
+  buffer value_;
+  std::size_t done_ = 0; ///< payload bytes authenticated
+  std::size_t next_ = 0; ///< frame to go on with
+};
+
+/// Six shards' blocks fit a second-level cache, and a block is long enough for ISA-L and GHASH.
+constexpr std::size_t block_bytes = 32 * 1024;
+
+/// The frames of shard `index` among all, which are sorted; they must be exactly those its directory lists: one that is
+/// missing would be silently lost.
+result<std::span<const placed_frame>> frames_of(std::span<const placed_frame> all, const seal_record& record,
+                                                unsigned index, const std::vector<directory_entry>& entries) {
+  auto in_shard = [&](const auto& f) { return f.place.shard == index; };
+  auto begin = std::find_if(all.begin(), all.end(), in_shard);
+  auto end = std::find_if_not(begin, all.end(), in_shard);
+  std::span<const placed_frame> frames{begin, end};
+  auto fits = std::equal(frames.begin(), frames.end(), entries.begin(), entries.end(), [](const auto& f, const auto& e) {
+    return f.place.position == e.position && f.bytes.size() == e.stored_length;
+  });
   if (!fits)
     return error{errc::invalid_argument,
                  fmt::format("shard {} of segment {}: the frames given are not those its directory lists", index,
                              to_string(record.info.id))};
-  buffer out;
-  out.reserve(shard_header_bytes + record.shard_length);
-  out.resize(shard_header_bytes);
-  for (const auto& f : frames) {
-    out.resize(shard_header_bytes + f.place.position);
-    out.insert(out.end(), f.bytes.begin(), f.bytes.end());
-  }
-  const auto& sealed = record.directories[index];
-  out.resize(shard_header_bytes + record.shard_length - sealed.size());
-  out.insert(out.end(), sealed.begin(), sealed.end());
-  return out;
-}
-
-/// Puts the header in front of a payload that is complete.
-status finish(const volume_keys& keys, const header::mac_maker& macs, shard_header header, buffer& value) {
-  QS_TRY_ASSIGN(header.mac, macs.make(header, payload_of(value)));
-  header::write(keys, header, mutable_byte_span{value}.first(shard_header_bytes));
-  return {};
+  return frames;
 }
 
 shard_header header_of(const volume_keys& keys, const seal_record& record, unsigned index) {
@@ -125,37 +171,42 @@ result<std::vector<buffer_ptr>> build_shards(const key_ring& ring, const seal_re
   QS_TRY(check_record(record, parity_shards));
   QS_TRY_ASSIGN(const auto* key, ring.find(record.info.generation));
   const auto& keys = ring.volume();
-  const header::mac_maker macs{keys.id(), *key, record.info};
-  auto in_order = sorted(frames);
-  auto used = record.used_shards();
-  std::vector<buffer_ptr> out(record.data_shards + parity_shards);
-  std::vector<const std::byte*> data;
-  auto at = in_order.begin();
+  const auto all = sorted(frames);
+  const auto used = record.used_shards();
+  std::vector<std::span<const placed_frame>> by_shard;
+  std::size_t placed = 0;
   for (unsigned i = 0; i < used; ++i) {
-    auto end = std::find_if(at, in_order.end(), [&](const auto& f) { return f.place.shard != i; });
     QS_TRY_ASSIGN(auto entries, open_directory(keys.id(), *key, record.info.id, i, record.shard_length,
                                                record.directories[i]));
-    QS_TRY_ASSIGN(auto value, fill_data_shard(record, i, entries, {at, end}));
-    QS_TRY(finish(keys, macs, header_of(keys, record, i), value));
-    at = end;
-    data.push_back(value.data() + shard_header_bytes);
-    out[i] = share(std::move(value)); // the heap bytes stay where they are
+    QS_TRY_ASSIGN(auto own, frames_of(all, record, i, entries));
+    placed += own.size();
+    by_shard.push_back(own);
   }
-  if (at != in_order.end())
-    return error{errc::invalid_argument, fmt::format("segment {} has no shard {}", to_string(record.info.id),
-                                                     at->place.shard)};
-  std::vector<buffer> parity(parity_shards);
-  std::vector<std::byte*> rows;
-  for (auto& value : parity) {
-    value.resize(shard_header_bytes + record.shard_length);
-    rows.push_back(value.data() + shard_header_bytes);
+  if (placed != all.size())
+    return error{errc::invalid_argument, fmt::format("segment {}: frames for shards it does not have",
+                                                     to_string(record.info.id))};
+
+  const auto mac_key = evp::segment_key(key->shard_macs(), keys.id(), record.info);
+  std::vector<value_maker> data, parity;
+  data.reserve(used);
+  parity.reserve(parity_shards);
+  for (unsigned i = 0; i < used; ++i) data.emplace_back(header_of(keys, record, i), mac_key);
+  for (unsigned p = 0; p < parity_shards; ++p)
+    parity.emplace_back(header_of(keys, record, record.data_shards + p), mac_key);
+  const auto coder = erasure::transform::encode(record.data_shards, used, parity_shards);
+  std::vector<const std::byte*> sources(used);
+  std::vector<std::byte*> rows(parity_shards);
+  for (std::size_t begin = 0; begin < record.shard_length; begin += block_bytes) {
+    auto end = std::min<std::size_t>(begin + block_bytes, record.shard_length);
+    for (unsigned i = 0; i < used; ++i) sources[i] = data[i].grow(end, by_shard[i], record.directories[i]);
+    for (unsigned p = 0; p < parity_shards; ++p) rows[p] = parity[p].grow(end);
+    coder.run(end - begin, sources, rows);
+    for (auto& v : data) v.grown();
+    for (auto& v : parity) v.grown();
   }
-  erasure::transform::encode(record.data_shards, used, parity_shards).run(record.shard_length, data, rows);
-  for (unsigned p = 0; p < parity_shards; ++p) {
-    auto index = record.data_shards + p;
-    QS_TRY(finish(keys, macs, header_of(keys, record, index), parity[p]));
-    out[index] = share(std::move(parity[p]));
-  }
+  std::vector<buffer_ptr> out(record.data_shards + parity_shards);
+  for (unsigned i = 0; i < used; ++i) { QS_TRY_ASSIGN(out[i], data[i].finish(keys)); }
+  for (unsigned p = 0; p < parity_shards; ++p) { QS_TRY_ASSIGN(out[record.data_shards + p], parity[p].finish(keys)); }
   return out;
 }
 
@@ -172,7 +223,9 @@ result<shard> open_shard(const key_ring& ring, buffer_ptr value, shard_check che
   shard out{h, std::move(value), check};
   if (check == shard_check::body) {
     QS_TRY_ASSIGN(const auto* key, ring.find(h.info.generation));
-    QS_TRY_ASSIGN(auto mac, header::mac_maker(ring.volume().id(), *key, h.info).make(h, out.payload()));
+    header::mac_stream stream{evp::segment_key(key->shard_macs(), h.volume, h.info), h};
+    stream.update(out.payload());
+    QS_TRY_ASSIGN(auto mac, stream.finish());
     if (sodium_memcmp(mac.data(), h.mac.data(), mac.size()) != 0)
       return error{errc::corrupt, fmt::format("shard {} of segment {} is damaged: its MAC does not fit", h.index,
                                               to_string(h.info.id))};
@@ -219,7 +272,7 @@ result<std::vector<buffer_ptr>> rebuild_shards(const key_ring& ring, std::span<c
   }
   with.run(like.shard_length, sources_of(have, with, 0), rows);
 
-  const header::mac_maker macs{like.volume, *key, like.info};
+  const auto mac_key = evp::segment_key(key->shard_macs(), like.volume, like.info);
   std::vector<buffer_ptr> rebuilt;
   for (std::size_t i = 0; i < missing.size(); ++i) {
     auto h = like;
@@ -232,7 +285,10 @@ result<std::vector<buffer_ptr>> rebuild_shards(const key_ring& ring, std::span<c
                                                 to_string(like.info.id))};
       h.directory_length = *length;
     }
-    QS_TRY(finish(ring.volume(), macs, h, values[i]));
+    header::mac_stream stream{mac_key, h};
+    stream.update(payload_of(values[i]));
+    QS_TRY_ASSIGN(h.mac, stream.finish());
+    header::write(ring.volume(), h, mutable_byte_span{values[i]}.first(shard_header_bytes));
     rebuilt.push_back(share(std::move(values[i])));
   }
   std::vector<buffer_ptr> out;

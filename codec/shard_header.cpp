@@ -111,15 +111,13 @@ void write(const volume_keys& keys, const shard_header& h, mutable_byte_span out
   QS_ASSERT(code == 0);
 }
 
-mac_maker::mac_maker(const volume_id& volume, const volume_key& key, const segment_info& info)
-    : context_{evp::make_context(info.cipher, evp::segment_key(key.shard_macs(), volume, info), evp::direction::seal)} {
-  QS_ASSERT(key.generation() == info.generation);
-}
+mac_stream::mac_stream(const key32& key, const shard_header& h)
+    : context_{evp::make_context(h.info.cipher, key, evp::direction::seal)},
+      ok_{evp::start(context_.get(), h.index) && evp::add_associated(context_.get(), encode_fields(h))} {}
 
-result<shard_mac> mac_maker::make(const shard_header& h, byte_span payload) const {
+result<shard_mac> mac_stream::finish() noexcept {
   shard_mac out;
-  if (!evp::authenticate(context_.get(), h.index, encode_fields(h), payload, out))
-    return error{errc::io, "libcrypto failed to authenticate a shard"};
+  if (!ok_ || !evp::finish_tag(context_.get(), out)) return error{errc::io, "libcrypto failed to authenticate a shard"};
   return out;
 }
 

@@ -17,16 +17,19 @@ fields encode_fields(const shard_header& header);
 /// Writes magic, format, nonce and the sealed fields. Deterministic: the nonce is a keyed hash of all that is sealed.
 void write(const volume_keys& keys, const shard_header& header, mutable_byte_span out);
 
-/// Makes the MACs of one segment's shards. Not thread-safe. A MAC is made for one byte string per index only
-/// (invariant 2), so that the nonce, which is the index, meets one message.
-class mac_maker {
+/// The MAC of one shard, over its fields and then its payload, which may come in pieces. A MAC is made for one byte
+/// string per index only (invariant 2), so that the nonce, which is the index, meets one message.
+class mac_stream {
 public:
-  mac_maker(const volume_id& volume, const volume_key& key, const segment_info& info);
-  /// header.mac is not read. Errors: io.
-  result<shard_mac> make(const shard_header& header, byte_span payload) const;
+  /// `key` is evp::segment_key() of the shard MACs. header.mac is not read.
+  mac_stream(const key32& key, const shard_header& header);
+  void update(byte_span piece) noexcept { ok_ = ok_ && evp::add_associated(context_.get(), piece); }
+  /// Once. Errors: io.
+  result<shard_mac> finish() noexcept;
 
 private:
   evp::context context_;
+  bool ok_;
 };
 
 } // namespace qs::codec::header
