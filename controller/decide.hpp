@@ -104,7 +104,7 @@ enum class step_kind : std::uint8_t {
   resolve,       ///< an intent whose outcome is open, or a row left in reserving: find out, carry the row forward; submit
                  ///< again only when absent for sure. refused → row lost, reason "Refused": it is replaced by another
   restart,       ///< stopped with data whole
-  mark_lost,     ///< record what is confirmed: node → lost
+  mark_lost,     ///< record what is confirmed: node → lost, `reason` (one CamelCase word) becomes the row's
   mark_unreachable,
   mark_ready,
   replace,       ///< put_nodes({row, old with state replaced and replaced_by}, row.id + 1) for a lost or long unreachable node
