@@ -119,6 +119,7 @@ public:
   // Temporary, never stored.
   bool locked = false;
   bool frozen = false;
+  bool changing_mode = false; ///< NSSET mode is being stored: no first write meanwhile
   bool removed = false; ///< NSDEL: clients in it are dropped
   /// Waiting for a sync: (mark to reach, what to call). Kept here, used by the server.
   struct waiter {

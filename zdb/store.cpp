@@ -109,8 +109,16 @@ status store::finish_new(const creation& what, const status& made) {
 
 fs::path store::begin_remove(const std::shared_ptr<name_space>& ns) {
   ns->removed = true;
+  making_.insert(ns->settings().name);
   spaces_.erase(ns->settings().name);
   return ns->directory();
+}
+
+void store::finish_remove(const std::shared_ptr<name_space>& ns, const status& removed) {
+  making_.erase(ns->settings().name);
+  if (removed.ok()) return;
+  ns->removed = false;
+  spaces_.emplace(ns->settings().name, ns);
 }
 
 status store::remove_files(const fs::path& directory) {

@@ -37,8 +37,10 @@ public:
   creation begin_new(std::string_view name);
   status finish_new(const creation& what, const status& made);
   [[nodiscard]] bool is_taken(std::string_view name) const;
-  /// Out of sight at once; the directory is then deleted with remove_files on the helper thread.
+  /// Out of sight at once, its name still taken; the directory is then deleted with remove_files on the helper thread.
   std::filesystem::path begin_remove(const std::shared_ptr<name_space>& ns);
+  /// The name is free again, or, when the files could not be removed, the namespace is back.
+  void finish_remove(const std::shared_ptr<name_space>& ns, const status& removed);
   static status remove_files(const std::filesystem::path& directory);
 
   /// The lock and the data files are still where they were put (control.md 4).

@@ -1,0 +1,176 @@
+// Commands on namespaces.
+#include <charconv>
+#include <sys/statvfs.h>
+
+#include <fmt/format.h>
+
+#include "zdb/commands.hpp"
+
+namespace qs::zdb {
+
+namespace {
+constexpr std::size_t name_bytes_max = 128;
+constexpr std::size_t value_bytes_max = 63;
+
+bool is_reserved(std::string_view name) {
+  return name == "." || name == ".." || name == "default" || name.find('/') != std::string_view::npos;
+}
+} // namespace
+
+void commands::nsnew(client& c, arguments args) {
+  auto name = std::string{args[1].text()};
+  if (name.size() > name_bytes_max) return fail(c, "Namespace too long");
+  if (is_reserved(name)) return fail(c, "This name is not allowed");
+  auto what = std::make_shared<store::creation>();
+  admin_job job;
+  job.prepare = [this, name, what](std::function<status()>& work) -> std::optional<std::string> {
+    if (store_.is_taken(name)) return "-This namespace is not available";
+    *what = store_.begin_new(name);
+    work = [creation = *what] { return name_space::create(creation.directory, creation.settings); };
+    return std::nullopt;
+  };
+  job.finish = [this, what](const status& made) -> std::string {
+    return store_.finish_new(*what, made).ok() ? "+OK" : "-Could not create namespace";
+  };
+  later(c, std::move(job));
+}
+
+void commands::nsdel(client& c, arguments args) {
+  auto name = std::string{args[1].text()};
+  if (name.size() > name_bytes_max) return fail(c, "Namespace too long");
+  if (name == "default") return fail(c, "Cannot remove default namespace");
+  auto space = std::make_shared<std::shared_ptr<name_space>>();
+  admin_job job;
+  job.prepare = [this, name, space, current = c.space](std::function<status()>& work) -> std::optional<std::string> {
+    *space = store_.find(name);
+    if (!*space) return "-This namespace doesn't exists";
+    if (*space == current) return "-Cannot remove namespace you're currently using.";
+    work = [directory = store_.begin_remove(*space)] { return store::remove_files(directory); };
+    return std::nullopt;
+  };
+  job.finish = [this, space](const status& removed) -> std::string {
+    store_.finish_remove(*space, removed);
+    return removed.ok() ? "+OK" : "-Could not delete this namespace";
+  };
+  later(c, std::move(job));
+}
+
+void commands::nslist(client& c, arguments) {
+  c.out.array(store_.all().size());
+  for (auto& [name, space] : store_.all()) c.out.bulk(name);
+}
+
+std::optional<std::string> commands::change_setting(name_space& space, std::string_view property,
+                                                    std::string_view value, namespace_settings& changed,
+                                                    bool& stored) {
+  auto on = value.front() == '1';
+  stored = true;
+  if (property == "lock" || property == "freeze") {
+    (property == "lock" ? space.locked : space.frozen) = on;
+    stored = false;
+  } else if (property == "mode") {
+    if (options_.mode_is_fixed) return "-This server instance is configured to use a single runtime mode";
+    if (space.ever_written()) return "-Cannot change mode of used namespace";
+    if (value != "user" && value != "seq") return "-Invalid property value (expected: user, seq)";
+    changed.sequential = value == "seq";
+  } else if (space.settings().name == "default" &&
+             (property == "maxsize" || property == "password" || property == "public" || property == "worm")) {
+    return "-Cannot update default namespace";
+  } else if (property == "maxsize") {
+    auto [end, ec] = std::from_chars(value.data(), value.data() + value.size(), changed.maxsize);
+    if (ec != std::errc{} || end != value.data() + value.size()) return "-Invalid property value (expected: bytes)";
+  } else if (property == "password") {
+    changed.password = value == "*" ? std::string_view{} : value;
+  } else if (property == "public") {
+    changed.is_public = on;
+  } else if (property == "worm") {
+    changed.worm = on;
+  } else {
+    return "-Invalid property";
+  }
+  return std::nullopt;
+}
+
+void commands::nsset(client& c, arguments args) {
+  auto name = std::string{args[1].text()};
+  auto property = std::string{args[2].text()};
+  auto value = std::string{args[3].text()};
+  if (name.size() > name_bytes_max) return fail(c, "Namespace too long");
+  if (value.size() > value_bytes_max) return fail(c, "Argument too long");
+  struct state {
+    std::shared_ptr<name_space> space;
+    namespace_settings changed;
+  };
+  auto s = std::make_shared<state>();
+  admin_job job;
+  job.prepare = [this, name, property, value, s](std::function<status()>& work) -> std::optional<std::string> {
+    s->space = store_.find(name);
+    if (!s->space) return "-Namespace not found";
+    s->changed = s->space->settings();
+    bool stored = false;
+    if (auto refused = change_setting(*s->space, property, value, s->changed, stored)) return refused;
+    if (!stored) return "+OK";
+    s->space->changing_mode = property == "mode";
+    work = [directory = s->space->directory(), changed = s->changed] { return name_space::save(directory, changed); };
+    return std::nullopt;
+  };
+  job.finish = [s](const status& saved) -> std::string {
+    s->space->changing_mode = false;
+    if (!saved.ok()) return "-Could not update namespace";
+    s->space->set_settings(std::move(s->changed));
+    return "+OK";
+  };
+  later(c, std::move(job));
+}
+
+void commands::nsinfo(client& c, arguments args) {
+  auto space = store_.find(args[1].text());
+  if (!space) return fail(c, "Namespace not found");
+  auto& s = space->settings();
+  std::string t;
+  auto line = [&](std::string_view name, auto value) { t += fmt::format("{}: {}\n", name, value); };
+  auto yes = [](bool b) { return b ? "yes" : "no"; };
+  auto mb = [](std::uint64_t bytes) { return fmt::format("{:.2f}", static_cast<double>(bytes) / 1048576); };
+  t += "# namespace\n";
+  line("name", s.name);
+  line("entries", space->entries());
+  line("public", yes(s.is_public));
+  line("worm", yes(s.worm));
+  line("locked", yes(space->locked || space->frozen));
+  line("password", yes(!s.password.empty()));
+  line("data_size_bytes", space->live_bytes());
+  line("data_size_mb", mb(space->live_bytes()));
+  line("data_limits_bytes", s.maxsize);
+  line("index_size_bytes", space->index_bytes());
+  line("index_size_kb", fmt::format("{:.2f}", static_cast<double>(space->index_bytes()) / 1024));
+  auto next = space->next_id(); // printed as 0-db does: byte-swapped
+  line("next_internal_id", next == 0 ? std::string{"0x00000000"} : fmt::format("0x{:08x}", __builtin_bswap64(next)));
+  line("mode", s.sequential ? "sequential" : "userkey");
+  line("stats_index_io_errors", 0);
+  line("stats_index_io_error_last", 0);
+  line("stats_index_faults", 0);
+  line("stats_data_io_errors", space->read_errors + space->write_errors);
+  line("stats_data_io_error_last", 0);
+  line("stats_data_faults", space->read_errors);
+  if (s.maxsize > 0) line("space_available", s.maxsize > space->live_bytes() ? s.maxsize - space->live_bytes() : 0);
+  struct statvfs fs {};
+  std::uint64_t free_bytes = 0;
+  if (::statvfs(space->directory().c_str(), &fs) == 0) free_bytes = std::uint64_t{fs.f_bavail} * fs.f_frsize;
+  line("index_disk_freespace_bytes", free_bytes);
+  line("index_disk_freespace_mb", mb(free_bytes));
+  line("data_disk_freespace_bytes", free_bytes);
+  line("data_disk_freespace_mb", mb(free_bytes));
+  line("data_disk_size_bytes", space->disk_bytes()); // ours: live, dead, headers
+  if (c.admin) {
+    auto path = space->directory().string();
+    line("data_path", path);
+    line("data_active", data_file_path(space->directory(), space->active_file()).string());
+    line("index_path", path);
+    line("index_active", "");
+    line("data_current_id", space->active_file());
+    line("data_current_offset", space->end().size);
+  }
+  c.out.bulk(t);
+}
+
+} // namespace qs::zdb
