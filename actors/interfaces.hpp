@@ -9,6 +9,7 @@
 #include <caf/replies_to.hpp>
 #include <caf/typed_actor.hpp>
 
+#include "actors/data_interfaces.hpp"
 #include "actors/messages.hpp"
 
 namespace qs::actors {
@@ -53,8 +54,14 @@ using mount_actor = caf::typed_actor<
   caf::reacts_to<tick>>;
 
 using monitor_actor = caf::typed_actor<
-  // Watches exactly these nodes from now on.
-  caf::reacts_to<watch_list>,
+  // A connection tells of a change: state, a new life, fresh figures. (What a link_listener_actor takes.)
+  caf::reacts_to<link_atom, link_report>,
+  // Watches this node through this connection from now on.
+  caf::reacts_to<attach_atom, model::node_id, connection_actor>,
+  // Watches it no more.
+  caf::reacts_to<detach_atom, model::node_id>,
+  // How often, and how many must answer for silence to count.
+  caf::reacts_to<watch_pace>,
   // Its own timer: one round.
   caf::reacts_to<tick>,
   // A round right now; replies with what it gave.

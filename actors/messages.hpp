@@ -62,9 +62,8 @@ struct monitor_round {
   bool complete = false; ///< every watched node answered or timed out
 };
 
-/// The nodes the monitor shall watch, and how.
-struct watch_list {
-  std::vector<model::node_id> nodes;
+/// How the monitor watches.
+struct watch_pace {
   std::uint32_t quorum = 1; ///< k: silence accrues only in rounds where so many answered
   std::chrono::milliseconds interval{10'000};
 };
@@ -150,7 +149,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::tick)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::node_order_message)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::node_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::monitor_round)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::watch_list)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::watch_pace)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::volume_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::volume_setup)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::control_request)

@@ -27,6 +27,7 @@ struct settled {
   intent open;
   grid::answer answer;
   grid::inspection seen;
+  bool fresh = false; ///< the intent was written by this very order: nothing can have left yet
 };
 
 void enter(model::recorded_node& row, node_state state, std::string reason, wall_time now) {
@@ -52,16 +53,16 @@ intent::progress progress_of(grid::outcome what) {
 settled write_reserve_intent(world& w, model::recorded_node row) {
   settled out;
   auto known = w.store->reservation_of(row.id, row.incarnation);
-  if (!known.ok()) return {std::move(known).err(), row, {}, {}, {}};
+  if (!known.ok()) return {std::move(known).err(), row, {}, {}, {}, false};
   if (row.identity.empty()) row.identity = codec::make_identity(w.keys, row.id, row.incarnation, *w.random);
   enter(row, node_state::reserving, {}, w.time->wall());
-  if (auto put = w.store->put_node(row); !put.ok()) return {std::move(put).err(), row, {}, {}, {}};
+  if (auto put = w.store->put_node(row); !put.ok()) return {std::move(put).err(), row, {}, {}, {}, false};
   if (known->has_value()) {
     out.open = **known;
   } else {
     auto* provider = w.provider_of(row);
     auto request = provider->prepare({row.id, row.incarnation, row.host, row.size, row.price_limit});
-    if (!request.ok()) return {std::move(request).err(), row, {}, {}, {}};
+    if (!request.ok()) return {std::move(request).err(), row, {}, {}, {}, false};
     intent draft;
     draft.node = row.id;
     draft.incarnation = row.incarnation;
@@ -69,8 +70,9 @@ settled write_reserve_intent(world& w, model::recorded_node row) {
     draft.request = *request;
     draft.written_at = w.time->wall();
     auto added = w.store->add_intent(draft);
-    if (!added.ok()) return {std::move(added).err(), row, {}, {}, {}};
+    if (!added.ok()) return {std::move(added).err(), row, {}, {}, {}, false};
     out.open = *added;
+    out.fresh = true;
   }
   out.row = row;
   return out;
@@ -86,8 +88,10 @@ settled record_answer(world& w, settled s) {
     s.row.where = s.answer.where;
     if (s.answer.price.units != 0) s.row.price = s.answer.price;
     if (s.row.state == node_state::reserving) enter(s.row, node_state::deploying, {}, w.time->wall());
-  } else if (s.answer.what == grid::outcome::refused) {
-    enter(s.row, node_state::lost, "Refused", w.time->wall());
+  } else if (s.answer.what == grid::outcome::refused || s.answer.what == grid::outcome::absent) {
+    // Back to planned: the controller chooses another host under the next incarnation.
+    auto refused = s.answer.what == grid::outcome::refused;
+    enter(s.row, node_state::planned, refused ? "Refused" : "Absent", w.time->wall());
   } else {
     return s;
   }
@@ -115,7 +119,7 @@ settled write_intent(world& w, const model::recorded_node& row, intent::verb wha
   settled out;
   out.row = row;
   auto reserved = w.store->reservation_of(row.id, row.incarnation);
-  if (!reserved.ok()) return {std::move(reserved).err(), row, {}, {}, {}};
+  if (!reserved.ok()) return {std::move(reserved).err(), row, {}, {}, {}, false};
   if (!reserved->has_value()) {
     out.how = error{errc::not_found, fmt::format("{} was never reserved", model::to_string(row.id))};
     return out;
@@ -127,7 +131,7 @@ settled write_intent(world& w, const model::recorded_node& row, intent::verb wha
   draft.request = (*reserved)->request;
   draft.written_at = w.time->wall();
   auto added = w.store->add_intent(draft);
-  if (!added.ok()) return {std::move(added).err(), row, {}, {}, {}};
+  if (!added.ok()) return {std::move(added).err(), row, {}, {}, {}, false};
   out.open = *added;
   return out;
 }
@@ -174,17 +178,10 @@ struct reservation_state {
 
   void reserve() {
     on_state([w = config.shared, row = current.row] { return write_reserve_intent(*w, row); }, [this](settled s) {
-      // A fresh intent may be submitted. Any other may have left already: ask first.
-      if (s.open.state == intent::progress::written && current.what == verb::reserve && fresh(s)) return submit(s);
+      // Only an intent of this very order may be submitted. Any other may have left already: ask what became of it.
+      if (s.fresh && current.what == verb::reserve) return submit(s);
       resolve(s);
     });
-  }
-
-  /// Written by this very order: the number is new to us. After a restart nothing is known, so nothing is fresh.
-  bool fresh(const settled& s) {
-    auto first = s.open.number > newest_intent;
-    newest_intent = std::max(newest_intent, s.open.number);
-    return first && s.open.written_at >= started;
   }
 
   void submit(const settled& s) {
@@ -194,11 +191,8 @@ struct reservation_state {
   }
 
   void resolve(const settled& s) {
-    on_provider(s, [](grid::provider& p, settled& x) { x.answer = p.resolve(x.open.request); }, [this](settled x) {
-      // Absent for sure: the one case in which submitting again is safe.
-      if (x.answer.what == grid::outcome::absent) return submit(x);
-      answered(std::move(x));
-    });
+    on_provider(s, [](grid::provider& p, settled& x) { x.answer = p.resolve(x.open.request); },
+                [this](settled x) { answered(std::move(x)); });
   }
 
   void answered(settled s) {
@@ -317,7 +311,7 @@ struct reservation_state {
         if (!s.how.ok()) return fail(s, s.how.err());
         then(std::move(s));
       },
-      [this](const error& e) { fail({{}, current.row, {}, {}, {}}, e); });
+      [this](const error& e) { fail({{}, current.row, {}, {}, {}, false}, e); });
   }
 
   template <class Work, class Then>
@@ -358,8 +352,6 @@ struct reservation_state {
   bool busy = false;
   node_order_message current;
   caf::typed_response_promise<node_report> promise;
-  std::uint64_t newest_intent = 0;
-  wall_time started{};
   static inline const char* name = "qs.reservation";
 };
 
@@ -368,7 +360,6 @@ namespace {
 reservation_actor::behavior_type reservation(reservation_actor::stateful_pointer<reservation_state> self,
                                              reservation_config config) {
   self->state.config = std::move(config);
-  self->state.started = self->state.config.shared->time->wall();
   return self->state.make_behavior();
 }
 

@@ -2,8 +2,7 @@
 //
 //   planned ──reserve──▶ reserving ──submit: done──▶ deploying ──identity written──▶ ready
 //                            │  pending, unknown: resolve again, never submit
-//                            │  absent for sure: submit again
-//                            └─ refused ──▶ lost (reason Refused): the controller replaces it
+//                            └─ refused, absent for sure ──▶ planned: the controller goes on under the next incarnation
 //   ready, lost, … ──cancel──▶ gone
 //
 // The intent is on disk with a full sync before anything leaves (control.md, 4). Not the decision what to do (controller)

@@ -18,6 +18,8 @@
 namespace qs::actors {
 
 struct world {
+  world(engine_options o, codec::volume_keys k) : options{std::move(o)}, keys{std::move(k)} {}
+
   engine_options options;
   codec::volume_keys keys;
   qs::clock* time = &system_clock();

@@ -27,6 +27,7 @@ struct local_options {
   qs::clock* time = &system_clock();
   random_source* random = &system_random();
   std::chrono::milliseconds start_deadline{10'000}; ///< for a server to listen and answer
+  bool read_only = false; ///< for a look: nothing is made or changed on disk; hosts, list_ours, wallet, price work, the rest is refused
   /// For tests: called after every durable step of submit, resolve, resize, cancel with the step's name.
   std::function<void(std::string_view)> after_step;
 };

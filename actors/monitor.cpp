@@ -1,0 +1,165 @@
+#include "actors/monitor.hpp"
+
+#include <algorithm>
+#include <cstdint>
+
+#include <caf/all.hpp>
+
+#include "actors/caf_error.hpp"
+#include "base/limits.hpp"
+
+namespace qs::actors {
+
+struct monitor_state {
+  explicit monitor_state(monitor_actor::pointer p) : self{p} {}
+
+  struct watched {
+    connection_actor link;
+    link_report last;
+    wall_time seen{}; ///< last answer of a node whose identity was right
+    model::observed_node view;
+    bool asked = false;    ///< a PING of this round is out
+    bool answered = false; ///< … and came back
+  };
+
+  monitor_actor::behavior_type make_behavior() {
+    schedule();
+    return {
+      [this](link_atom, const link_report& r) { link_changed(r); },
+      [this](attach_atom, model::node_id node, const connection_actor& link) {
+        auto& w = nodes[node];
+        w.link = link;
+        w.view.id = node;
+      },
+      [this](detach_atom, model::node_id node) { nodes.erase(node); },
+      [this](const watch_pace& p) {
+        auto sooner = p.interval < pace.interval;
+        pace = p;
+        if (sooner) schedule();
+      },
+      [this](tick) {
+        if (config.shared->time->boot() < next_round) return;
+        schedule();
+        start_round();
+      },
+      [this](get_report) -> caf::result<monitor_round> {
+        auto answer = self->make_response_promise<monitor_round>();
+        waiting.push_back(answer);
+        if (outstanding == 0) start_round();
+        return answer;
+      },
+    };
+  }
+
+  void schedule() {
+    next_round = config.shared->time->boot() + pace.interval;
+    caf::delayed_anon_send(monitor_actor{self}, pace.interval, tick{});
+  }
+
+  void start_round() {
+    if (outstanding > 0) return; // the last one still runs: its answers are as good
+    auto now = config.shared->time->boot();
+    since_last = last_round == boot_time{} ? boot_time{0} : now - last_round;
+    last_round = now;
+    for (auto& [node, w] : nodes) {
+      w.asked = true;
+      w.answered = false;
+      ++outstanding;
+      auto id = node;
+      self->request(w.link, std::min<std::chrono::milliseconds>(std::max<std::chrono::milliseconds>(pace.interval, std::chrono::milliseconds{500}), std::chrono::seconds{3}), ping_atom_v)
+        .then([this, id](caf::ok_atom) { one_answer(id, true); },
+              [this, id](caf::error&) { one_answer(id, false); });
+    }
+    if (outstanding == 0) finish_round();
+  }
+
+  void one_answer(model::node_id node, bool good) {
+    if (auto found = nodes.find(node); found != nodes.end()) {
+      found->second.answered = good;
+      if (good) found->second.seen = config.shared->time->wall();
+    }
+    if (--outstanding == 0) finish_round();
+  }
+
+  void finish_round() {
+    std::uint32_t answered = 0;
+    for (auto& [node, w] : nodes) answered += w.answered ? 1 : 0;
+    for (auto& [node, w] : nodes) {
+      update(w);
+      if (w.view.state == model::reach::answers)
+        w.view.silent_for = {};
+      else if (answered >= pace.quorum)
+        w.view.silent_for += since_last;
+    }
+    auto round = view(true);
+    for (auto& w : waiting) w.deliver(round);
+    waiting.clear();
+    config.report(round);
+  }
+
+  void update(watched& w) {
+    w.view.used = w.last.used;
+    w.view.limit = w.last.limit;
+    w.view.detail = w.last.detail;
+    switch (w.last.state) {
+    case link_state::data_lost: w.view.state = model::reach::data_lost; return;
+    case link_state::access_denied: w.view.state = model::reach::access_denied; return;
+    default: w.view.state = w.answered ? model::reach::answers : model::reach::silent;
+    }
+  }
+
+  /// A link that goes down or turns out to be another node is told at once; coming up waits for the next PING.
+  void link_changed(const link_report& r) {
+    auto found = nodes.find(r.node);
+    if (found == nodes.end()) return;
+    auto& w = found->second;
+    auto before = w.last.state;
+    w.last = r;
+    if (r.restarted && config.doubt) {
+      auto since = w.seen == wall_time{} ? wall_time{} : w.seen - std::chrono::minutes{15};
+      config.doubt({r.node, since});
+    }
+    if (r.state == link_state::ready) {
+      w.seen = config.shared->time->wall();
+      w.answered = true;
+    } else {
+      w.answered = false;
+    }
+    if (before == r.state && !r.restarted) return;
+    update(w);
+    config.report(view(false));
+  }
+
+  monitor_round view(bool complete) {
+    monitor_round round;
+    round.complete = complete;
+    for (auto& [node, w] : nodes) round.nodes.push_back(w.view);
+    return round;
+  }
+
+  monitor_actor::pointer self;
+  monitor_config config;
+  watch_pace pace;
+  std::map<model::node_id, watched> nodes;
+  std::size_t outstanding = 0;
+  boot_time last_round{};
+  boot_time next_round{};
+  boot_time since_last{};
+  std::vector<caf::typed_response_promise<monitor_round>> waiting;
+  static inline const char* name = "qs.monitor";
+};
+
+namespace {
+
+monitor_actor::behavior_type monitor(monitor_actor::stateful_pointer<monitor_state> self, monitor_config config) {
+  self->state.config = std::move(config);
+  return self->state.make_behavior();
+}
+
+} // namespace
+
+monitor_actor make_monitor(caf::actor_system& system, monitor_config config) {
+  return system.spawn(monitor, std::move(config));
+}
+
+} // namespace qs::actors

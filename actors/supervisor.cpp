@@ -1,0 +1,492 @@
+#include "actors/supervisor_state.hpp"
+
+#include <algorithm>
+
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace qs::actors {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto providers_every = 30s;
+constexpr auto inspect_every = 1s;
+constexpr auto summary_every = 10s;
+
+/// A connection is kept for every node that may still hold something of ours.
+bool wants_link(const model::recorded_node& row) {
+  using model::node_state;
+  if (!row.where.valid() || row.identity.empty()) return false;
+  switch (row.state) {
+  case node_state::planned:
+  case node_state::reserving:
+  case node_state::deploying:
+  case node_state::gone: return false;
+  default: return true;
+  }
+}
+
+} // namespace
+
+supervisor_actor::behavior_type supervisor_state::make_behavior() {
+  auto me = supervisor_actor{self};
+  mount_config m;
+  m.shared = config.shared;
+  m.blocking = config.blocking;
+  m.port = config.port;
+  m.work = config.work;
+  m.note = [me](note_event e) { caf::anon_send(me, std::move(e)); };
+  m.unmounted = [me] { caf::anon_send(me, note_event{"warning", "Unmounted", "mount", "the mount was ended from outside; it is mounted again"}); };
+  mount_ = make_mount(self->system(), std::move(m));
+  monitor_config w;
+  w.shared = config.shared;
+  w.report = [me](monitor_round r) { caf::anon_send(me, std::move(r)); };
+  w.doubt = [mount = mount_](doubt_node d) { caf::anon_send(mount, d); };
+  monitor_ = make_monitor(self->system(), std::move(w));
+  load_recorded();
+  caf::delayed_anon_send(me, config.pass_interval, tick{});
+  return {
+    [this](tick) {
+      poked = false;
+      if (stopping) return;
+      caf::delayed_anon_send(supervisor_actor{self}, config.pass_interval, tick{});
+      pass();
+    },
+    [this](const monitor_round& r) { take_round(r); },
+    [this](note_event& e) { note(e.level, e.kind, e.subject, e.message); },
+    [this](const control_request& r) { return command(r); },
+    [this](const stop_all& order) { return stop(order.destroy); },
+  };
+}
+
+// -- the recorded state ----------------------------------------------------------------------------------------------
+
+struct loaded_state {
+  result<model::recorded> state;
+  std::vector<model::intent> intents;
+  std::string sealed;
+};
+
+void supervisor_state::load_recorded() {
+  on_state(
+    [store = config.shared->store.get()] {
+      loaded_state out{store->load(), {}, {}};
+      if (auto open = store->open_intents(); open.ok()) out.intents = std::move(*open);
+      if (auto sealed = store->sealed_references(); sealed.ok()) out.sealed = std::move(*sealed);
+      return out;
+    },
+    [this](loaded_state l) {
+      if (!l.state.ok()) return state_failed(l.state.err());
+      open_intents = std::move(l.intents);
+      references = open_references(config.shared->keys, l.sealed);
+      apply_recorded(std::move(*l.state));
+      poke();
+    });
+}
+
+void supervisor_state::apply_recorded(model::recorded fresh) {
+  recorded = std::move(fresh);
+  loaded = true;
+  if (!recorded.accepted || accepted_text == recorded.accepted->text) return;
+  auto parsed = spec::load(recorded.accepted->text, spec::fixed_environment{references});
+  if (!parsed.spec) {
+    note("error", "SpecUnreadable", "spec", "the accepted storage.yaml cannot be read by this version");
+    return;
+  }
+  accepted_text = recorded.accepted->text;
+  desired = std::move(parsed.spec);
+  watch_pace pace;
+  pace.interval = desired->monitor.interval;
+  pace.quorum = static_cast<std::uint32_t>(desired->storage.data_shards);
+  self->send(monitor_, pace);
+  self->send(mount_, change_capacity{desired->storage.capacity});
+  serve_status();
+}
+
+void supervisor_state::serve_status() {
+  if (!config.listen) return;
+  auto address = desired && desired->status ? desired->status->listen : std::string{};
+  run_blocking<status>(
+    self, config.blocking, lane::provider, "listen", 30s, [listen = config.listen, address] { return listen(address); },
+    [this](status how) {
+      listen_problem = how.ok() ? std::string{} : describe(how.err());
+      if (!how.ok()) note("warning", "StatusNotServed", "status", listen_problem);
+    },
+    [](const error&) {});
+}
+
+/// Disk and memory may disagree now: crash-only, the watcher starts the engine again from what is recorded.
+void supervisor_state::state_failed(const error& e) {
+  log::error("supervisor", "the recorded state failed: {}", describe(e));
+  if (!stopping) config.end(1);
+  stopping = true;
+}
+
+model::recorded_node* supervisor_state::row(model::node_id node) {
+  for (auto& r : recorded.nodes)
+    if (r.id == node) return &r;
+  return nullptr;
+}
+
+// -- observing -------------------------------------------------------------------------------------------------------
+
+void supervisor_state::poke() {
+  if (poked || stopping) return;
+  poked = true;
+  caf::anon_send(supervisor_actor{self}, note_event{}); // an empty note is a pass
+}
+
+void supervisor_state::take_round(const monitor_round& r) {
+  // A partial view (a link changed) updates what it names; only a full round makes the view complete.
+  round.nodes = r.nodes;
+  round.complete = round.complete || r.complete;
+  round_seen = true;
+  for (auto& n : r.nodes)
+    if (n.state == model::reach::answers) inspections.erase(n.id);
+  tell_nodes();
+  inspect_silent();
+  poke();
+}
+
+model::observed supervisor_state::observe() const {
+  model::observed o;
+  o.at = config.shared->time->wall();
+  o.hosts = hosts;
+  o.hosts_known = hosts_known;
+  o.strays = strays;
+  o.strays_known = strays_known;
+  o.wallet = money;
+  o.volume = volume.view;
+  o.open_intents = open_intents;
+  o.failed_hosts = failed_hosts;
+  for (const auto& at : unreachable_replaced)
+    if (o.at - at < 24h) ++o.unreachable_replaced_today;
+  o.complete = round.complete || links.empty();
+  std::set<model::node_id> seen;
+  for (auto n : round.nodes) {
+    auto found = inspections.find(n.id);
+    if (found != inspections.end() && n.state == model::reach::silent) {
+      if (found->second.what == grid::inspection::state::gone) {
+        n.state = model::reach::data_lost;
+        n.detail = found->second.reason.empty() ? found->second.detail : found->second.reason;
+      } else if (found->second.what == grid::inspection::state::stopped) {
+        n.stopped = true;
+      }
+    }
+    seen.insert(n.id);
+    o.nodes.push_back(n);
+  }
+  for (const auto& [node, l] : links)
+    if (!seen.contains(node)) {
+      o.complete = false; // attached since the last round
+      model::observed_node unknown;
+      unknown.id = node;
+      o.nodes.push_back(unknown);
+    }
+  return o;
+}
+
+void supervisor_state::refresh_report() {
+  if (report_asked) return;
+  report_asked = true;
+  self->request(mount_, 30s, get_report{})
+    .then(
+      [this](volume_report& r) {
+        report_asked = false;
+        volume = std::move(r);
+      },
+      [this](caf::error&) { report_asked = false; });
+}
+
+struct provider_look {
+  std::map<std::string, std::vector<model::host>> hosts;
+  bool hosts_ok = true;
+  std::vector<model::stray_node> ours;
+  bool ours_ok = true;
+  model::wallet_view money;
+};
+
+void supervisor_state::refresh_providers() {
+  auto now = config.shared->time->wall();
+  if (providers_asked || now - providers_at < providers_every) return;
+  look_at_providers([] {});
+}
+
+void supervisor_state::look_at_providers(std::function<void()> then) {
+  waiting_for_providers.push_back(std::move(then));
+  if (providers_asked) return;
+  providers_asked = true;
+  auto finish = [this] {
+    providers_asked = false;
+    providers_at = config.shared->time->wall();
+    auto waiting = std::move(waiting_for_providers);
+    waiting_for_providers.clear();
+    for (auto& w : waiting) w();
+  };
+  run_blocking<provider_look>(
+    self, config.blocking, lane::provider, {}, 45s,
+    [w = config.shared] {
+      provider_look out;
+      for (auto& [provider_name, p] : w->providers) {
+        if (auto list = p->hosts(); list.ok())
+          out.hosts[provider_name] = std::move(*list);
+        else
+          out.hosts_ok = false;
+        if (auto ours = p->list_ours(); ours.ok())
+          out.ours.insert(out.ours.end(), ours->begin(), ours->end());
+        else
+          out.ours_ok = false;
+        if (auto wallet = p->wallet(); wallet.ok()) {
+          out.money.known = true;
+          out.money.balance += wallet->balance;
+          out.money.per_month += wallet->per_month;
+        }
+      }
+      return out;
+    },
+    [this, finish](provider_look l) {
+      hosts = std::move(l.hosts);
+      hosts_known = l.hosts_ok;
+      strays_known = l.ours_ok;
+      money = l.money;
+      strays.clear();
+      for (auto& s : l.ours) {
+        auto known = std::any_of(recorded.nodes.begin(), recorded.nodes.end(), [&](const model::recorded_node& r) {
+          return r.state != model::node_state::gone &&
+                 config.shared->keys.node_name(r.id, r.incarnation) == s.reservation;
+        });
+        if (!known) strays.push_back(std::move(s));
+      }
+      finish();
+    },
+    [finish](const error& e) {
+      log::warning("supervisor", "the providers did not answer: {}", describe(e));
+      finish();
+    });
+}
+
+/// A node that does not answer: its provider may know more (stopped, gone).
+void supervisor_state::inspect_silent() {
+  auto now = config.shared->time->wall();
+  for (const auto& n : round.nodes) {
+    if (n.state != model::reach::silent || busy_nodes.contains(n.id)) continue;
+    auto* r = row(n.id);
+    if (r == nullptr || r->state == model::node_state::lost || r->state == model::node_state::gone) continue;
+    if (auto& at = inspected_at[n.id]; now - at >= inspect_every)
+      at = now;
+    else
+      continue;
+    order_node(*r, node_order_message::verb::inspect);
+  }
+}
+
+// -- links -----------------------------------------------------------------------------------------------------------
+
+void supervisor_state::update_connections() {
+  for (const auto& r : recorded.nodes) {
+    auto found = links.find(r.id);
+    if (!wants_link(r)) {
+      if (found == links.end()) continue;
+      self->send(config.dispersal, detach_atom_v, r.id);
+      self->send(monitor_, detach_atom_v, r.id);
+      caf::anon_send(found->second.actor, stop_atom_v);
+      links.erase(found);
+      continue;
+    }
+    if (found != links.end()) {
+      if (found->second.where == r.where) continue;
+      found->second.where = r.where;
+      self->send(found->second.actor, move_to_atom_v, r.where);
+      continue;
+    }
+    connection_config c;
+    c.node = r.id;
+    c.where = r.where;
+    c.password = secret_string{config.shared->keys.node_password(config.shared->keys.node_name(r.id, r.incarnation))};
+    c.identity_name = config.shared->keys.identity_name(r.id, r.incarnation);
+    c.identity = share(r.identity);
+    c.listener = link_listener_actor{monitor_};
+    c.sockets = config.sockets;
+    c.time = config.shared->time;
+    c.random = config.shared->random;
+    auto actor = config.connect ? config.connect(self->system(), std::move(c)) : spawn_connection(self->system(), std::move(c));
+    self->send(monitor_, attach_atom_v, r.id, actor);
+    self->send(config.dispersal, attach_atom_v, r.id, actor);
+    links[r.id] = {actor, r.where};
+  }
+}
+
+void supervisor_state::tell_nodes() {
+  change_nodes change;
+  for (const auto& r : recorded.nodes) {
+    using model::node_state;
+    if (r.state == node_state::gone || r.state == node_state::planned || r.state == node_state::reserving) continue;
+    volume::volume::node_view v;
+    v.id = r.id;
+    v.limit = r.size;
+    v.live = r.state != node_state::lost;
+    for (const auto& n : round.nodes)
+      if (n.id == r.id) {
+        v.reachable = n.state == model::reach::answers;
+        v.used = n.used;
+        if (n.limit != 0) v.limit = n.limit;
+        if (n.state == model::reach::data_lost || n.state == model::reach::access_denied) v.live = false;
+      }
+    change.nodes.push_back(v);
+  }
+  self->send(mount_, std::move(change));
+}
+
+bool supervisor_state::all_gone() const {
+  return std::all_of(recorded.nodes.begin(), recorded.nodes.end(),
+                     [](const model::recorded_node& r) { return r.state == model::node_state::gone; });
+}
+
+// -- the pass --------------------------------------------------------------------------------------------------------
+
+void supervisor_state::pass() {
+  if (!loaded || stopping) return;
+  if (recorded.destroying && !recorded.volume.created && !volume.open && all_gone()) return finish_destroy();
+  refresh_report();
+  refresh_providers();
+  update_connections();
+  inspect_silent();
+  if (volume.open) self->send(mount_, repair_some{4});
+  if (!desired) return;
+  auto world = observe();
+  decided = controller::next_actions(*desired, recorded, world);
+  note_conditions();
+  for (const auto& step : decided->steps) start_step(step);
+  save_summary();
+}
+
+void supervisor_state::note_conditions() {
+  auto now = config.shared->time->wall();
+  for (const auto& c : decided->conditions) {
+    auto& age = condition_since[c.type];
+    if (age.status == c.status) continue;
+    auto first = age.status.empty();
+    age = {c.status, now};
+    if (!first || c.status == "Unknown")
+      note(c.status == "True" ? "info" : "warning", "Condition", c.type,
+           fmt::format("{} is {}: {}{}{}", c.type, c.status, c.reason, c.message.empty() ? "" : ", ", c.message));
+  }
+}
+
+/// The summary row is what `diff` and `status` know without an engine; written when it changed, not more often than it is worth.
+void supervisor_state::save_summary() {
+  auto now = config.shared->time->wall();
+  if (!volume.open || !recorded.volume.created || now - summary_at < summary_every) return;
+  auto s = recorded.volume;
+  s.used_bytes = volume.stats.used_bytes;
+  s.bytes_at_risk = volume.stats.bytes_at_risk;
+  s.health = volume.view.health;
+  s.groups = volume.view.groups;
+  auto print = fmt::format("{} {} {} {}", s.used_bytes, s.bytes_at_risk, s.groups.size(), volume.stats.segments);
+  summary_at = now;
+  if (print == summary_last) return;
+  summary_last = print;
+  recorded.volume = s;
+  on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
+           [this](status how) {
+             if (!how.ok()) state_failed(how.err());
+           });
+}
+
+// -- telling people --------------------------------------------------------------------------------------------------
+
+void supervisor_state::note(std::string level, std::string kind, std::string subject, std::string message) {
+  if (kind.empty()) { // poke()
+    poked = false;
+    pass();
+    return;
+  }
+  model::event e;
+  e.at = config.shared->time->wall();
+  e.level = std::move(level);
+  e.kind = std::move(kind);
+  e.subject = std::move(subject);
+  e.message = std::move(message);
+  if (e.level == "error")
+    log::error(e.subject, "{}: {}", e.kind, e.message);
+  else if (e.level == "warning")
+    log::warning(e.subject, "{}: {}", e.kind, e.message);
+  else
+    log::info(e.subject, "{}: {}", e.kind, e.message);
+  e = config.feed->push(std::move(e));
+  if (stopping) return;
+  on_state([store = config.shared->store.get(), e] { return store->add_event(e); },
+           [](status how) {
+             if (!how.ok()) log::warning("supervisor", "an event was not recorded: {}", describe(how.err()));
+           });
+}
+
+volume::volume_options supervisor_state::volume_options() const {
+  volume::volume_options o;
+  const auto& opt = config.shared->options;
+  o.name = opt.volume;
+  o.root = opt.root;
+  o.state_directory = opt.state_directory;
+  o.cache_directory = opt.cache_directory;
+  o.data_shards = static_cast<std::uint8_t>(desired->storage.data_shards);
+  o.parity_shards = static_cast<std::uint8_t>(desired->storage.parity_shards);
+  o.capacity = desired->storage.capacity;
+  if (desired->mount) {
+    const auto& m = *desired->mount;
+    o.cache_bytes = m.cache.size;
+    if (m.cache.path) o.cache_directory = m.cache.path->value;
+    o.staging_bytes = m.staging.size;
+    if (m.staging.path) o.staging_directory = m.staging.path->value;
+  }
+  return o;
+}
+
+mount_settings supervisor_state::mount_wish() const {
+  mount_settings s;
+  s.volume_name = config.shared->options.volume;
+  if (desired && desired->mount) {
+    s.path = desired->mount->path.value;
+    s.allow_other = desired->mount->options.allow_other;
+    s.writeback = desired->mount->options.writeback;
+  }
+  return s;
+}
+
+status_input supervisor_state::status_of_now() const {
+  status_input in;
+  in.volume = config.shared->options.volume;
+  in.recorded = recorded;
+  in.observed = observe();
+  in.report = volume;
+  in.now = config.shared->time->wall();
+  in.pid = static_cast<std::uint64_t>(::getpid());
+  in.mount_problem = mount_problem;
+  in.state = !loaded ? "Unknown" : !desired ? "Stopped" : decided ? decided->state : "Deploying";
+  if (decided)
+    for (const auto& c : decided->conditions) {
+      auto age = condition_since.find(c.type);
+      in.conditions.push_back({c, age == condition_since.end() ? wall_time{} : age->second.since});
+    }
+  if (!listen_problem.empty()) in.conditions.push_back({{"StatusServed", "False", "AddressInUse", listen_problem}, {}});
+  return in;
+}
+
+namespace {
+
+supervisor_actor::behavior_type supervisor(supervisor_actor::stateful_pointer<supervisor_state> self,
+                                           supervisor_config config) {
+  self->state.config = std::move(config);
+  return self->state.make_behavior();
+}
+
+} // namespace
+
+supervisor_actor make_supervisor(caf::actor_system& system, supervisor_config config) {
+  return system.spawn(supervisor, std::move(config));
+}
+
+} // namespace qs::actors

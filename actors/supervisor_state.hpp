@@ -1,0 +1,147 @@
+// The supervisor's state, shared by the three files that implement it: supervisor.cpp (observing, passes),
+// supervisor_steps.cpp (doing), supervisor_commands.cpp (answering). Included nowhere else. One actor, one thread at a time.
+#pragma once
+
+#include <cstdint>
+
+#include <caf/all.hpp>
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "actors/monitor.hpp"
+#include "actors/mount.hpp"
+#include "actors/references.hpp"
+#include "actors/reservation.hpp"
+#include "actors/status_view.hpp"
+#include "actors/supervisor.hpp"
+#include "controller/decide.hpp"
+#include "spec/load.hpp"
+
+namespace qs::actors {
+
+struct supervisor_state {
+  explicit supervisor_state(supervisor_actor::pointer p) : self{p} {}
+  supervisor_actor::behavior_type make_behavior();
+
+  // -- supervisor.cpp: what is known ------------------------------------------------------------------------------
+  void load_recorded();
+  void apply_recorded(model::recorded fresh);
+  void poke(); ///< a pass soon
+  void pass();
+  void take_round(const monitor_round& round);
+  [[nodiscard]] model::observed observe() const;
+  void refresh_report();
+  void refresh_providers();
+  void look_at_providers(std::function<void()> then);
+  void inspect_silent();
+  void update_connections();
+  void tell_nodes();
+  void save_summary();
+  void serve_status();
+  void note(std::string level, std::string kind, std::string subject, std::string message);
+  void note_conditions();
+  [[nodiscard]] bool all_gone() const;
+  [[nodiscard]] model::recorded_node* row(model::node_id node);
+  [[nodiscard]] volume::volume_options volume_options() const;
+  [[nodiscard]] mount_settings mount_wish() const;
+  [[nodiscard]] status_input status_of_now() const;
+
+  // -- supervisor_steps.cpp: doing --------------------------------------------------------------------------------
+  void start_step(const controller::step& step);
+  void order_node(model::recorded_node row, node_order_message::verb what, byte_count size = 0);
+  void node_done(const node_report& report);
+  void put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number, std::string kind);
+  void mark(model::node_id node, model::node_state state, const std::string& reason);
+  void open(bool create, std::vector<model::group> groups);
+  void set_groups(const controller::step& step);
+  void mount();
+  void unmount();
+  void close_and_forget();
+  void finish_destroy();
+  caf::result<done> stop(bool destroy);
+  void stop_tree(caf::typed_response_promise<done> answer);
+  template <class Work, class Then>
+  void on_state(Work work, Then then) {
+    using outcome = decltype(work());
+    run_blocking<outcome>(self, config.blocking, lane::state, {}, std::chrono::seconds{60}, std::move(work), std::move(then),
+                          [this](const error& e) { state_failed(e); });
+  }
+  void state_failed(const error& e);
+
+  // -- supervisor_commands.cpp: answering -------------------------------------------------------------------------
+  caf::result<control_reply> command(const control_request& request);
+  caf::result<control_reply> plan(const std::string& body);
+  void finish_plan(const std::string& text, bool destroy, const spec::loaded& loaded, caf::typed_response_promise<control_reply> answer);
+  caf::result<control_reply> accept(const std::string& body);
+  caf::result<control_reply> mount_command(bool wanted);
+  caf::result<control_reply> drop_cache();
+  caf::result<control_reply> set_flag(const std::string& flag, bool on);
+  caf::result<control_reply> top_up(const std::string& body);
+  caf::result<control_reply> wallet();
+  caf::result<control_reply> node_command(const std::string& verb, const std::string& body);
+
+  supervisor_actor::pointer self;
+  supervisor_config config;
+  mount_actor mount_;
+  monitor_actor monitor_;
+  std::map<model::node_id, reservation_actor> reservations;
+  struct link {
+    connection_actor actor;
+    model::endpoint where;
+  };
+  std::map<model::node_id, link> links;
+
+  bool loaded = false;
+  model::recorded recorded;
+  std::optional<spec::storage_spec> desired; ///< the accepted spec, parsed
+  spec::reference_values references;         ///< what ${…} stood for at apply; secret
+  std::string accepted_text;                 ///< what `desired` was parsed from
+  monitor_round round;
+  bool round_seen = false;
+  std::map<model::node_id, grid::inspection> inspections;
+  std::map<model::node_id, wall_time> inspected_at;
+  std::map<std::string, std::vector<model::host>> hosts;
+  bool hosts_known = false;
+  std::vector<model::stray_node> strays;
+  bool strays_known = false;
+  model::wallet_view money;
+  wall_time providers_at{};
+  bool providers_asked = false;
+  volume_report volume;
+  bool report_asked = false;
+  std::vector<model::intent> open_intents;
+  std::map<std::string, wall_time> failed_hosts;
+  std::vector<wall_time> unreachable_replaced; ///< in the last 24 h
+
+  std::set<model::node_id> busy_nodes;
+  bool volume_busy = false;
+  bool mount_busy = false;
+  bool state_busy = false; ///< a transition of rows is being written
+  wall_time mount_retry_at{};
+  wall_time volume_retry_at{};
+  std::string mount_problem; ///< why the mount is not there
+  std::string volume_problem;
+  std::string listen_problem; ///< why the status page is not served
+  std::map<model::node_id, wall_time> node_retry_at;
+
+  std::optional<controller::decision> decided;
+  struct condition_age {
+    std::string status;
+    wall_time since{};
+  };
+  std::map<std::string, condition_age> condition_since;
+  std::map<std::string, controller::plan> plans; ///< shown and not yet accepted, by hash; a few
+  std::map<std::string, std::string> plan_references;
+  wall_time summary_at{};
+  std::string summary_last;
+  bool stopping = false;
+  bool poked = false;
+  std::vector<std::function<void()>> waiting_for_providers;
+  static inline const char* name = "qs.supervisor";
+};
+
+} // namespace qs::actors

@@ -1,0 +1,377 @@
+#include "actors/supervisor_state.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace qs::actors {
+namespace {
+
+using namespace std::chrono_literals;
+using controller::step_kind;
+using model::node_state;
+using verb = node_order_message::verb;
+
+/// A node whose order failed, or a volume or mount that would not open, is tried again after so long.
+constexpr auto retry_after = 2s;
+
+std::string_view word(verb what) {
+  switch (what) {
+  case verb::reserve: return "reserve";
+  case verb::resolve: return "resolve";
+  case verb::restart: return "restart";
+  case verb::resize: return "resize";
+  case verb::cancel: return "cancel";
+  case verb::inspect: return "inspect";
+  }
+  return "?";
+}
+
+} // namespace
+
+void supervisor_state::start_step(const controller::step& step) {
+  auto now = config.shared->time->wall();
+  auto* r = step.node.valid() ? row(step.node) : nullptr;
+  auto node_free = r != nullptr && !busy_nodes.contains(step.node) && now >= node_retry_at[step.node];
+  switch (step.kind) {
+  case step_kind::reserve:
+    if (node_free) order_node(step.row ? *step.row : *r, verb::reserve);
+    return;
+  case step_kind::resolve:
+    if (node_free) order_node(*r, verb::resolve);
+    return;
+  case step_kind::restart:
+    if (node_free) order_node(*r, verb::restart);
+    return;
+  case step_kind::resize:
+    if (node_free) order_node(*r, verb::resize, step.size);
+    return;
+  case step_kind::retire:
+  case step_kind::cancel:
+    if (!node_free) return;
+    // What lowers redundancy re-reads the world first: the report is at most one pass old, so ask again.
+    if (volume.open) {
+      busy_nodes.insert(step.node);
+      self->request(mount_, 30s, get_report{})
+        .then(
+          [this, step](volume_report& fresh) {
+            busy_nodes.erase(step.node);
+            volume = fresh;
+            const auto& keep = fresh.view.indispensable;
+            auto* again = row(step.node);
+            if (again == nullptr || (!recorded.destroying && std::find(keep.begin(), keep.end(), step.node) != keep.end())) return;
+            order_node(*again, verb::cancel);
+          },
+          [this, node = step.node](caf::error&) { busy_nodes.erase(node); });
+      return;
+    }
+    order_node(*r, verb::cancel);
+    return;
+  case step_kind::mark_lost: return mark(step.node, node_state::lost, step.reason);
+  case step_kind::mark_unreachable: return mark(step.node, node_state::unreachable, step.reason);
+  case step_kind::mark_ready: return mark(step.node, node_state::ready, {});
+  case step_kind::drain: return mark(step.node, node_state::draining, step.reason);
+  case step_kind::replace: {
+    if (state_busy || r == nullptr || !step.row) return;
+    auto old = *r;
+    failed_hosts[old.host] = now;
+    if (old.state == node_state::unreachable) unreachable_replaced.push_back(now);
+    old.replaced_by = step.row->id;
+    old.since = now;
+    old.state = node_state::replaced;
+    auto fresh = *step.row;
+    fresh.since = now;
+    note("warning", "NodeReplaced", model::to_string(old.id),
+         fmt::format("{} on {} takes its place: {}", model::to_string(fresh.id), fresh.host, step.reason));
+    return put_rows({fresh, old}, fresh.id.number + 1, {});
+  }
+  case step_kind::make_volume:
+    if (!volume_busy && now >= volume_retry_at) open(true, step.groups);
+    return;
+  case step_kind::open_volume:
+    if (!volume_busy && now >= volume_retry_at) open(false, {});
+    return;
+  case step_kind::set_groups:
+    if (!volume_busy) set_groups(step);
+    return;
+  case step_kind::mount:
+    if (!mount_busy && now >= mount_retry_at) mount();
+    return;
+  case step_kind::unmount:
+    if (!mount_busy) unmount();
+    return;
+  case step_kind::close_volume:
+    if (!volume_busy) close_and_forget();
+    return;
+  }
+}
+
+// -- nodes -----------------------------------------------------------------------------------------------------------
+
+void supervisor_state::order_node(model::recorded_node r, verb what, byte_count size) {
+  auto& actor = reservations[r.id];
+  if (!actor) actor = make_reservation(self->system(), {config.shared, config.blocking, r.id});
+  busy_nodes.insert(r.id);
+  auto node = r.id;
+  self->request(actor, std::chrono::minutes{5}, node_order_message{what, std::move(r), size})
+    .then([this](const node_report& report) { node_done(report); },
+          [this, node](caf::error& e) {
+            busy_nodes.erase(node);
+            node_retry_at[node] = config.shared->time->wall() + retry_after;
+            // Its actor is gone or stuck; the next order starts a new one, which goes on from the intent.
+            reservations.erase(node);
+            log::warning("supervisor", "{}: {}", model::to_string(node), describe(from_caf(e)));
+          });
+}
+
+void supervisor_state::node_done(const node_report& report) {
+  busy_nodes.erase(report.node);
+  auto now = config.shared->time->wall();
+  auto subject = model::to_string(report.node);
+  if (report.what == verb::inspect) {
+    auto moved = report.seen.what == grid::inspection::state::running && report.seen.where.valid();
+    inspections[report.node] = report.seen;
+    if (auto* r = row(report.node); moved && r != nullptr && !(r->where == report.seen.where)) {
+      auto changed = *r;
+      changed.where = report.seen.where;
+      put_rows({changed}, recorded.next_node_number, {});
+    }
+    poke();
+    return;
+  }
+  if (auto* r = row(report.node)) {
+    auto before = r->state;
+    *r = report.row;
+    if (before != report.row.state) {
+      auto detail = report.detail.empty() ? report.row.reason : report.detail;
+      if (report.row.state == node_state::ready)
+        note("info", "NodeReady", subject, fmt::format("on {} ({}, {})", r->host, r->place.farm, r->place.country));
+      else if (report.row.state == node_state::gone)
+        note("info", "NodeGone", subject, fmt::format("its reservation on {} has ended", r->host));
+      else if (report.row.state == node_state::planned)
+        note("warning", "NodeRefused", subject, fmt::format("{} did not take it: {}", r->host, detail));
+    }
+    if (report.row.state == node_state::planned) failed_hosts[report.row.host] = now;
+  }
+  if (report.what == verb::restart && report.ok) note("info", "NodeRestarted", subject, "its process was down, its data whole");
+  if (!report.ok) {
+    node_retry_at[report.node] = now + retry_after;
+    log::info("supervisor", "{}: {} is not settled: {}", subject, word(report.what), report.detail);
+  }
+  inspections.erase(report.node);
+  on_state([store = config.shared->store.get()] { return store->open_intents(); },
+           [this](result<std::vector<model::intent>> open) {
+             if (!open.ok()) return state_failed(open.err());
+             open_intents = std::move(*open);
+             update_connections();
+             poke();
+           });
+}
+
+void supervisor_state::mark(model::node_id node, node_state state, const std::string& reason) {
+  auto* r = row(node);
+  if (r == nullptr || r->state == state || busy_nodes.contains(node) || state_busy) return;
+  auto changed = *r;
+  changed.state = state;
+  changed.reason = reason;
+  changed.since = config.shared->time->wall();
+  auto level = state == node_state::ready || state == node_state::draining ? "info" : "warning";
+  auto kind = state == node_state::ready        ? "NodeReady"
+              : state == node_state::lost       ? "NodeLost"
+              : state == node_state::draining   ? "NodeDraining"
+                                                : "NodeUnreachable";
+  note(level, kind, model::to_string(node), reason.empty() ? "answers again" : reason);
+  put_rows({changed}, recorded.next_node_number, {});
+}
+
+void supervisor_state::put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number, std::string) {
+  state_busy = true;
+  on_state([store = config.shared->store.get(), rows, next_number] { return store->put_nodes(rows, next_number); },
+           [this, rows, next_number](status how) {
+             state_busy = false;
+             if (!how.ok()) return state_failed(how.err());
+             for (const auto& fresh : rows) {
+               if (auto* r = row(fresh.id))
+                 *r = fresh;
+               else
+                 recorded.nodes.push_back(fresh);
+             }
+             recorded.next_node_number = std::max(recorded.next_node_number, next_number);
+             update_connections();
+             tell_nodes();
+             poke();
+           });
+}
+
+// -- the volume ------------------------------------------------------------------------------------------------------
+
+void supervisor_state::open(bool create, std::vector<model::group> groups) {
+  volume_busy = true;
+  update_connections();
+  tell_nodes();
+  volume_setup setup{volume_options(), groups, create};
+  self->request(mount_, std::chrono::minutes{40}, setup)
+    .then(
+      [this, create, groups](done) {
+        volume_problem.clear();
+        note("info", create ? "VolumeMade" : "VolumeOpened", "volume", create ? fmt::format("{} placement groups", groups.size()) : "the log is replayed");
+        if (!create) {
+          volume_busy = false;
+          poke();
+          return;
+        }
+        auto s = recorded.volume;
+        s.created = true;
+        s.data_shards = static_cast<std::uint32_t>(desired->storage.data_shards);
+        s.parity_shards = static_cast<std::uint32_t>(desired->storage.parity_shards);
+        s.capacity = desired->storage.capacity;
+        s.groups = groups;
+        on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
+                 [this, s](status how) {
+                   volume_busy = false;
+                   if (!how.ok()) return state_failed(how.err());
+                   recorded.volume = s;
+                   poke();
+                 });
+      },
+      [this](caf::error& e) {
+        volume_busy = false;
+        volume_retry_at = config.shared->time->wall() + retry_after;
+        auto text = describe(from_caf(e));
+        if (text != volume_problem) note("error", "VolumeNotOpen", "volume", text);
+        volume_problem = text;
+      });
+  self->request(mount_, 30s, get_report{}).then([this](volume_report& r) { volume = std::move(r); }, [](caf::error&) {});
+}
+
+void supervisor_state::set_groups(const controller::step& step) {
+  volume_busy = true;
+  auto capacity = desired->storage.capacity;
+  self->send(mount_, change_capacity{capacity});
+  self->request(mount_, 60s, change_groups{step.groups})
+    .then(
+      [this, groups = step.groups, capacity, reason = step.reason](done) {
+        note("info", "GroupsChanged", "volume", reason.empty() ? fmt::format("{} placement groups", groups.size()) : reason);
+        auto s = recorded.volume;
+        s.groups = groups;
+        s.capacity = capacity;
+        volume.view.groups = groups;
+        on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
+                 [this, s](status how) {
+                   volume_busy = false;
+                   if (!how.ok()) return state_failed(how.err());
+                   recorded.volume = s;
+                   refresh_report();
+                   poke();
+                 });
+      },
+      [this](caf::error& e) {
+        volume_busy = false;
+        note("error", "GroupsRefused", "volume", describe(from_caf(e)));
+      });
+}
+
+void supervisor_state::mount() {
+  mount_busy = true;
+  self->request(mount_, 120s, do_mount{mount_wish()})
+    .then(
+      [this](done) {
+        mount_busy = false;
+        mount_problem.clear();
+        note("info", "Mounted", "mount", mount_wish().path.string());
+        refresh_report();
+        poke();
+      },
+      [this](caf::error& e) {
+        mount_busy = false;
+        mount_retry_at = config.shared->time->wall() + 5s;
+        auto text = describe(from_caf(e));
+        if (text != mount_problem) note("warning", "NotMounted", "mount", text);
+        mount_problem = text;
+      });
+}
+
+void supervisor_state::unmount() {
+  mount_busy = true;
+  self->request(mount_, 120s, do_unmount{})
+    .then(
+      [this](done) {
+        mount_busy = false;
+        note("info", "Unmounted", "mount", "on command");
+        refresh_report();
+        poke();
+      },
+      [this](caf::error& e) {
+        mount_busy = false;
+        note("warning", "StillMounted", "mount", describe(from_caf(e)));
+      });
+}
+
+// -- the end ---------------------------------------------------------------------------------------------------------
+
+/// destroy: the mount is gone; the volume is closed, its local files go, and the summary says there is none any more.
+void supervisor_state::close_and_forget() {
+  volume_busy = true;
+  self->request(mount_, std::chrono::minutes{40}, close_volume{true})
+    .then(
+      [this](done) {
+        volume = {};
+        model::volume_summary none;
+        on_state([store = config.shared->store.get(), none] { return store->put_summary(none); },
+                 [this, none](status how) {
+                   volume_busy = false;
+                   if (!how.ok()) return state_failed(how.err());
+                   recorded.volume = none;
+                   note("info", "VolumeGone", "volume", "its files on this machine are deleted");
+                   poke();
+                 });
+      },
+      [this](caf::error& e) {
+        volume_busy = false;
+        note("error", "VolumeNotClosed", "volume", describe(from_caf(e)));
+      });
+}
+
+/// Everything is cancelled: nothing is left to keep true, so the engine ends.
+void supervisor_state::finish_destroy() {
+  note("info", "Destroyed", "volume", "nothing of it is left running, mounted or reserved");
+  config.end(0);
+}
+
+caf::result<done> supervisor_state::stop(bool) {
+  auto answer = self->make_response_promise<done>();
+  if (stopping) {
+    answer.deliver(done{});
+    return answer;
+  }
+  stopping = true;
+  log::info("supervisor", "stopping: unmounting");
+  self->request(mount_, 120s, do_unmount{})
+    .then([this, answer](done) mutable { stop_tree(answer); }, [this, answer](caf::error&) mutable { stop_tree(answer); });
+  return answer;
+}
+
+void supervisor_state::stop_tree(caf::typed_response_promise<done> answer) {
+  log::info("supervisor", "stopping: sealing what is open and waiting for the nodes, at most 20 s");
+  auto close = [this, answer]() mutable {
+    log::info("supervisor", "stopping: closing the volume");
+    auto end = [this, answer]() mutable {
+      for (auto& [node, l] : links) caf::anon_send(l.actor, stop_atom_v);
+      links.clear();
+      self->send_exit(monitor_, caf::exit_reason::user_shutdown);
+      self->send_exit(mount_, caf::exit_reason::user_shutdown);
+      for (auto& [node, r] : reservations) self->send_exit(r, caf::exit_reason::user_shutdown);
+      reservations.clear();
+      answer.deliver(done{});
+      self->quit();
+    };
+    self->request(mount_, std::chrono::minutes{10}, close_volume{})
+      .then([end](done) mutable { end(); }, [end](caf::error&) mutable { end(); });
+  };
+  self->request(mount_, 40s, do_drain{20s})
+    .then([close](done) mutable { close(); }, [close](caf::error&) mutable { close(); });
+}
+
+} // namespace qs::actors
