@@ -12,6 +12,9 @@
 namespace qs::actors {
 namespace {
 
+void give(caf::typed_response_promise<done>& promise, done value) { promise.deliver(value); }
+void give(caf::typed_response_promise<done>& promise, caf::error why) { promise.deliver(std::move(why)); }
+
 constexpr auto volume_deadline = std::chrono::minutes{30}; // replay of a full log on a slow disk
 
 } // namespace
@@ -90,14 +93,14 @@ struct mount_state {
       },
       [this, answer](opened v) mutable {
         opening = false;
-        if (!v.ok()) return answer.deliver(to_caf(v.err()));
+        if (!v.ok()) return give(answer, to_caf(v.err()));
         vol = std::move(*v);
         vol->set_nodes(nodes);
-        answer.deliver(done{});
+        give(answer, done{});
       },
       [this, answer](const error& e) mutable {
         opening = false;
-        answer.deliver(to_caf(e));
+        give(answer, to_caf(e));
       });
     return answer;
   }
@@ -114,12 +117,12 @@ struct mount_state {
       [this, answer](status how) mutable {
         vol.reset();
         closing = false;
-        if (!how.ok()) return answer.deliver(to_caf(how.err()));
-        answer.deliver(done{});
+        if (!how.ok()) return give(answer, to_caf(how.err()));
+        give(answer, done{});
       },
       [this, answer](const error& e) mutable {
         closing = false;
-        answer.deliver(to_caf(e));
+        give(answer, to_caf(e));
       });
     return answer;
   }
@@ -147,11 +150,11 @@ struct mount_state {
     run_blocking<status>(
       self, config.blocking, lane::volume, {}, volume_deadline, std::move(work),
       [answer, then](status how) mutable {
-        if (!how.ok()) return answer.deliver(to_caf(how.err()));
+        if (!how.ok()) return give(answer, to_caf(how.err()));
         then();
-        answer.deliver(done{});
+        give(answer, done{});
       },
-      [answer](const error& e) mutable { answer.deliver(to_caf(e)); });
+      [answer](const error& e) mutable { give(answer, to_caf(e)); });
     return answer;
   }
 
@@ -180,9 +183,9 @@ struct mount_state {
       auto found = draining.find(token);
       if (found == draining.end()) continue;
       if (how.ok())
-        found->second.deliver(done{});
+        give(found->second, done{});
       else
-        found->second.deliver(to_caf(how.err()));
+        give(found->second, to_caf(how.err()));
       draining.erase(found);
     }
   }
