@@ -26,7 +26,7 @@ public:
   virtual result<model::recorded> load() = 0;
 
   /// control.md, 2: one transaction. Fails with busy when the serial is not `expected_serial` any more.
-  /// `nodes` are rows to add, or changes of rows: of a node that exists only size, price_limit, replaced_by and the way into
+  /// `nodes` are rows to add (their `since` is empty and set here), or changes of rows: of a node that exists only size, price_limit, replaced_by and the way into
   /// draining or replaced (with its reason) are taken over. busy as well when the plan is stale in its nodes: numbers were
   /// given out since, or a node to change is on another host or incarnation, or replaced or gone. Returns the new serial.
   struct acceptance {
