@@ -82,7 +82,7 @@ private:
     if (r.state == node_state::gone || r.state == node_state::reserving || busy(r)) return;
     const auto* o = w_.seen(r.id);
     if (r.state == node_state::planned) {
-      if (!w_.held(r.id)) add(step_kind::reserve, r.id, fmt::format("planned on {}", r.host));
+      if (!w_.held(r.id)) reserve(r);
       return;
     }
     if (o == nullptr || o->state == reach::unknown) return;
@@ -111,6 +111,42 @@ private:
       return;
     case reach::unknown: return;
     }
+  }
+
+  // What a host refused goes to another under the same constraints and within the price that was agreed.
+  void reserve(const recorded_node& r) {
+    if (r.reason != "Refused" && r.reason != "Absent") {
+      add(step_kind::reserve, r.id, fmt::format("planned on {}", r.host));
+      return;
+    }
+    if (!w_.observed.hosts_known) return;
+    placement hosts{w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial + r.incarnation, w_.spec.storage.nodes};
+    for (const auto& other : w_.recorded.nodes) {
+      if (other.id == r.id || other.state == node_state::gone) continue;
+      if (world::member(other) && !w_.lost(other))
+        hosts.keep(other);
+      else
+        hosts.occupy(other.provider, other.host);
+    }
+    if (r.reason == "Refused")
+      for (auto i = 0; i < w_.spec.storage.spread.host; ++i) hosts.occupy(r.provider, r.host);
+    auto host = hosts.choose(r.id, r.size, r.price_limit);
+    if (!host) {
+      waiting_.push_back({"NoHost", fmt::format("{} was refused by {} and no other host is within what was agreed: {}",
+                                                to_string(r.id), r.host, hosts.why())});
+      return;
+    }
+    auto row = r;
+    ++row.incarnation;
+    row.provider = host->provider;
+    row.host = host->host;
+    row.place = host->place;
+    row.price = host->price;
+    row.reason.clear();
+    row.where = {};
+    row.identity.clear();
+    add(step_kind::reserve, r.id, fmt::format("{} by {}; now on {}", r.reason == "Refused" ? "refused" : "not made", r.host, host->host))
+        .row = std::move(row);
   }
 
   /// The provider's own word ("Tombstone") where it gave one: it becomes the row's reason.
