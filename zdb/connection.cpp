@@ -36,6 +36,7 @@ void connection::wake() {
 
 void connection::finish() {
   closing = true;
+  stopping_ = true;
   wake();
 }
 
@@ -139,6 +140,7 @@ void connection::drain() {
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
     return close();
   }
+  if (stopping_) return close();
   if (reading_) return;
   reading_ = true;
   socket_.async_wait(boost::asio::posix::stream_descriptor::wait_read,

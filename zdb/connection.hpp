@@ -47,6 +47,7 @@ private:
   bool woken_ = false;
   bool peer_ended_ = false;
   bool closed_ = false;
+  bool stopping_ = false; ///< the server ends: nobody is waited for
   std::unique_ptr<boost::asio::steady_timer> drain_until_; ///< set: only throwing away what still comes
 };
 

@@ -122,10 +122,10 @@ private:
   [[nodiscard]] std::filesystem::path endpoint_path() const { return options_.data / "endpoint"; }
 
   server_options options_;
-  asio::io_context io_{1};
   std::unique_ptr<store> store_;
   std::unique_ptr<commands> commands_;
   std::unique_ptr<connection_host> host_;
+  asio::io_context io_{1}; ///< after these: handlers that it drops at the end hold namespaces
   std::list<listener> listeners_;
   std::unordered_set<std::shared_ptr<client>> clients_;
   asio::steady_timer watch_;
