@@ -195,7 +195,8 @@ result<std::vector<placed_node>> list_reservations(const grid_paths& grid) {
     else log::warning("grid", "{}", dead.err().message);
     out.push_back(std::move(node));
   }
-  if (failed && failed != std::errc::no_such_file_or_directory)
+  // Missing is an error: an unmounted disk must not read as a grid without nodes.
+  if (failed)
     return errno_error(fmt::format("list {}", grid.nodes().string()), failed.value());
   return out;
 }

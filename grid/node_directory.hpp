@@ -116,7 +116,8 @@ struct placed_node {
   reservation contract;
   std::optional<tombstone> dead;
 };
-/// Every reservation of every volume; what cannot be read is logged and left out. One pass over the directory.
+/// Every reservation of every volume; what cannot be read is logged and left out. One pass over the directory;
+/// an error if that is missing.
 result<std::vector<placed_node>> list_reservations(const grid_paths& grid);
 /// Those that `wallet` pays for.
 std::vector<charged_node> charged_nodes(const std::vector<placed_node>& all, const std::string& wallet);

@@ -7,8 +7,8 @@
 #include <csignal>
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +26,9 @@ using nlohmann::json;
 
 constexpr std::size_t log_max = mib;
 constexpr std::chrono::milliseconds spawn_deadline{5000};
+
+// By number: the declarations of glibc 2.36 lack extern "C", and older ones have none.
+int open_pidfd(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U)); }
 
 struct proc_stat {
   char state = 0;
@@ -61,7 +64,7 @@ bool serves(pid_t pid, const std::filesystem::path& data) {
 /// A pidfd first, then the checks: what matched is what the pidfd means.
 std::optional<process> open_if(pid_t pid, const std::filesystem::path& data, std::optional<std::uint64_t> start_time) {
   if (pid <= 1) return {};
-  process p{pid, unique_fd{::pidfd_open(pid, 0)}};
+  process p{pid, unique_fd{open_pidfd(pid)}};
   if (!p.handle.valid()) return {};
   auto stat = read_stat(pid);
   if (!stat || stat->state == 'Z' || stat->state == 'X') return {};
@@ -224,7 +227,7 @@ bool is_suspended(pid_t pid) {
 }
 
 status end_process(const process& p, int signal, std::chrono::milliseconds deadline) {
-  if (::pidfd_send_signal(p.handle.get(), signal, nullptr, 0) != 0 && errno != ESRCH)
+  if (::syscall(SYS_pidfd_send_signal, p.handle.get(), signal, nullptr, 0U) != 0 && errno != ESRCH)
     return errno_error(fmt::format("signal process {}", p.pid), errno);
   if (!readable(p.handle.get(), deadline))
     return error{errc::timed_out, fmt::format("process {} did not end", p.pid)};
@@ -261,7 +264,7 @@ result<process> spawn_server(const std::filesystem::path& program, const node_pa
   if (read_some(report_read.get(), &p.pid, sizeof p.pid, spawn_deadline) != sizeof p.pid)
     return error{errc::io, "a server's process could not be made"};
   // It waits for our word, so this number is its own.
-  p.handle.reset(::pidfd_open(p.pid, 0));
+  p.handle.reset(open_pidfd(p.pid));
   if (!p.handle.valid()) return errno_error("pidfd_open", errno);
   QS_TRY(write_process_file(node, p.pid)); // on failure the pipe closes and it ends
   if (::write(go_write.get(), "g", 1) != 1) return error{errc::io, "a server's process ended before it began"};

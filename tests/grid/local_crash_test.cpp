@@ -1,0 +1,162 @@
+// The engine killed after every durable step of every mutation (control.md 4): nothing is reserved twice, nothing leaks.
+#include "grid_fixture.hpp"
+
+using namespace grid_test;
+
+namespace {
+
+constexpr byte_count size = 2 * gib;
+
+request order(provider& p) { return *p.prepare({n1, 1, "h1", size, {}}); }
+
+/// Exactly one node: one reservation, one process, nothing half-made beside it.
+void one_node(grid_fixture& g, provider& p) {
+  CHECK(g.entries() == std::vector<std::string>{g.node_directory(n1).filename().string()});
+  CHECK(eventually([&] { return g.servers().size() == 1; }));
+  CHECK(p.list_ours()->size() == 1);
+  CHECK(p.hosts()->front().free == 2 * tib - size);
+}
+
+void nothing(grid_fixture& g, provider& p) {
+  CHECK(g.entries().empty());
+  CHECK(eventually([&] { return g.servers().empty(); }));
+  CHECK(p.list_ours()->empty());
+  CHECK(p.hosts()->front().free == 2 * tib);
+}
+
+} // namespace
+
+TEST_CASE("submit killed after every step") {
+  std::size_t absent = 0, done = 0;
+  for (std::size_t n = 0;; ++n) {
+    CAPTURE(n);
+    grid_fixture g;
+    if (!g.dies_at(n, [](provider& p) { (void)p.submit(order(p)); })) break;
+    auto p = g.open();
+    auto a = p->resolve(order(*p));
+    CAPTURE(a.detail);
+    if (a.what == outcome::absent) {
+      ++absent;
+      nothing(g, *p);
+      a = p->submit(order(*p));
+    } else {
+      ++done;
+    }
+    REQUIRE(a.what == outcome::done);
+    one_node(g, *p);
+    auto client = enter(a.where, password_of(a.where));
+    REQUIRE(client.ok());
+    auto info = (*client)->nsinfo(a.where.ns);
+    REQUIRE(info.ok());
+    CHECK_FALSE(info->is_public);
+    CHECK(info->data_limits_bytes == size);
+    CHECK((*client)->set("k", "v").ok());
+    // It is charged once, from the reservation on.
+    g.time.advance(charge_month);
+    CHECK(p->wallet()->balance == welcome_credit - a.price);
+  }
+  CHECK(absent >= 1);
+  CHECK(done >= 7);
+}
+
+TEST_CASE("submit killed after every step, then cancelled") {
+  for (std::size_t n = 0;; ++n) {
+    CAPTURE(n);
+    grid_fixture g;
+    if (!g.dies_at(n, [](provider& p) { (void)p.submit(order(p)); })) break;
+    auto p = g.open();
+    auto a = p->cancel(order(*p));
+    CHECK((a.what == outcome::done || a.what == outcome::absent));
+    nothing(g, *p);
+  }
+}
+
+TEST_CASE("a half-made node that was killed is removed by resolve") {
+  std::size_t half = 0;
+  for (std::size_t n = 1;; ++n) {
+    CAPTURE(n);
+    grid_fixture g;
+    if (!g.dies_at(n, [](provider& p) { (void)p.submit(order(p)); })) break;
+    auto commands = local_grid::open(g.root, QS_TEST_ZDB);
+    REQUIRE(commands.ok());
+    REQUIRE(commands->kill({}, n1, true).ok());
+    auto p = g.open();
+    auto a = p->resolve(order(*p));
+    CAPTURE(a.detail);
+    if (a.what == outcome::absent) {
+      ++half;
+      nothing(g, *p);
+    } else {
+      CHECK(a.what == outcome::done);
+      CHECK(p->inspect(order(*p)).reason == "Tombstone");
+    }
+  }
+  CHECK(half >= 5);
+}
+
+TEST_CASE("cancel killed after every step") {
+  std::size_t steps = 0;
+  for (bool reused : {false, true})
+    for (std::size_t n = 0;; ++n) {
+      CAPTURE(reused);
+      CAPTURE(n);
+      grid_fixture g;
+      model::money price;
+      {
+        auto p = g.open();
+        auto a = p->submit(order(*p));
+        REQUIRE(a.what == outcome::done);
+        price = a.price;
+      }
+      g.time.advance(charge_month);
+      if (!g.dies_at(n, [](provider& p) { (void)p.cancel(order(p)); })) break;
+      ++steps;
+      auto p = g.open();
+      if (reused) { // the same name comes again: the old one's rests are not taken for the new
+        if (p->resolve(order(*p)).what == outcome::absent) CHECK(p->submit(order(*p)).what == outcome::done);
+        one_node(g, *p);
+        CHECK(p->inspect(order(*p)).what == inspection::state::running);
+        continue;
+      }
+      auto a = p->cancel(order(*p));
+      CHECK((a.what == outcome::done || a.what == outcome::absent));
+      nothing(g, *p);
+      g.time.advance(charge_month);
+      CHECK(p->wallet()->balance == welcome_credit - price);
+    }
+  CHECK(steps >= 8);
+}
+
+TEST_CASE("resize killed after every step") {
+  std::size_t steps = 0;
+  for (std::size_t n = 0;; ++n) {
+    CAPTURE(n);
+    grid_fixture g;
+    REQUIRE(g.open()->submit(order(*g.open())).what == outcome::done);
+    if (!g.dies_at(n, [](provider& p) { (void)p.resize(order(p), 2 * size); })) break;
+    ++steps;
+    auto p = g.open();
+    auto a = p->resize(order(*p), 2 * size);
+    CAPTURE(a.detail);
+    REQUIRE(a.what == outcome::done);
+    auto client = enter(a.where, password_of(a.where));
+    REQUIRE(client.ok());
+    CHECK((*client)->nsinfo(a.where.ns)->data_limits_bytes == 2 * size);
+    CHECK(p->hosts()->front().free == 2 * tib - 2 * size);
+    g.time.advance(charge_month);
+    CHECK(p->wallet()->balance == welcome_credit - a.price);
+  }
+  CHECK(steps >= 3);
+}
+
+TEST_CASE("a node survives its engine, in a session of its own") {
+  grid_fixture g;
+  CHECK_FALSE(g.dies_at(1000, [](provider& p) { (void)p.submit(order(p)); }));
+  auto servers = g.servers();
+  REQUIRE(servers.size() == 1);
+  CHECK(::getsid(*servers.begin()) != ::getsid(0));
+  auto p = g.open();
+  CHECK(p->inspect(order(*p)).what == inspection::state::running);
+  CHECK(p->resolve(order(*p)).what == outcome::done);
+  CHECK(g.servers() == servers);
+}
