@@ -1,6 +1,7 @@
 // What codec/ costs on one core, beside the parts it is made of: memcpy, AEAD, zstd, GMAC, ISA-L.
 // Bytes per second are bytes of files (plain), also where more is written, so that columns compare.
-// The parts run over the same buffers in the same order of sizes as the whole does: frames of 64 KiB, shards of 516 KiB.
+// The parts run over the same buffers in the same order of sizes as the whole does: frames of 64
+// KiB, shards of 516 KiB.
 #include <benchmark/benchmark.h>
 
 #include <cstring>
@@ -35,7 +36,8 @@ buffer prose(std::size_t bytes) {
   std::vector<std::string> words;
   for (int i = 0; i < 2000; ++i) {
     std::string w;
-    for (auto n = 2 + random.below(8); n > 0; --n) w.push_back(static_cast<char>('a' + random.below(26)));
+    for (auto n = 2 + random.below(8); n > 0; --n)
+      w.push_back(static_cast<char>('a' + random.below(26)));
     words.push_back(w + (i % 11 == 0 ? ",\n" : " "));
   }
   std::string text;
@@ -53,7 +55,8 @@ const buffer& input(bool text) {
 }
 
 key_ring ring() {
-  return {volume_keys::derive(root_secret{noise(32)}, "bench"), {volume_key::make(1, system_random())}};
+  return {volume_keys::derive(root_secret{noise(32)}, "bench"),
+          {volume_key::make(1, system_random())}};
 }
 
 segment_info info_of(cipher_id cipher, std::uint64_t counter) {
@@ -74,8 +77,10 @@ struct encoded {
   std::vector<frame_place> places;
 };
 
-/// The whole way of one segment: seal all frames, place them, seal directories, make all shard values.
-encoded encode_segment(const key_ring& keys, const segment_info& info, byte_span plain, buffer& arena) {
+/// The whole way of one segment: seal all frames, place them, seal directories, make all shard
+/// values.
+encoded encode_segment(const key_ring& keys, const segment_info& info, byte_span plain,
+                       buffer& arena) {
   encoded out;
   out.info = info;
   auto cipher = *make_frame_cipher(keys, info);
@@ -83,7 +88,8 @@ encoded encode_segment(const key_ring& keys, const segment_info& info, byte_span
   std::vector<placed_frame> placed;
   auto rest = mutable_byte_span{arena};
   for (std::uint32_t i = 0; i < frames; ++i) {
-    auto size = *cipher->seal(i, plain.subspan(i * std::size_t{frame_plain_max}, frame_plain_max), rest);
+    auto size =
+        *cipher->seal(i, plain.subspan(i * std::size_t{frame_plain_max}, frame_plain_max), rest);
     directory_entry e;
     e.stored_length = size.stored;
     e.plain_length = size.plain;
@@ -102,23 +108,29 @@ encoded encode_segment(const key_ring& keys, const segment_info& info, byte_span
 }
 
 void set_bytes(benchmark::State& state, std::size_t per_round) {
-  state.SetBytesProcessed(static_cast<std::int64_t>(per_round) * static_cast<std::int64_t>(state.iterations()));
+  state.SetBytesProcessed(static_cast<std::int64_t>(per_round) *
+                          static_cast<std::int64_t>(state.iterations()));
 }
 
-cipher_id cipher_of(const benchmark::State& state) { return static_cast<cipher_id>(state.range(1)); }
+cipher_id cipher_of(const benchmark::State& state) {
+  return static_cast<cipher_id>(state.range(1));
+}
 
-// The whole ----------------------------------------------------------------------------------------------------------
+// -- The whole
 
 void encode_4_2(benchmark::State& state) {
   auto keys = ring();
   buffer arena(frames * frame_stored_max);
   const auto& plain = input(state.range(0) != 0);
   std::uint64_t counter = 0;
-  for (auto _ : state) benchmark::DoNotOptimize(encode_segment(keys, info_of(cipher_of(state), ++counter), plain, arena));
+  for (auto _ : state)
+    benchmark::DoNotOptimize(
+        encode_segment(keys, info_of(cipher_of(state), ++counter), plain, arena));
   set_bytes(state, plain_bytes);
 }
 
-/// Every frame out of data shards whose headers are opened; `lost` data shards are decoded from parity, bodies checked.
+/// Every frame out of data shards whose headers are opened; `lost` data shards are decoded from
+/// parity, bodies checked.
 void decode(benchmark::State& state, unsigned lost) {
   auto keys = ring();
   buffer arena(frames * frame_stored_max), stored(frame_stored_max), out(frame_plain_max);
@@ -139,7 +151,9 @@ void decode(benchmark::State& state, unsigned lost) {
       auto [index, position] = s.places[i];
       auto bytes = index < lost ? byte_span{recovered[index]}.subspan(position, e.stored_length)
                                 : *frame_bytes(have[index - lost], position, e.stored_length);
-      QS_ASSERT(cipher->open(e.frame_number, e.codec, bytes, mutable_byte_span{out}.first(e.plain_length)).ok());
+      QS_ASSERT(
+          cipher->open(e.frame_number, e.codec, bytes, mutable_byte_span{out}.first(e.plain_length))
+              .ok());
     }
     benchmark::DoNotOptimize(out.data());
   }
@@ -149,7 +163,8 @@ void decode(benchmark::State& state, unsigned lost) {
 void decode_4_2(benchmark::State& state) { decode(state, 0); }
 void decode_4_2_two_lost(benchmark::State& state) { decode(state, 2); }
 
-/// Two shards of six made again, as repair does: four checked, two rebuilt. Bytes are those of the segment's data.
+/// Two shards of six made again, as repair does: four checked, two rebuilt. Bytes are those of the
+/// segment's data.
 void rebuild_4_2(benchmark::State& state) {
   auto keys = ring();
   buffer arena(frames * frame_stored_max);
@@ -179,7 +194,7 @@ void build_shards_4_2(benchmark::State& state) {
   set_bytes(state, plain_bytes);
 }
 
-// The parts ----------------------------------------------------------------------------------------------------------
+// -- The parts
 
 void part_memcpy(benchmark::State& state) {
   const auto& in = input(false);
@@ -203,8 +218,8 @@ void part_aead(benchmark::State& state, evp::direction dir) {
     for (std::size_t i = 0; i < frames; ++i) {
       auto iv = evp::nonce_of(++number);
       EVP_CipherInit_ex(context.get(), nullptr, nullptr, nullptr, iv.data(), -1);
-      EVP_CipherUpdate(context.get(), uchars(mutable_byte_span{out}.subspan(i * frame_plain_max)), &n,
-                       uchars(byte_span{in}.subspan(i * frame_plain_max)), frame_plain_max);
+      EVP_CipherUpdate(context.get(), uchars(mutable_byte_span{out}.subspan(i * frame_plain_max)),
+                       &n, uchars(byte_span{in}.subspan(i * frame_plain_max)), frame_plain_max);
     }
     benchmark::ClobberMemory();
   }
@@ -248,7 +263,8 @@ void part_zstd(benchmark::State& state) {
   for (auto _ : state) {
     packed = 0;
     for (std::size_t i = 0; i < frames; ++i)
-      packed += ZSTD_compressCCtx(context, out.data(), out.size(), in.data() + i * frame_plain_max, frame_plain_max, 1);
+      packed += ZSTD_compressCCtx(context, out.data(), out.size(), in.data() + i * frame_plain_max,
+                                  frame_plain_max, 1);
   }
   ZSTD_freeCCtx(context);
   state.counters["packed"] = static_cast<double>(packed) / plain_bytes;
@@ -261,13 +277,15 @@ void part_unzstd(benchmark::State& state) {
   std::vector<buffer> packed;
   for (std::size_t i = 0; i < frames; ++i) {
     buffer one(ZSTD_compressBound(frame_plain_max));
-    one.resize(ZSTD_compress(one.data(), one.size(), in.data() + i * frame_plain_max, frame_plain_max, 1));
+    one.resize(
+        ZSTD_compress(one.data(), one.size(), in.data() + i * frame_plain_max, frame_plain_max, 1));
     packed.push_back(std::move(one));
   }
   buffer out(frame_plain_max);
   for (auto _ : state)
     for (const auto& one : packed)
-      benchmark::DoNotOptimize(ZSTD_decompressDCtx(context, out.data(), out.size(), one.data(), one.size()));
+      benchmark::DoNotOptimize(
+          ZSTD_decompressDCtx(context, out.data(), out.size(), one.data(), one.size()));
   ZSTD_freeDCtx(context);
   set_bytes(state, plain_bytes);
 }
@@ -284,7 +302,8 @@ void part_checksum64(benchmark::State& state) {
   set_bytes(state, frame_plain_max);
 }
 
-/// Memory for six shard values, touched once and given back: what the allocator and the kernel take.
+/// Memory for six shard values, touched once and given back: what the allocator and the kernel
+/// take.
 void part_allocate(benchmark::State& state) {
   for (auto _ : state)
     for (unsigned i = 0; i < k + m; ++i) benchmark::DoNotOptimize(buffer(shard_value_max).data());

@@ -35,16 +35,16 @@ bool frame_numbers_differ(const std::vector<directory_entry>& entries) {
   return std::adjacent_find(numbers.begin(), numbers.end()) == numbers.end();
 }
 
-/// Format and count at the head of a sealed directory, deciphered but not authenticated: XChaCha20 is HChaCha20 for the
-/// key and then ChaCha20 from block 1 (block 0 keys Poly1305).
+/// Format and count at the head of a sealed directory, deciphered but not authenticated: XChaCha20
+/// is HChaCha20 for the key and then ChaCha20 from block 1 (block 0 keys Poly1305).
 bool head_matches(const key32& key, byte_span sealed, std::size_t count) {
   std::array<unsigned char, crypto_core_hchacha20_OUTPUTBYTES> inner;
   std::array<unsigned char, crypto_stream_chacha20_ietf_NONCEBYTES> nonce{};
   std::array<unsigned char, directory_head_bytes> head;
   crypto_core_hchacha20(inner.data(), uchars(sealed), uchars(key.bytes()), nullptr);
   std::copy_n(uchars(sealed) + 16, 8, nonce.begin() + 4);
-  crypto_stream_chacha20_ietf_xor_ic(head.data(), uchars(sealed) + seal_nonce_bytes, head.size(), nonce.data(), 1,
-                                     inner.data());
+  crypto_stream_chacha20_ietf_xor_ic(head.data(), uchars(sealed) + seal_nonce_bytes, head.size(),
+                                     nonce.data(), 1, inner.data());
   sodium_memzero(inner.data(), inner.size());
   byte_reader in{std::as_bytes(std::span{head})};
   auto format = in.get<std::uint16_t>();
@@ -60,9 +60,10 @@ seal_place place(const volume_id& volume, const segment_id& segment, unsigned in
 
 bool is_possible(const directory_entry& e, std::uint32_t limit) noexcept {
   auto known = e.codec == frame_codec::raw || e.codec == frame_codec::zstd;
-  auto lengths = e.plain_length >= 1 && e.plain_length <= frame_plain_max && e.stored_length > frame_tag_bytes &&
-                 e.stored_length <= e.plain_length + frame_tag_bytes &&
-                 (e.codec != frame_codec::raw || e.stored_length == e.plain_length + frame_tag_bytes);
+  auto lengths =
+      e.plain_length >= 1 && e.plain_length <= frame_plain_max &&
+      e.stored_length > frame_tag_bytes && e.stored_length <= e.plain_length + frame_tag_bytes &&
+      (e.codec != frame_codec::raw || e.stored_length == e.plain_length + frame_tag_bytes);
   return known && lengths && e.position <= limit && e.stored_length <= limit - e.position;
 }
 
@@ -90,8 +91,9 @@ result<std::vector<directory_entry>> decode(byte_span plain, std::uint32_t shard
   auto format = in.get<std::uint16_t>();
   auto count = in.get<std::uint16_t>();
   if (in.ok() && format != directory_format)
-    return error{errc::version_mismatch,
-                 fmt::format("a directory has format {}, this version reads {}", format, directory_format)};
+    return error{
+        errc::version_mismatch,
+        fmt::format("a directory has format {}, this version reads {}", format, directory_format)};
   if (!in.ok() || count > directory_entries_max || in.left() != count * directory_entry_bytes ||
       directory_bytes(count) > shard_length)
     return error{errc::corrupt, "a directory has an impossible length"};
@@ -110,12 +112,15 @@ result<std::vector<directory_entry>> decode(byte_span plain, std::uint32_t shard
   return out;
 }
 
-std::optional<std::uint32_t> find_length(const volume_id& volume, const volume_key& key, const segment_id& segment,
-                                         unsigned index, byte_span payload) {
-  for (std::size_t count = 0; count <= directory_entries_max && directory_bytes(count) <= payload.size(); ++count) {
+std::optional<std::uint32_t> find_length(const volume_id& volume, const volume_key& key,
+                                         const segment_id& segment, unsigned index,
+                                         byte_span payload) {
+  for (std::size_t count = 0;
+       count <= directory_entries_max && directory_bytes(count) <= payload.size(); ++count) {
     auto sealed = payload.last(directory_bytes(count));
     if (!head_matches(key.directories(), sealed, count)) continue;
-    if (codec::open(key.directories(), place(volume, segment, index), sealed)) return directory_bytes(count);
+    if (codec::open(key.directories(), place(volume, segment, index), sealed))
+      return directory_bytes(count);
   }
   return std::nullopt;
 }
@@ -128,7 +133,8 @@ result<std::vector<directory_entry>> open_directory(const volume_id& volume, con
   if (!directory::is_possible_length(sealed.size()) || sealed.size() > shard_length ||
       segment.counter >= segment_counter_limit || index >= limits::data_shards_max)
     return error{errc::corrupt, fmt::format("a directory of {} bytes cannot be", sealed.size())};
-  QS_TRY_ASSIGN(auto plain, open(key.directories(), directory::place(volume, segment, index), sealed));
+  QS_TRY_ASSIGN(auto plain,
+                open(key.directories(), directory::place(volume, segment, index), sealed));
   return directory::decode(plain, shard_length);
 }
 

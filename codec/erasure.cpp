@@ -23,28 +23,33 @@ std::vector<unsigned char> matrix_row(unsigned k, unsigned index) {
 }
 
 /// k rows to solve from: implied zeros and data first (they cost nothing to solve), then parity.
-result<std::vector<unsigned>> choose_rows(unsigned k, unsigned used, std::span<const unsigned> given) {
+result<std::vector<unsigned>> choose_rows(unsigned k, unsigned used,
+                                          std::span<const unsigned> given) {
   std::vector<unsigned> rows{given.begin(), given.end()};
   for (unsigned i = used; i < k; ++i) rows.push_back(i);
   std::sort(rows.begin(), rows.end());
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
   if (rows.size() < k)
-    return error{errc::no_quorum, fmt::format("{} shards of {} needed, {} of them implied", rows.size(), k, k - used)};
+    return error{errc::no_quorum, fmt::format("{} shards of {} needed, {} of them implied",
+                                              rows.size(), k, k - used)};
   rows.resize(k);
   return rows;
 }
 
 } // namespace
 
-transform::transform(std::vector<unsigned> sources, std::size_t rows, std::span<unsigned char> coefficients)
+transform::transform(std::vector<unsigned> sources, std::size_t rows,
+                     std::span<unsigned char> coefficients)
     : sources_{std::move(sources)}, rows_{rows}, tables_(table_bytes * coefficients.size()) {
   QS_ASSERT(coefficients.size() == rows_ * sources_.size());
   if (!coefficients.empty())
-    ec_init_tables(static_cast<int>(sources_.size()), static_cast<int>(rows_), coefficients.data(), tables_.data());
+    ec_init_tables(static_cast<int>(sources_.size()), static_cast<int>(rows_), coefficients.data(),
+                   tables_.data());
 }
 
 transform transform::encode(unsigned k, unsigned used, unsigned m) {
-  QS_ASSERT(k >= 1 && k <= limits::data_shards_max && used >= 1 && used <= k && m <= limits::parity_shards_max);
+  QS_ASSERT(k >= 1 && k <= limits::data_shards_max && used >= 1 && used <= k &&
+            m <= limits::parity_shards_max);
   std::vector<unsigned char> coefficients;
   for (unsigned p = 0; p < m; ++p) {
     auto row = matrix_row(k, k + p);
@@ -78,7 +83,8 @@ result<transform> transform::decode(unsigned k, unsigned used, std::span<const u
     auto row = matrix_row(k, index);
     for (auto c : columns) {
       unsigned char sum = 0;
-      for (unsigned j = 0; j < k; ++j) sum = static_cast<unsigned char>(sum ^ gf_mul(row[j], inverse[j * k + c]));
+      for (unsigned j = 0; j < k; ++j)
+        sum = static_cast<unsigned char>(sum ^ gf_mul(row[j], inverse[j * k + c]));
       coefficients.push_back(sum);
     }
   }
@@ -91,7 +97,8 @@ void transform::run(std::size_t length, std::span<const std::byte* const> source
   if (rows_ == 0 || length == 0) return;
   std::vector<unsigned char*> in, out;
   // ISA-L reads its sources and tables only, but does not say so.
-  for (const auto* s : sources) in.push_back(reinterpret_cast<unsigned char*>(const_cast<std::byte*>(s)));
+  for (const auto* s : sources)
+    in.push_back(reinterpret_cast<unsigned char*>(const_cast<std::byte*>(s)));
   for (auto* o : outputs) out.push_back(reinterpret_cast<unsigned char*>(o));
   ec_encode_data(static_cast<int>(length), static_cast<int>(in.size()), static_cast<int>(rows_),
                  const_cast<unsigned char*>(tables_.data()), in.data(), out.data());

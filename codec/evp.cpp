@@ -15,7 +15,8 @@ nonce nonce_of(std::uint32_t number) noexcept {
 context make_context(cipher_id cipher, const key32& key, direction dir) {
   context c{EVP_CIPHER_CTX_new()};
   const auto* type = cipher == cipher_id::aes256_gcm ? EVP_aes_256_gcm() : EVP_chacha20_poly1305();
-  if (!c || EVP_CipherInit_ex(c.get(), type, nullptr, uchars(key.bytes()), nullptr, static_cast<int>(dir)) != 1)
+  if (!c || EVP_CipherInit_ex(c.get(), type, nullptr, uchars(key.bytes()), nullptr,
+                              static_cast<int>(dir)) != 1)
     return nullptr;
   return c;
 }
@@ -53,13 +54,14 @@ key32 segment_key(const key32& from, const volume_id& volume, const segment_info
 
 bool start(EVP_CIPHER_CTX* sealing, std::uint32_t number) noexcept {
   auto iv = nonce_of(number);
-  return sealing != nullptr && EVP_EncryptInit_ex(sealing, nullptr, nullptr, nullptr, iv.data()) == 1;
+  return sealing != nullptr &&
+         EVP_EncryptInit_ex(sealing, nullptr, nullptr, nullptr, iv.data()) == 1;
 }
 
 bool add_associated(EVP_CIPHER_CTX* sealing, byte_span piece) noexcept {
   int n = 0;
-  return sealing != nullptr &&
-         EVP_EncryptUpdate(sealing, nullptr, &n, uchars(piece), static_cast<int>(piece.size())) == 1;
+  return sealing != nullptr && EVP_EncryptUpdate(sealing, nullptr, &n, uchars(piece),
+                                                 static_cast<int>(piece.size())) == 1;
 }
 
 bool finish_tag(EVP_CIPHER_CTX* sealing, std::array<std::byte, 16>& tag) noexcept {

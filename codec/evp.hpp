@@ -1,5 +1,6 @@
-// libcrypto's AEAD contexts, owned, keyed once and pooled: setting a key costs more than sealing a small frame.
-// For frame.cpp and shard.cpp only. A pool is thread-safe; a context taken from it belongs to one thread until it goes.
+// libcrypto's AEAD contexts, owned, keyed once and pooled: setting a key costs more than sealing a
+// small frame. For frame.cpp and shard.cpp only. A pool is thread-safe; a context taken from it
+// belongs to one thread until it goes.
 #pragma once
 
 #include <array>
@@ -31,7 +32,8 @@ context make_context(cipher_id cipher, const key32& key, direction dir);
 /// Contexts of one key and direction.
 class context_pool {
 public:
-  context_pool(cipher_id cipher, const key32& key, direction dir) : cipher_{cipher}, key_{key}, dir_{dir} {}
+  context_pool(cipher_id cipher, const key32& key, direction dir)
+      : cipher_{cipher}, key_{key}, dir_{dir} {}
 
   class lease {
   public:
@@ -57,11 +59,13 @@ private:
   std::vector<context> free_; ///< at most as many as threads were inside at once
 };
 
-/// key = BLAKE2b-256(from, generation ‖ volume id ‖ segment id ‖ salt ‖ cipher): 81 bytes. For frames and for MACs.
+/// key = BLAKE2b-256(from, generation ‖ volume id ‖ segment id ‖ salt ‖ cipher): 81 bytes. For
+/// frames and for MACs.
 key32 segment_key(const key32& from, const volume_id& volume, const segment_info& info);
 
-/// A tag with nothing encrypted: GMAC, or Poly1305 as ChaCha20-Poly1305 keys it. start, add_associated as often as
-/// wanted (pieces of a multiple of 16 bytes are fastest), finish_tag. Each false if libcrypto refuses or `sealing` is null.
+/// A tag with nothing encrypted: GMAC, or Poly1305 as ChaCha20-Poly1305 keys it. start,
+/// add_associated as often as wanted (pieces of a multiple of 16 bytes are fastest), finish_tag.
+/// Each false if libcrypto refuses or `sealing` is null.
 bool start(EVP_CIPHER_CTX* sealing, std::uint32_t number) noexcept;
 bool add_associated(EVP_CIPHER_CTX* sealing, byte_span piece) noexcept;
 bool finish_tag(EVP_CIPHER_CTX* sealing, std::array<std::byte, 16>& tag) noexcept;

@@ -17,7 +17,8 @@ namespace {
 
 constexpr int zstd_level = 1;
 
-// zstd's contexts hold some hundred KiB: one per thread, made when a thread first needs it, gone with the thread.
+// zstd's contexts hold some hundred KiB: one per thread, made when a thread first needs it, gone
+// with the thread.
 ZSTD_CCtx* compressor() {
   struct free_it {
     void operator()(ZSTD_CCtx* c) const noexcept { ZSTD_freeCCtx(c); }
@@ -42,14 +43,17 @@ std::array<std::byte, 5> associated_data(std::uint32_t plain_length, frame_codec
   return out;
 }
 
-/// Bytes of zstd's output, or 0 if it does not save 3 %. At most plain.size() * 97 / 100 bytes of `out` are used.
+/// Bytes of zstd's output, or 0 if it does not save 3 %. At most plain.size() * 97 / 100 bytes of
+/// `out` are used.
 std::size_t compress(byte_span plain, mutable_byte_span out) {
   auto most = plain.size() * 97 / 100;
   if (most == 0 || !looks_compressible(plain)) return 0;
   auto* context = compressor();
   if (context == nullptr) return 0;
   auto n = ZSTD_compressCCtx(context, out.data(), most, plain.data(), plain.size(), zstd_level);
-  return ZSTD_isError(n) != 0 ? 0 : n; // an error is, but for lack of memory, that `most` was not enough
+  return ZSTD_isError(n) != 0
+             ? 0
+             : n; // an error is, but for lack of memory, that `most` was not enough
 }
 
 error crypto_failed(const char* doing) {
@@ -57,10 +61,13 @@ error crypto_failed(const char* doing) {
 }
 
 error damaged(std::uint32_t frame_number) {
-  return {errc::corrupt, fmt::format("frame {} does not authenticate: it is damaged or of another place", frame_number)};
+  return {errc::corrupt,
+          fmt::format("frame {} does not authenticate: it is damaged or of another place",
+                      frame_number)};
 }
 
-bool decrypt(EVP_CIPHER_CTX* context, std::uint32_t number, byte_span ad, byte_span stored, std::byte* out) {
+bool decrypt(EVP_CIPHER_CTX* context, std::uint32_t number, byte_span ad, byte_span stored,
+             std::byte* out) {
   if (context == nullptr) return false;
   auto iv = evp::nonce_of(number);
   auto body = stored.first(stored.size() - frame_tag_bytes);
@@ -90,7 +97,8 @@ std::uint64_t cpu_bits(std::string_view settings, std::string_view name) {
 } // namespace
 
 cipher_id best_cipher_for(std::string_view cpu_settings) noexcept {
-  // Bits as in OPENSSL_ia32cap(3): 57 = AES-NI, 33 = PCLMULQDQ; and in libcrypto's arm_arch.h: 2 = AES, 5 = PMULL.
+  // Bits as in OPENSSL_ia32cap(3): 57 = AES-NI, 33 = PCLMULQDQ; and in libcrypto's arm_arch.h: 2 =
+  // AES, 5 = PMULL.
   constexpr auto x86 = (std::uint64_t{1} << 57) | (std::uint64_t{1} << 33);
   constexpr auto arm = (std::uint64_t{1} << 2) | (std::uint64_t{1} << 5);
   auto fast = (cpu_bits(cpu_settings, "OPENSSL_ia32cap=") & x86) == x86 ||
@@ -121,8 +129,8 @@ bool looks_compressible(byte_span plain) noexcept {
   auto stride = (plain.size() - sample_bytes) / (samples - 1) / sample_bytes * sample_bytes;
   for (std::size_t s = 0; s < samples; ++s)
     for (auto b : plain.subspan(s * stride, sample_bytes)) ++counts[static_cast<std::size_t>(b)];
-  std::uint32_t squares = 0;
-  for (std::uint32_t c : counts) squares += c * c;
+  std::size_t squares = 0;
+  for (std::size_t c : counts) squares += c * c;
   // chi-squared = squares * 256 / taken - taken
   return squares * 256 / taken - taken > 255 + 6 * 23;
 }
@@ -142,11 +150,14 @@ frame_cipher::frame_cipher(const volume_id& volume, const volume_key& key, const
 
 frame_cipher::~frame_cipher() = default;
 
-result<frame_size> frame_cipher::seal(std::uint32_t frame_number, byte_span plain, mutable_byte_span out) const {
-  if (plain.empty() || plain.size() > frame_plain_max || out.size() < plain.size() + frame_tag_bytes)
-    return error{errc::invalid_argument,
-                 fmt::format("a frame of {} bytes into {}: it must have 1 to {} and room for them and a tag",
-                             plain.size(), out.size(), frame_plain_max)};
+result<frame_size> frame_cipher::seal(std::uint32_t frame_number, byte_span plain,
+                                      mutable_byte_span out) const {
+  if (plain.empty() || plain.size() > frame_plain_max ||
+      out.size() < plain.size() + frame_tag_bytes)
+    return error{
+        errc::invalid_argument,
+        fmt::format("a frame of {} bytes into {}: it must have 1 to {} and room for them and a tag",
+                    plain.size(), out.size(), frame_plain_max)};
   auto compressed = compress(plain, out);
   auto codec = compressed == 0 ? frame_codec::raw : frame_codec::zstd;
   // What was compressed into `out` is sealed in place, raw bytes on their way there.
@@ -158,11 +169,15 @@ result<frame_size> frame_cipher::seal(std::uint32_t frame_number, byte_span plai
   auto* context = lease.get();
   int n = 0;
   unsigned char none = 0;
-  if (context == nullptr || EVP_EncryptInit_ex(context, nullptr, nullptr, nullptr, iv.data()) != 1 ||
-      EVP_EncryptUpdate(context, nullptr, &n, uchars(byte_span{ad}), static_cast<int>(ad.size())) != 1 ||
-      EVP_EncryptUpdate(context, uchars(out), &n, uchars(body), static_cast<int>(body.size())) != 1 ||
+  if (context == nullptr ||
+      EVP_EncryptInit_ex(context, nullptr, nullptr, nullptr, iv.data()) != 1 ||
+      EVP_EncryptUpdate(context, nullptr, &n, uchars(byte_span{ad}), static_cast<int>(ad.size())) !=
+          1 ||
+      EVP_EncryptUpdate(context, uchars(out), &n, uchars(body), static_cast<int>(body.size())) !=
+          1 ||
       EVP_EncryptFinal_ex(context, &none, &n) != 1 ||
-      EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, frame_tag_bytes, out.data() + body.size()) != 1)
+      EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, frame_tag_bytes,
+                          out.data() + body.size()) != 1)
     return crypto_failed("seal");
   return frame_size{static_cast<std::uint32_t>(body.size()) + frame_tag_bytes, plain_length, codec};
 }
@@ -177,26 +192,31 @@ status frame_cipher::open(std::uint32_t frame_number, frame_codec codec, byte_sp
   if (!known || out.empty() || out.size() > frame_plain_max || stored.size() <= frame_tag_bytes ||
       stored.size() > out.size() + frame_tag_bytes ||
       (codec == frame_codec::raw && stored.size() != out.size() + frame_tag_bytes))
-    return fail({errc::corrupt, fmt::format("frame {} has impossible lengths: {} stored, {} plain", frame_number,
-                                            stored.size(), out.size())});
+    return fail({errc::corrupt, fmt::format("frame {} has impossible lengths: {} stored, {} plain",
+                                            frame_number, stored.size(), out.size())});
   auto ad = associated_data(static_cast<std::uint32_t>(out.size()), codec);
   auto lease = impl_->opening.take();
   if (codec == frame_codec::raw) {
-    if (!decrypt(lease.get(), frame_number, ad, stored, out.data())) return fail(damaged(frame_number));
+    if (!decrypt(lease.get(), frame_number, ad, stored, out.data()))
+      return fail(damaged(frame_number));
     return {};
   }
   static thread_local std::array<std::byte, frame_plain_max> compressed;
-  if (!decrypt(lease.get(), frame_number, ad, stored, compressed.data())) return fail(damaged(frame_number));
+  if (!decrypt(lease.get(), frame_number, ad, stored, compressed.data()))
+    return fail(damaged(frame_number));
   auto* context = decompressor();
   if (context == nullptr) return fail({errc::io, "no memory for zstd"});
-  auto n = ZSTD_decompressDCtx(context, out.data(), out.size(), compressed.data(), stored.size() - frame_tag_bytes);
+  auto n = ZSTD_decompressDCtx(context, out.data(), out.size(), compressed.data(),
+                               stored.size() - frame_tag_bytes);
   if (ZSTD_isError(n) != 0 || n != out.size())
-    return fail({errc::corrupt, fmt::format("frame {} is authentic but does not decompress to {} bytes", frame_number,
-                                            out.size())});
+    return fail(
+        {errc::corrupt, fmt::format("frame {} is authentic but does not decompress to {} bytes",
+                                    frame_number, out.size())});
   return {};
 }
 
-result<std::unique_ptr<frame_cipher>> make_frame_cipher(const key_ring& ring, const segment_info& info) {
+result<std::unique_ptr<frame_cipher>> make_frame_cipher(const key_ring& ring,
+                                                        const segment_info& info) {
   QS_TRY_ASSIGN(const auto* key, ring.find(info.generation));
   return std::make_unique<frame_cipher>(ring.volume().id(), *key, info);
 }

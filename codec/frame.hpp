@@ -1,9 +1,11 @@
-// Frame: up to 64 KiB of one file, compressed alone and sealed with a key of its segment. Bytes in, bytes out.
-// docs/formats/frame.md has the bytes. Who owns the open segment gives out frame numbers, each once.
+// Frame: up to 64 KiB of one file, compressed alone and sealed with a key of its segment. Bytes in,
+// bytes out. docs/formats/frame.md has the bytes. Who owns the open segment gives out frame
+// numbers, each once.
 //
-// Invariant 1 (no key and nonce for two plaintexts): the key depends on 32 random bytes of salt, which are in the log
-// before the first frame is sealed; the nonce is the frame number, given out once per segment and never again.
-// Invariant 4: a frame opens only under its segment, number, plain length and codec; lengths are checked before.
+// Invariant 1 (no key and nonce for two plaintexts): the key depends on 32 random bytes of salt,
+// which are in the log before the first frame is sealed; the nonce is the frame number, given out
+// once per segment and never again. Invariant 4: a frame opens only under its segment, number,
+// plain length and codec; lengths are checked before.
 #pragma once
 
 #include <cstddef>
@@ -25,13 +27,15 @@ inline constexpr std::uint32_t frame_tag_bytes = 16;
 /// A frame never takes more than its plain bytes and a tag: what does not shrink is kept raw.
 inline constexpr std::uint32_t frame_stored_max = frame_plain_max + frame_tag_bytes;
 
-/// The faster cipher here: AES-GCM where libcrypto uses AES and carry-less multiplication in hardware (so masking
-/// them with OPENSSL_ia32cap changes the answer), else ChaCha20-Poly1305. Constant within a process.
+/// The faster cipher here: AES-GCM where libcrypto uses AES and carry-less multiplication in
+/// hardware (so masking them with OPENSSL_ia32cap changes the answer), else ChaCha20-Poly1305.
+/// Constant within a process.
 cipher_id best_cipher() noexcept;
 /// Of libcrypto's own description of the CPU (OPENSSL_INFO_CPU_SETTINGS).
 cipher_id best_cipher_for(std::string_view cpu_settings) noexcept;
 
-/// What all frames and shards of a segment share, beside the volume. Chosen once, when the segment is opened.
+/// What all frames and shards of a segment share, beside the volume. Chosen once, when the segment
+/// is opened.
 struct segment_info {
   segment_id id;
   segment_salt salt{};
@@ -50,11 +54,13 @@ struct frame_size {
   bool operator==(const frame_size&) const = default;
 };
 
-/// Whether zstd is worth trying: false if a sample looks like noise. Never changes what a frame means.
+/// Whether zstd is worth trying: false if a sample looks like noise. Never changes what a frame
+/// means.
 bool looks_compressible(byte_span plain) noexcept;
 
-/// Seals and opens the frames of one segment. The key is derived once; contexts of libcrypto are kept and reused.
-/// Thread-safe: several threads may seal and open at the same time. Costs about 2 µs to make.
+/// Seals and opens the frames of one segment. The key is derived once; contexts of libcrypto are
+/// kept and reused. Thread-safe: several threads may seal and open at the same time. Costs about 2
+/// µs to make.
 class frame_cipher {
 public:
   /// `key` must be of the generation that `info` names.
@@ -63,13 +69,14 @@ public:
   frame_cipher(const frame_cipher&) = delete;
   frame_cipher& operator=(const frame_cipher&) = delete;
 
-  /// Compresses if that saves at least 3 %, seals into `out` (at least plain.size() + frame_tag_bytes; may not
-  /// overlap) and says how many bytes it took. `plain` has 1 to frame_plain_max bytes.
-  /// Errors: invalid_argument, io (libcrypto or zstd failed).
+  /// Compresses if that saves at least 3 %, seals into `out` (at least plain.size() +
+  /// frame_tag_bytes; may not overlap) and says how many bytes it took. `plain` has 1 to
+  /// frame_plain_max bytes. Errors: invalid_argument, io (libcrypto or zstd failed).
   result<frame_size> seal(std::uint32_t frame_number, byte_span plain, mutable_byte_span out) const;
   /// Opens into `out`, whose size must be the frame's plain length. On an error `out` holds zeros.
   /// Errors: corrupt.
-  status open(std::uint32_t frame_number, frame_codec codec, byte_span stored, mutable_byte_span out) const;
+  status open(std::uint32_t frame_number, frame_codec codec, byte_span stored,
+              mutable_byte_span out) const;
 
 private:
   class impl;
@@ -77,6 +84,7 @@ private:
 };
 
 /// As above for one generation of a ring. Errors: not_found if the ring lacks it.
-result<std::unique_ptr<frame_cipher>> make_frame_cipher(const key_ring& ring, const segment_info& info);
+result<std::unique_ptr<frame_cipher>> make_frame_cipher(const key_ring& ring,
+                                                        const segment_info& info);
 
 } // namespace qs::codec

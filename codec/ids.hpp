@@ -1,5 +1,5 @@
-// Names of what the codec seals: volume, session, segment. Values only; encodings are little-endian and fixed.
-// Not the rows' encodings (volume/ has its own). docs/formats/keys.md says every byte.
+// Names of what the codec seals: volume, session, segment. Values only; encodings are little-endian
+// and fixed. Not the rows' encodings (volume/ has its own). docs/formats/keys.md says every byte.
 #pragma once
 
 #include <array>
@@ -59,6 +59,6 @@ struct std::hash<qs::codec::segment_id> {
   std::size_t operator()(const qs::codec::segment_id& id) const noexcept {
     auto writer = qs::load_le<std::uint64_t>(id.session.writer.data());
     return std::hash<std::uint64_t>{}(
-      writer ^ (id.counter * 0x9e3779b97f4a7c15U + (std::uint64_t{id.session.epoch} << 40)));
+        writer ^ (id.counter * 0x9e3779b97f4a7c15U + (std::uint64_t{id.session.epoch} << 40)));
   }
 };

@@ -14,11 +14,14 @@ constexpr std::size_t context_bytes = crypto_kdf_CONTEXTBYTES;
 constexpr char root_context[] = "qs-root1";
 constexpr char wallet_context[] = "qs-wllt1";
 constexpr char volume_context[] = "qs-vol-1";
-static_assert(sizeof root_context == context_bytes + 1 && sizeof wallet_context == context_bytes + 1 &&
+static_assert(sizeof root_context == context_bytes + 1 &&
+              sizeof wallet_context == context_bytes + 1 &&
               sizeof volume_context == context_bytes + 1);
 
-void derive_into(mutable_byte_span out, const key32& from, std::uint64_t number, const char* context) {
-  auto code = crypto_kdf_derive_from_key(uchars(out), out.size(), number, context, uchars(from.bytes()));
+void derive_into(mutable_byte_span out, const key32& from, std::uint64_t number,
+                 const char* context) {
+  auto code =
+      crypto_kdf_derive_from_key(uchars(out), out.size(), number, context, uchars(from.bytes()));
   QS_ASSERT(code == 0);
 }
 
@@ -148,18 +151,22 @@ key_ring::key_ring(volume_keys volume, std::vector<volume_key> generations)
 result<const volume_key*> key_ring::find(std::uint32_t generation) const {
   for (const auto& key : generations_)
     if (key.generation() == generation) return &key;
-  return error{errc::not_found, fmt::format("volume key generation {} is not among the {} known; read the key "
-                                            "list again",
-                                            generation, generations_.size())};
+  return error{errc::not_found,
+               fmt::format("volume key generation {} is not among the {} known; read the key "
+                           "list again",
+                           generation, generations_.size())};
 }
 
-buffer wrap_volume_keys(const volume_keys& keys, const std::vector<volume_key>& list, random_source& random) {
+buffer wrap_volume_keys(const volume_keys& keys, const std::vector<volume_key>& list,
+                        random_source& random) {
   QS_ASSERT(!list.empty() && list.size() <= volume_key_generations_max);
   buffer out;
   byte_writer w{out};
   w.put(list_format).put(static_cast<std::uint16_t>(list.size()));
   for (const auto& key : list)
-    w.put(key.generation()).put_bytes(seal(keys.wrap(), wrap_place(keys, key.generation()), key.key().bytes(), random));
+    w.put(key.generation())
+        .put_bytes(
+            seal(keys.wrap(), wrap_place(keys, key.generation()), key.key().bytes(), random));
   return out;
 }
 
@@ -168,9 +175,11 @@ result<std::vector<volume_key>> unwrap_volume_keys(const volume_keys& keys, byte
   auto format = in.get<std::uint16_t>();
   auto count = in.get<std::uint16_t>();
   if (in.ok() && format != list_format)
-    return error{errc::version_mismatch, fmt::format("the volume key list has format {}, this version reads {}",
-                                                     format, list_format)};
-  if (!in.ok() || count == 0 || count > volume_key_generations_max || in.left() != count * (4 + wrapped_key_bytes))
+    return error{errc::version_mismatch,
+                 fmt::format("the volume key list has format {}, this version reads {}", format,
+                             list_format)};
+  if (!in.ok() || count == 0 || count > volume_key_generations_max ||
+      in.left() != count * (4 + wrapped_key_bytes))
     return error{errc::corrupt, "the volume key list has a wrong length"};
   std::vector<volume_key> out;
   for (unsigned i = 0; i < count; ++i) {
@@ -178,12 +187,15 @@ result<std::vector<volume_key>> unwrap_volume_keys(const volume_keys& keys, byte
     auto sealed = in.get_bytes(wrapped_key_bytes);
     auto plain = open(keys.wrap(), wrap_place(keys, generation), sealed);
     if (!plain)
-      return error{errc::corrupt, fmt::format("volume key generation {} does not open with this phrase and volume "
-                                              "name",
-                                              generation)};
-    if (std::any_of(out.begin(), out.end(), [&](const auto& k) { return k.generation() == generation; })) {
+      return error{errc::corrupt,
+                   fmt::format("volume key generation {} does not open with this phrase and volume "
+                               "name",
+                               generation)};
+    if (std::any_of(out.begin(), out.end(),
+                    [&](const auto& k) { return k.generation() == generation; })) {
       sodium_memzero(plain->data(), plain->size());
-      return error{errc::corrupt, fmt::format("volume key generation {} is listed twice", generation)};
+      return error{errc::corrupt,
+                   fmt::format("volume key generation {} is listed twice", generation)};
     }
     out.emplace_back(generation, key32{*plain});
     sodium_memzero(plain->data(), plain->size());
@@ -191,19 +203,21 @@ result<std::vector<volume_key>> unwrap_volume_keys(const volume_keys& keys, byte
   return out;
 }
 
-buffer make_identity(const volume_keys& keys, model::node_id node, std::uint32_t incarnation, random_source& random) {
+buffer make_identity(const volume_keys& keys, model::node_id node, std::uint32_t incarnation,
+                     random_source& random) {
   buffer plain;
   byte_writer{plain}
-    .put(identity_format)
-    .put_bytes(keys.id())
-    .put(node.number)
-    .put(incarnation)
-    .put_bytes(random.array<16>());
+      .put(identity_format)
+      .put_bytes(keys.id())
+      .put(node.number)
+      .put(incarnation)
+      .put_bytes(random.array<16>());
   return seal(keys.identity_objects(), {seal_kind::identity, keys.id(), {}, 0}, plain, random);
 }
 
 result<node_identity> open_identity(const volume_keys& keys, byte_span sealed) {
-  QS_TRY_ASSIGN(auto plain, open(keys.identity_objects(), {seal_kind::identity, keys.id(), {}, 0}, sealed));
+  QS_TRY_ASSIGN(auto plain,
+                open(keys.identity_objects(), {seal_kind::identity, keys.id(), {}, 0}, sealed));
   byte_reader in{plain};
   auto format = in.get<std::uint16_t>();
   node_identity out;
@@ -212,9 +226,11 @@ result<node_identity> open_identity(const volume_keys& keys, byte_span sealed) {
   out.incarnation = in.get<std::uint32_t>();
   out.random_id = in.get_array<16>();
   if (in.ok() && format != identity_format)
-    return error{errc::version_mismatch, fmt::format("a node's identity has format {}, this version reads {}", format,
-                                                     identity_format)};
-  if (!in.done() || out.volume != keys.id()) return error{errc::corrupt, "a node's identity has wrong fields"};
+    return error{errc::version_mismatch,
+                 fmt::format("a node's identity has format {}, this version reads {}", format,
+                             identity_format)};
+  if (!in.done() || out.volume != keys.id())
+    return error{errc::corrupt, "a node's identity has wrong fields"};
   return out;
 }
 

@@ -1,6 +1,7 @@
-// Every key and every derived name of a volume: from the 24 words' root to node passwords and object names.
-// Pure functions of the root; nothing here reads or writes anything. All of it is fixed for ever by docs/formats/keys.md
-// (volume.md 1). Objects are values, immutable after they are made: any thread may use them. They wipe themselves.
+// Every key and every derived name of a volume: from the 24 words' root to node passwords and
+// object names. Pure functions of the root; nothing here reads or writes anything. All of it is
+// fixed for ever by docs/formats/keys.md (volume.md 1). Objects are values, immutable after they
+// are made: any thread may use them. They wipe themselves.
 #pragma once
 
 #include <array>
@@ -33,7 +34,8 @@ enum class object_kind : std::uint8_t {
   configuration = 8,
 };
 
-/// The sub-keys of one volume root. One phrase may serve several volumes: the name is part of the derivation.
+/// The sub-keys of one volume root. One phrase may serve several volumes: the name is part of the
+/// derivation.
 class volume_keys {
 public:
   static volume_keys derive(const root_secret& root, std::string_view volume_name);
@@ -46,13 +48,16 @@ public:
   [[nodiscard]] const key32& shard_header_nonces() const noexcept { return shard_header_nonces_; }
   [[nodiscard]] const key32& identity_objects() const noexcept { return identity_objects_; }
   /// Seed of the ed25519 key that signs reservations.
-  [[nodiscard]] const key32& reservation_signer_seed() const noexcept { return reservation_signer_; }
+  [[nodiscard]] const key32& reservation_signer_seed() const noexcept {
+    return reservation_signer_;
+  }
 
   /// "qs" and 16 hex digits; the provider's namespace name ends in it.
   [[nodiscard]] std::string node_name(model::node_id node, std::uint32_t incarnation) const;
   /// 43 characters of base64url. A secret.
   [[nodiscard]] std::string node_password(std::string_view name) const;
-  /// The same for another purpose ("admin" of a local server named `name`). `kind` has 1 to 255 bytes. A secret.
+  /// The same for another purpose ("admin" of a local server named `name`). `kind` has 1 to 255
+  /// bytes. A secret.
   [[nodiscard]] std::string derived_password(std::string_view kind, std::string_view name) const;
 
   /// The object every node has: addresses of the registers and the wrapped volume keys.
@@ -69,12 +74,12 @@ private:
   volume_keys() = default;
 
   volume_id id_{};
-  key32 wrap_, node_names_, node_passwords_, pointer_name_, reservation_signer_, local_secrets_, shard_headers_,
-    shard_header_nonces_, object_names_, dirent_hashes_, identity_objects_;
+  key32 wrap_, node_names_, node_passwords_, pointer_name_, reservation_signer_, local_secrets_,
+      shard_headers_, shard_header_nonces_, object_names_, dirent_hashes_, identity_objects_;
 };
 
-/// The readdir cookie: hash (55 bits) ‖ disambiguator (8 bits) = 63 bits. As a hash is at least 1 a cookie is at
-/// least 256: 0, 1 (`.`) and 2 (`..`) stay free.
+/// The readdir cookie: hash (55 bits) ‖ disambiguator (8 bits) = 63 bits. As a hash is at least 1 a
+/// cookie is at least 256: 0, 1 (`.`) and 2 (`..`) stay free.
 constexpr std::uint64_t dirent_cookie(std::uint64_t hash, std::uint8_t disambiguator) noexcept {
   return (hash << 8) | disambiguator;
 }
@@ -100,7 +105,8 @@ private:
   key32 key_, segments_, journal_, directories_, shard_macs_;
 };
 
-/// All that opens and seals a volume's data: the derived keys and every generation of the volume key.
+/// All that opens and seals a volume's data: the derived keys and every generation of the volume
+/// key.
 class key_ring {
 public:
   /// `generations` must not be empty; their numbers must differ.
@@ -120,8 +126,10 @@ private:
 
 inline constexpr std::size_t volume_key_generations_max = 1024;
 
-/// The list of volume keys, each wrapped under volume_keys::wrap(): u16 format, u16 count, 76 bytes each.
-buffer wrap_volume_keys(const volume_keys& keys, const std::vector<volume_key>& list, random_source& random);
+/// The list of volume keys, each wrapped under volume_keys::wrap(): u16 format, u16 count, 76 bytes
+/// each.
+buffer wrap_volume_keys(const volume_keys& keys, const std::vector<volume_key>& list,
+                        random_source& random);
 /// Errors: corrupt (also: not wrapped for this phrase and volume name), version_mismatch.
 result<std::vector<volume_key>> unwrap_volume_keys(const volume_keys& keys, byte_span wrapped);
 
@@ -134,8 +142,10 @@ struct node_identity {
   bool operator==(const node_identity&) const = default;
 };
 
-/// A new random id, sealed: keep these bytes (in the intent) and write exactly them, under identity_name().
-buffer make_identity(const volume_keys& keys, model::node_id node, std::uint32_t incarnation, random_source& random);
+/// A new random id, sealed: keep these bytes (in the intent) and write exactly them, under
+/// identity_name().
+buffer make_identity(const volume_keys& keys, model::node_id node, std::uint32_t incarnation,
+                     random_source& random);
 /// Errors: corrupt. The caller compares node, incarnation and random id with what it expects.
 result<node_identity> open_identity(const volume_keys& keys, byte_span sealed);
 

@@ -1,6 +1,7 @@
-// The one way small things are sealed: XChaCha20-Poly1305, a random nonce in front, and the place where the thing
-// belongs as associated data. For identity objects, wrapped volume keys, local secrets, directories, journal and
-// superblock; frames and shard headers have ciphers of their own (frame.hpp, shard.hpp). Any thread.
+// The one way small things are sealed: XChaCha20-Poly1305, a random nonce in front, and the place
+// where the thing belongs as associated data. For identity objects, wrapped volume keys, local
+// secrets, directories, journal and superblock; frames and shard headers have ciphers of their own
+// (frame.hpp, shard.hpp). Any thread.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +17,8 @@ namespace qs::codec {
 
 using key32 = secret<32>;
 
-/// What a sealed thing is: the first byte of its associated data. Numbers are never given out twice.
+/// What a sealed thing is: the first byte of its associated data. Numbers are never given out
+/// twice.
 enum class seal_kind : std::uint8_t {
   wrapped_volume_key = 1,
   identity = 2,
@@ -30,8 +32,8 @@ enum class seal_kind : std::uint8_t {
   claim = 10,
 };
 
-/// Where a sealed thing belongs. Opening it anywhere else fails. `session` and `sequence` stay zero where a thing
-/// has none.
+/// Where a sealed thing belongs. Opening it anywhere else fails. `session` and `sequence` stay zero
+/// where a thing has none.
 struct seal_place {
   seal_kind kind;
   volume_id volume;

@@ -28,14 +28,16 @@ std::uint32_t shard_length_of(const std::vector<std::vector<directory_entry>>& s
 }
 
 /// First fit into shards of `capacity` bytes; nothing if that takes more than `most` shards.
-std::optional<std::vector<std::vector<directory_entry>>> first_fit(const std::vector<directory_entry>& frames,
-                                                                   std::size_t most, std::uint32_t capacity) {
+std::optional<std::vector<std::vector<directory_entry>>>
+first_fit(const std::vector<directory_entry>& frames, std::size_t most, std::uint32_t capacity) {
   std::vector<std::vector<directory_entry>> shards;
   auto room_in = [&](const std::vector<directory_entry>& s, std::uint32_t stored) {
-    return s.size() < directory_entries_max && end_of(s) + stored + directory_bytes(s.size() + 1) <= capacity;
+    return s.size() < directory_entries_max &&
+           end_of(s) + stored + directory_bytes(s.size() + 1) <= capacity;
   };
   for (auto frame : frames) {
-    auto at = std::find_if(shards.begin(), shards.end(), [&](const auto& s) { return room_in(s, frame.stored_length); });
+    auto at = std::find_if(shards.begin(), shards.end(),
+                           [&](const auto& s) { return room_in(s, frame.stored_length); });
     if (at == shards.end()) {
       if (shards.size() == most) return std::nullopt;
       at = shards.emplace(shards.end());
@@ -60,9 +62,9 @@ bool segment_packer::has_room(const shard_state& shard, std::uint32_t stored_len
 
 bool segment_packer::fits(std::uint32_t stored_length) const noexcept {
   if (stored_length > frame_stored_max) return false;
-  return shards_.size() < data_shards_ || std::any_of(shards_.begin(), shards_.end(), [&](const auto& shard) {
-           return has_room(shard, stored_length);
-         });
+  return shards_.size() < data_shards_ ||
+         std::any_of(shards_.begin(), shards_.end(),
+                     [&](const auto& shard) { return has_room(shard, stored_length); });
 }
 
 std::optional<frame_place> segment_packer::add(directory_entry entry) {
@@ -91,7 +93,8 @@ bool segment_packer::remove(std::uint32_t frame_number) {
   auto& entries = shards_[known->second].entries;
   auto at = std::find_if(entries.begin(), entries.end(),
                          [&](const auto& e) { return e.frame_number == frame_number; });
-  if (at == entries.end()) return false; // removed before; its number stays known, so that nobody gives it out again
+  if (at == entries.end())
+    return false; // removed before; its number stays known, so that nobody gives it out again
   --live_;
   bytes_ -= at->stored_length;
   entries.erase(at);
@@ -113,15 +116,18 @@ segment_layout segment_packer::tight_layout() const {
   std::vector<directory_entry> frames;
   frames.reserve(live_);
   for (const auto& shard : out.shards) frames.insert(frames.end(), shard.begin(), shard.end());
-  // Longest first fills best; equal lengths stay in order of their numbers, so that the result is one only.
+  // Longest first fills best; equal lengths stay in order of their numbers, so that the result is
+  // one only.
   std::sort(frames.begin(), frames.end(), [](const auto& a, const auto& b) {
-    return a.stored_length != b.stored_length ? a.stored_length > b.stored_length : a.frame_number < b.frame_number;
+    return a.stored_length != b.stored_length ? a.stored_length > b.stored_length
+                                              : a.frame_number < b.frame_number;
   });
   constexpr auto one = directory_bytes(0);
   auto content = bytes_ + live_ * directory_entry_bytes;
   // As few shards as hold it, then the shortest length at which they do.
   for (std::size_t used = 1; used <= out.shards.size(); ++used) {
-    auto least = std::max<std::uint64_t>((content + used - 1) / used + one, frames.front().stored_length + one);
+    auto least = std::max<std::uint64_t>((content + used - 1) / used + one,
+                                         frames.front().stored_length + one);
     for (auto length = least / shard_length_step * shard_length_step; length <= shard_payload_max;
          length += shard_length_step) {
       if (length < least) continue;
@@ -136,8 +142,8 @@ segment_layout segment_packer::tight_layout() const {
   return out;
 }
 
-result<seal_record> seal_segment(const key_ring& ring, const segment_info& info, const segment_layout& layout,
-                                 random_source& random) {
+result<seal_record> seal_segment(const key_ring& ring, const segment_info& info,
+                                 const segment_layout& layout, random_source& random) {
   QS_ASSERT(info.id.session.epoch < epoch_limit && info.id.counter < segment_counter_limit);
   QS_ASSERT(layout.data_shards <= limits::data_shards_max && !layout.shards.empty() &&
             layout.shards.size() <= layout.data_shards && layout.shard_length <= shard_payload_max);
@@ -145,7 +151,8 @@ result<seal_record> seal_segment(const key_ring& ring, const segment_info& info,
   seal_record out{info, layout.data_shards, layout.shard_length, {}};
   for (unsigned i = 0; i < layout.shards.size(); ++i) {
     auto plain = directory::encode(layout.shards[i]);
-    out.directories.push_back(seal(key->directories(), directory::place(ring.volume().id(), info.id, i), plain, random));
+    out.directories.push_back(
+        seal(key->directories(), directory::place(ring.volume().id(), info.id, i), plain, random));
     // What is written must be what reading accepts.
     QS_ASSERT(directory::decode(plain, layout.shard_length).ok());
   }
@@ -156,7 +163,8 @@ buffer encode(const seal_record& record) {
   buffer out;
   byte_writer w{out};
   w.put(record_format);
-  w.put(static_cast<std::uint8_t>(record.data_shards)).put(static_cast<std::uint8_t>(record.info.cipher));
+  w.put(static_cast<std::uint8_t>(record.data_shards))
+      .put(static_cast<std::uint8_t>(record.info.cipher));
   w.put(record.info.generation);
   put(w, record.info.id);
   w.put_bytes(record.info.salt).put(record.shard_length);
@@ -169,8 +177,9 @@ result<seal_record> decode_seal_record(byte_span bytes) {
   byte_reader in{bytes};
   auto format = in.get<std::uint16_t>();
   if (in.ok() && format != record_format)
-    return error{errc::version_mismatch,
-                 fmt::format("a seal record has format {}, this version reads {}", format, record_format)};
+    return error{
+        errc::version_mismatch,
+        fmt::format("a seal record has format {}, this version reads {}", format, record_format)};
   seal_record out;
   out.data_shards = in.get<std::uint8_t>();
   out.info.cipher = static_cast<cipher_id>(in.get<std::uint8_t>());
@@ -179,11 +188,12 @@ result<seal_record> decode_seal_record(byte_span bytes) {
   out.info.salt = in.get_array<32>();
   out.shard_length = in.get<std::uint32_t>();
   auto used = in.get<std::uint8_t>();
-  auto sane = in.ok() && out.data_shards >= 1 && out.data_shards <= limits::data_shards_max && used >= 1 &&
-              used <= out.data_shards && out.shard_length >= shard_length_step &&
-              out.shard_length <= shard_payload_max && out.shard_length % shard_length_step == 0 &&
-              out.info.id.session.epoch < epoch_limit && out.info.id.counter < segment_counter_limit &&
-              (out.info.cipher == cipher_id::aes256_gcm || out.info.cipher == cipher_id::chacha20_poly1305);
+  auto sane =
+      in.ok() && out.data_shards >= 1 && out.data_shards <= limits::data_shards_max && used >= 1 &&
+      used <= out.data_shards && out.shard_length >= shard_length_step &&
+      out.shard_length <= shard_payload_max && out.shard_length % shard_length_step == 0 &&
+      out.info.id.session.epoch < epoch_limit && out.info.id.counter < segment_counter_limit &&
+      (out.info.cipher == cipher_id::aes256_gcm || out.info.cipher == cipher_id::chacha20_poly1305);
   for (unsigned i = 0; sane && i < used; ++i) {
     auto sealed = in.get_sized(std::min(directory_bytes(directory_entries_max), out.shard_length));
     sane = in.ok() && directory::is_possible_length(sealed.size());

@@ -1,9 +1,11 @@
-// Segment: k data shards filled with frames of any files, sealed once. This is the pure part: where frames go, the
-// directories, the seal record. The shard values come from shard.hpp. docs/formats/segment.md has the bytes.
+// Segment: k data shards filled with frames of any files, sealed once. This is the pure part: where
+// frames go, the directories, the seal record. The shard values come from shard.hpp.
+// docs/formats/segment.md has the bytes.
 //
-// Invariant 2: the seal record holds everything random, so the shard values made of it and the frames are always the same.
-// Invariant 11: a frame lies in one shard; what is no frame and no directory is zero.
-// Invariant 13: a frame number appears once in a segment (segment_packer refuses a second one).
+// Invariant 2: the seal record holds everything random, so the shard values made of it and the
+// frames are always the same. Invariant 11: a frame lies in one shard; what is no frame and no
+// directory is zero. Invariant 13: a frame number appears once in a segment (segment_packer refuses
+// a second one).
 #pragma once
 
 #include <cstdint>
@@ -28,7 +30,8 @@ inline constexpr std::size_t directory_entry_bytes = 49;
 inline constexpr std::size_t directory_head_bytes = 4;
 /// Bytes of the sealed directory of `entries` frames.
 constexpr std::uint32_t directory_bytes(std::size_t entries) noexcept {
-  return static_cast<std::uint32_t>(seal_overhead + directory_head_bytes + entries * directory_entry_bytes);
+  return static_cast<std::uint32_t>(seal_overhead + directory_head_bytes +
+                                    entries * directory_entry_bytes);
 }
 
 /// One frame as its shard's directory knows it.
@@ -51,15 +54,16 @@ struct frame_place {
   bool operator==(const frame_place&) const = default;
 };
 
-/// Where everything of a segment is. Shards from `shards.size()` to k - 1 are empty: implied zeros, never stored.
+/// Where everything of a segment is. Shards from `shards.size()` to k - 1 are empty: implied zeros,
+/// never stored.
 struct segment_layout {
   unsigned data_shards = 0;                         ///< k
   std::uint32_t shard_length = 0;                   ///< L, the same for all shards
   std::vector<std::vector<directory_entry>> shards; ///< the used data shards, entries by position
 };
 
-/// Places frames into the shards of an open segment: first shard that has room, the next one only when none has.
-/// Not thread-safe.
+/// Places frames into the shards of an open segment: first shard that has room, the next one only
+/// when none has. Not thread-safe.
 class segment_packer {
 public:
   /// `data_shards` from 1 to limits::data_shards_max.
@@ -77,13 +81,13 @@ public:
   [[nodiscard]] std::size_t frames() const noexcept { return live_; }
   /// Stored bytes of the frames in it.
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
-  /// The layout of what is in it now, every frame where add() said: for rows written before the segment is sealed.
-  /// Must not be empty(). Shards at the end that lost all their frames are left out; one in the middle keeps an empty
-  /// directory.
+  /// The layout of what is in it now, every frame where add() said: for rows written before the
+  /// segment is sealed. Must not be empty(). Shards at the end that lost all their frames are left
+  /// out; one in the middle keeps an empty directory.
   [[nodiscard]] segment_layout layout() const;
-  /// The same frames in at most as many shards, placed anew so that the fullest one is as short as can be found: what
-  /// a short segment should use, as every shard and all parity have the length of the fullest. Takes the places from
-  /// the layout, not from add().
+  /// The same frames in at most as many shards, placed anew so that the fullest one is as short as
+  /// can be found: what a short segment should use, as every shard and all parity have the length
+  /// of the fullest. Takes the places from the layout, not from add().
   [[nodiscard]] segment_layout tight_layout() const;
 
 private:
@@ -91,7 +95,8 @@ private:
     std::uint32_t end = 0; ///< behind the last frame placed
     std::vector<directory_entry> entries;
   };
-  [[nodiscard]] static bool has_room(const shard_state& shard, std::uint32_t stored_length) noexcept;
+  [[nodiscard]] static bool has_room(const shard_state& shard,
+                                     std::uint32_t stored_length) noexcept;
 
   unsigned data_shards_;
   std::vector<shard_state> shards_;
@@ -100,26 +105,30 @@ private:
   std::uint64_t bytes_ = 0;
 };
 
-/// What the log keeps when a segment is sealed, before its first shard leaves. With the frames' bytes it gives every
-/// shard value, the same ones each time, for any number of parity shards.
+/// What the log keeps when a segment is sealed, before its first shard leaves. With the frames'
+/// bytes it gives every shard value, the same ones each time, for any number of parity shards.
 struct seal_record {
   segment_info info;
   unsigned data_shards = 0;        ///< k
   std::uint32_t shard_length = 0;  ///< L
   std::vector<buffer> directories; ///< sealed, one per used data shard
-  [[nodiscard]] unsigned used_shards() const noexcept { return static_cast<unsigned>(directories.size()); }
+  [[nodiscard]] unsigned used_shards() const noexcept {
+    return static_cast<unsigned>(directories.size());
+  }
   bool operator==(const seal_record&) const = default;
 };
 
-/// Seals the directories. Once per segment: a second call gives other bytes. Errors: not_found (key generation).
-result<seal_record> seal_segment(const key_ring& ring, const segment_info& info, const segment_layout& layout,
-                                 random_source& random);
+/// Seals the directories. Once per segment: a second call gives other bytes. Errors: not_found (key
+/// generation).
+result<seal_record> seal_segment(const key_ring& ring, const segment_info& info,
+                                 const segment_layout& layout, random_source& random);
 /// The record's bytes for the log. Not sealed: the log is as secret as the phrase.
 buffer encode(const seal_record& record);
 /// Errors: corrupt, version_mismatch.
 result<seal_record> decode_seal_record(byte_span bytes);
 
-/// The entries of a sealed directory, all within `shard_length`, ordered and not overlapping. Errors: corrupt.
+/// The entries of a sealed directory, all within `shard_length`, ordered and not overlapping.
+/// Errors: corrupt.
 result<std::vector<directory_entry>> open_directory(const volume_id& volume, const volume_key& key,
                                                     const segment_id& segment, unsigned index,
                                                     std::uint32_t shard_length, byte_span sealed);

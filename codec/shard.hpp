@@ -1,9 +1,11 @@
-// Shard value: a sealed header of 192 bytes and L bytes of payload, data or parity; what one node stores under one name.
-// Making all values of a segment, checking one, reading a frame out of one, and rebuilding any from any k.
-// No I/O; pure functions, any thread. docs/formats/shard.md has the bytes.
+// Shard value: a sealed header of 192 bytes and L bytes of payload, data or parity; what one node
+// stores under one name. Making all values of a segment, checking one, reading a frame out of one,
+// and rebuilding any from any k. No I/O; pure functions, any thread. docs/formats/shard.md has the
+// bytes.
 //
 // Invariant 2, 11: a value depends on seal record and frames only; a rebuilt one is byte-identical.
-// Invariant 4: the header is authenticated before a length in it is believed, the body before it is used for decoding.
+// Invariant 4: the header is authenticated before a length in it is believed, the body before it is
+// used for decoding.
 #pragma once
 
 #include <optional>
@@ -32,8 +34,8 @@ struct shard_header {
   bool operator==(const shard_header&) const = default;
 };
 
-/// What to check: the header alone (enough to read a frame, which authenticates itself), or the MAC over the body as
-/// well (before rebuilding, scrub, keeping it).
+/// What to check: the header alone (enough to read a frame, which authenticates itself), or the MAC
+/// over the body as well (before rebuilding, scrub, keeping it).
 enum class shard_check { header, body };
 
 /// A shard value that was opened. Shares the value's bytes.
@@ -41,9 +43,13 @@ struct shard {
   shard_header header;
   buffer_ptr value;
   shard_check checked = shard_check::header;
-  [[nodiscard]] byte_span payload() const noexcept { return byte_span{*value}.subspan(shard_header_bytes); }
+  [[nodiscard]] byte_span payload() const noexcept {
+    return byte_span{*value}.subspan(shard_header_bytes);
+  }
   /// Sealed; empty in a parity shard.
-  [[nodiscard]] byte_span sealed_directory() const noexcept { return payload().last(header.directory_length); }
+  [[nodiscard]] byte_span sealed_directory() const noexcept {
+    return payload().last(header.directory_length);
+  }
 };
 
 /// A frame's sealed bytes and their place.
@@ -52,11 +58,13 @@ struct placed_frame {
   byte_span bytes;
 };
 
-/// All k + m values of a segment, by index; null for the implied ones (used_shards … k-1). `frames` are exactly those of
-/// the layout that was sealed, in any order. Deterministic.
-/// Errors: invalid_argument (a frame outside its shard, overlapping frames, k or m out of bounds), not_found, io.
+/// All k + m values of a segment, by index; null for the implied ones (used_shards … k-1). `frames`
+/// are exactly those of the layout that was sealed, in any order. Deterministic. Errors:
+/// invalid_argument (a frame outside its shard, overlapping frames, k or m out of bounds),
+/// not_found, io.
 result<std::vector<buffer_ptr>> build_shards(const key_ring& ring, const seal_record& record,
-                                             std::span<const placed_frame> frames, unsigned parity_shards);
+                                             std::span<const placed_frame> frames,
+                                             unsigned parity_shards);
 
 /// `expected`: whose value this must be; a sound value of another place is corrupt too.
 struct shard_address {
@@ -70,21 +78,26 @@ result<shard_header> open_shard_header(const volume_keys& keys, byte_span value)
 result<shard> open_shard(const key_ring& ring, buffer_ptr value, shard_check check,
                          const std::optional<shard_address>& expected = std::nullopt);
 
-/// The frames in a data shard; salvage needs nothing else. Errors: corrupt, invalid_argument (parity), not_found.
+/// The frames in a data shard; salvage needs nothing else. Errors: corrupt, invalid_argument
+/// (parity), not_found.
 result<std::vector<directory_entry>> list_frames(const key_ring& ring, const shard& from);
 /// The sealed bytes of a frame in a payload. Errors: corrupt if it does not lie within.
-result<byte_span> frame_bytes(const shard& from, std::uint32_t position, std::uint32_t stored_length);
+result<byte_span> frame_bytes(const shard& from, std::uint32_t position,
+                              std::uint32_t stored_length);
 
-/// The values with the indexes `wanted` (data or parity up to k + 16), byte-identical to those that were built, from any k
-/// of one segment's (implied ones count and are not passed). A wanted implied shard gives null. Every shard of `have` must
-/// have been opened with shard_check::body. Errors: invalid_argument (that, not one segment, index out of bounds),
-/// no_quorum (fewer than k), corrupt (a rebuilt data shard has no directory), not_found, io.
+/// The values with the indexes `wanted` (data or parity up to k + 16), byte-identical to those that
+/// were built, from any k of one segment's (implied ones count and are not passed). A wanted
+/// implied shard gives null. Every shard of `have` must have been opened with shard_check::body.
+/// Errors: invalid_argument (that, not one segment, index out of bounds), no_quorum (fewer than k),
+/// corrupt (a rebuilt data shard has no directory), not_found, io.
 result<std::vector<buffer_ptr>> rebuild_shards(const key_ring& ring, std::span<const shard> have,
                                                std::span<const unsigned> wanted);
 
-/// Payload bytes [position, position + out.size()) of data shard `index`, decoded from any k others: a read while its
-/// node is away. Costs only that range. With shards whose body was not checked the frame opened from it may turn out
-/// damaged; check them then and use others. Errors: as rebuild_shards.
-status recover_range(std::span<const shard> have, unsigned index, std::uint32_t position, mutable_byte_span out);
+/// Payload bytes [position, position + out.size()) of data shard `index`, decoded from any k
+/// others: a read while its node is away. Costs only that range. With shards whose body was not
+/// checked the frame opened from it may turn out damaged; check them then and use others. Errors:
+/// as rebuild_shards.
+status recover_range(std::span<const shard> have, unsigned index, std::uint32_t position,
+                     mutable_byte_span out);
 
 } // namespace qs::codec

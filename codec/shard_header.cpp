@@ -13,9 +13,10 @@ namespace qs::codec {
 namespace header {
 namespace {
 
-constexpr std::array<std::byte, 4> magic{std::byte{'q'}, std::byte{'s'}, std::byte{'S'}, std::byte{'h'}};
+constexpr std::array<std::byte, 4> magic{std::byte{'q'}, std::byte{'s'}, std::byte{'S'},
+                                         std::byte{'h'}};
 constexpr std::uint16_t format = 1;
-constexpr std::size_t clear_bytes = 8;   // magic (4), format (2), zeros (2): the associated data
+constexpr std::size_t clear_bytes = 8; // magic (4), format (2), zeros (2): the associated data
 constexpr std::size_t nonce_bytes = 24;
 constexpr std::size_t sealed_at = clear_bytes + nonce_bytes;
 constexpr std::size_t plain_bytes = 144; // fields (96), MAC (16), zeros (32)
@@ -35,8 +36,9 @@ clear_header clear() {
 nonce nonce_of(const volume_keys& keys, const plain_header& plain) {
   nonce out;
   auto key = keys.shard_header_nonces().bytes();
-  auto code = crypto_generichash_blake2b(uchars(mutable_byte_span{out}), out.size(), uchars(byte_span{plain}),
-                                         plain.size(), uchars(key), key.size());
+  auto code =
+      crypto_generichash_blake2b(uchars(mutable_byte_span{out}), out.size(),
+                                 uchars(byte_span{plain}), plain.size(), uchars(key), key.size());
   QS_ASSERT(code == 0);
   return out;
 }
@@ -45,12 +47,14 @@ nonce nonce_of(const volume_keys& keys, const plain_header& plain) {
 bool is_possible(const shard_header& h) noexcept {
   auto k = h.data_shards;
   if (k < 1 || k > limits::data_shards_max || h.used_shards < 1 || h.used_shards > k) return false;
-  if (h.index >= k + limits::parity_shards_max || (h.index >= h.used_shards && h.index < k)) return false;
+  if (h.index >= k + limits::parity_shards_max || (h.index >= h.used_shards && h.index < k))
+    return false;
   if (h.shard_length < shard_length_step || h.shard_length > shard_payload_max ||
       h.shard_length % shard_length_step != 0)
     return false;
   if (h.is_parity() ? h.directory_length != 0
-                    : !directory::is_possible_length(h.directory_length) || h.directory_length > h.shard_length)
+                    : !directory::is_possible_length(h.directory_length) ||
+                          h.directory_length > h.shard_length)
     return false;
   return h.info.id.session.epoch < epoch_limit && h.info.id.counter < segment_counter_limit &&
          (h.info.cipher == cipher_id::aes256_gcm || h.info.cipher == cipher_id::chacha20_poly1305);
@@ -73,7 +77,9 @@ std::optional<shard_header> decode(const plain_header& plain) {
   h.info.salt = in.get_array<32>();
   h.mac = in.get_array<16>();
   auto rest = in.get_bytes(in.left());
-  if (zeros != 0 || std::any_of(rest.begin(), rest.end(), [](std::byte b) { return b != std::byte{0}; })) return {};
+  if (zeros != 0 ||
+      std::any_of(rest.begin(), rest.end(), [](std::byte b) { return b != std::byte{0}; }))
+    return {};
   return h;
 }
 
@@ -106,18 +112,21 @@ void write(const volume_keys& keys, const shard_header& h, mutable_byte_span out
   std::copy(ad.begin(), ad.end(), out.begin());
   std::copy(iv.begin(), iv.end(), out.begin() + clear_bytes);
   auto code = crypto_aead_xchacha20poly1305_ietf_encrypt(
-    uchars(out.subspan(sealed_at)), nullptr, uchars(byte_span{plain}), plain.size(), uchars(byte_span{ad}), ad.size(),
-    nullptr, uchars(byte_span{iv}), uchars(keys.shard_headers().bytes()));
+      uchars(out.subspan(sealed_at)), nullptr, uchars(byte_span{plain}), plain.size(),
+      uchars(byte_span{ad}), ad.size(), nullptr, uchars(byte_span{iv}),
+      uchars(keys.shard_headers().bytes()));
   QS_ASSERT(code == 0);
 }
 
 mac_stream::mac_stream(const key32& key, const shard_header& h)
     : context_{evp::make_context(h.info.cipher, key, evp::direction::seal)},
-      ok_{evp::start(context_.get(), h.index) && evp::add_associated(context_.get(), encode_fields(h))} {}
+      ok_{evp::start(context_.get(), h.index) &&
+          evp::add_associated(context_.get(), encode_fields(h))} {}
 
 result<shard_mac> mac_stream::finish() noexcept {
   shard_mac out;
-  if (!ok_ || !evp::finish_tag(context_.get(), out)) return error{errc::io, "libcrypto failed to authenticate a shard"};
+  if (!ok_ || !evp::finish_tag(context_.get(), out))
+    return error{errc::io, "libcrypto failed to authenticate a shard"};
   return out;
 }
 
@@ -131,18 +140,22 @@ result<shard_header> open_shard_header(const volume_keys& keys, byte_span value)
   if (!std::equal(magic.begin(), magic.end(), value.begin()))
     return error{errc::corrupt, "this is no shard: its magic bytes are wrong"};
   if (auto found = load_le<std::uint16_t>(value.data() + 4); found != format)
-    return error{errc::version_mismatch, fmt::format("a shard has format {}, this version reads {}", found, format)};
+    return error{errc::version_mismatch,
+                 fmt::format("a shard has format {}, this version reads {}", found, format)};
   plain_header plain;
   auto sealed = value.subspan(sealed_at, plain_bytes + seal_tag_bytes);
   auto clear_part = value.first(clear_bytes);
   auto code = crypto_aead_xchacha20poly1305_ietf_decrypt(
-    uchars(mutable_byte_span{plain}), nullptr, nullptr, uchars(sealed), sealed.size(), uchars(clear_part),
-    clear_part.size(), uchars(value.subspan(clear_bytes)), uchars(keys.shard_headers().bytes()));
+      uchars(mutable_byte_span{plain}), nullptr, nullptr, uchars(sealed), sealed.size(),
+      uchars(clear_part), clear_part.size(), uchars(value.subspan(clear_bytes)),
+      uchars(keys.shard_headers().bytes()));
   if (code != 0 || !std::equal(ad.begin(), ad.end(), value.begin()))
-    return error{errc::corrupt, "a shard's header does not authenticate: it is damaged or of another volume"};
+    return error{errc::corrupt,
+                 "a shard's header does not authenticate: it is damaged or of another volume"};
   auto h = decode(plain);
   auto iv = nonce_of(keys, plain);
-  if (!h || h->volume != keys.id() || !is_possible(*h) || !std::equal(iv.begin(), iv.end(), value.begin() + clear_bytes))
+  if (!h || h->volume != keys.id() || !is_possible(*h) ||
+      !std::equal(iv.begin(), iv.end(), value.begin() + clear_bytes))
     return error{errc::corrupt, "a shard's header is authentic but impossible"};
   return *h;
 }

@@ -14,11 +14,13 @@ inline constexpr std::size_t fields_bytes = 96;
 using fields = std::array<std::byte, fields_bytes>;
 
 fields encode_fields(const shard_header& header);
-/// Writes magic, format, nonce and the sealed fields. Deterministic: the nonce is a keyed hash of all that is sealed.
+/// Writes magic, format, nonce and the sealed fields. Deterministic: the nonce is a keyed hash of
+/// all that is sealed.
 void write(const volume_keys& keys, const shard_header& header, mutable_byte_span out);
 
-/// The MAC of one shard, over its fields and then its payload, which may come in pieces. A MAC is made for one byte
-/// string per index only (invariant 2), so that the nonce, which is the index, meets one message.
+/// The MAC of one shard, over its fields and then its payload, which may come in pieces. A MAC is
+/// made for one byte string per index only (invariant 2), so that the nonce, which is the index,
+/// meets one message.
 class mac_stream {
 public:
   /// `key` is evp::segment_key() of the shard MACs. header.mac is not read.

@@ -12,11 +12,13 @@ using namespace qs::codec::test;
 namespace {
 
 /// k + m columns of `length` bytes; data from `used` on zero.
-std::vector<buffer> coded(unsigned k, unsigned used, unsigned m, std::size_t length, std::uint64_t seed) {
+std::vector<buffer> coded(unsigned k, unsigned used, unsigned m, std::size_t length,
+                          std::uint64_t seed) {
   std::vector<buffer> all;
   std::vector<const std::byte*> in;
   std::vector<std::byte*> out;
-  for (unsigned i = 0; i < k + m; ++i) all.push_back(i < used ? noise(length, seed + i) : buffer(length));
+  for (unsigned i = 0; i < k + m; ++i)
+    all.push_back(i < used ? noise(length, seed + i) : buffer(length));
   for (unsigned i = 0; i < used; ++i) in.push_back(all[i].data());
   for (unsigned i = k; i < k + m; ++i) out.push_back(all[i].data());
   erasure::transform::encode(k, used, m).run(length, in, out);
@@ -24,7 +26,8 @@ std::vector<buffer> coded(unsigned k, unsigned used, unsigned m, std::size_t len
 }
 
 /// Decodes everything that is not in `given` and compares. An implied shard is never given.
-bool decodes(const std::vector<buffer>& all, unsigned k, unsigned used, const std::vector<unsigned>& given) {
+bool decodes(const std::vector<buffer>& all, unsigned k, unsigned used,
+             const std::vector<unsigned>& given) {
   std::vector<unsigned> wanted;
   for (unsigned i = 0; i < all.size(); ++i)
     if (std::find(given.begin(), given.end(), i) == given.end()) wanted.push_back(i);
@@ -50,7 +53,8 @@ TEST_CASE("every erasure pattern of up to 12 shards decodes (invariant 11)") {
     for (unsigned k = 1; k < n; ++k) {
       auto all = coded(k, k, n - k, 32, n * 100 + k);
       for (unsigned mask = 0; mask < (1U << n); ++mask) {
-        if (__builtin_popcount(mask) != static_cast<int>(k)) continue; // exactly k left is the hardest
+        if (__builtin_popcount(mask) != static_cast<int>(k))
+          continue; // exactly k left is the hardest
         std::vector<unsigned> given;
         for (unsigned i = 0; i < n; ++i)
           if ((mask >> i & 1U) != 0) given.push_back(i);
@@ -110,7 +114,8 @@ TEST_CASE("the matrix is ISA-L's Cauchy matrix, and rows do not depend on m") {
       for (auto& d : data) in.push_back(d.data());
       for (auto& p : parity) out.push_back(p.data());
       erasure::transform::encode(k, k, m).run(16, in, out);
-      for (unsigned p = 0; p < m; ++p) CHECK(static_cast<unsigned char>(parity[p][5]) == matrix[(k + p) * k + j]);
+      for (unsigned p = 0; p < m; ++p)
+        CHECK(static_cast<unsigned char>(parity[p][5]) == matrix[(k + p) * k + j]);
     }
   }
   auto few = coded(5, 5, 2, 64, 1);

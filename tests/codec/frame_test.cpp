@@ -36,7 +36,8 @@ TEST_CASE("frames come back, whatever their length and content") {
     auto cipher = make_frame_cipher(ring, sample_info(id));
     REQUIRE(cipher.ok());
     std::uint32_t number = 0;
-    for (std::size_t length : {1U, 2U, 15U, 16U, 17U, 33U, 100U, 2047U, 2048U, 4096U, 65535U, 65536U})
+    for (std::size_t length :
+         {1U, 2U, 15U, 16U, 17U, 33U, 100U, 2047U, 2048U, 4096U, 65535U, 65536U})
       for (const auto& plain : {noise(length, length), prose(length), buffer(length)}) {
         auto f = sealed(**cipher, ++number, plain);
         CHECK(f.size.plain == length);
@@ -67,7 +68,8 @@ TEST_CASE("what zstd does not shrink by 3 % is kept raw") {
   auto hex = to_buffer(to_hex(noise(32768, 7)));
   CHECK(looks_compressible(hex));
   int noisy = 0; // the sample must not mistake noise often
-  for (std::uint64_t seed = 0; seed < 500; ++seed) noisy += looks_compressible(noise(4096, 1000 + seed)) ? 1 : 0;
+  for (std::uint64_t seed = 0; seed < 500; ++seed)
+    noisy += looks_compressible(noise(4096, 1000 + seed)) ? 1 : 0;
   CHECK(noisy <= 2);
 }
 
@@ -77,8 +79,8 @@ TEST_CASE("a frame opens only under its number, codec, length and segment (invar
     auto cipher = *make_frame_cipher(ring, sample_info(id));
     for (const auto& plain : {noise(300, 1), prose(3000)}) {
       auto f = sealed(*cipher, 9, plain);
-      auto refuses = [&](const frame_cipher& with, std::uint32_t number, frame_codec codec, byte_span stored,
-                         std::size_t length) {
+      auto refuses = [&](const frame_cipher& with, std::uint32_t number, frame_codec codec,
+                         byte_span stored, std::size_t length) {
         buffer out(length, std::byte{0x55});
         auto got = with.open(number, codec, stored, out);
         return !got.ok() && got.err().code == errc::corrupt && out == buffer(length);
@@ -107,7 +109,8 @@ TEST_CASE("a frame opens only under its number, codec, length and segment (invar
       CHECK(other([](auto& i) { i.id.session.epoch ^= 1; }));
       CHECK(other([](auto& i) { i.salt[31] ^= std::byte{1}; }));
       CHECK(other([](auto& i) {
-        i.cipher = i.cipher == cipher_id::aes256_gcm ? cipher_id::chacha20_poly1305 : cipher_id::aes256_gcm;
+        i.cipher = i.cipher == cipher_id::aes256_gcm ? cipher_id::chacha20_poly1305
+                                                     : cipher_id::aes256_gcm;
       }));
     }
   }
@@ -118,13 +121,15 @@ TEST_CASE("lengths that no frame has are refused when sealing") {
   buffer out(frame_stored_max + 1);
   CHECK(cipher->seal(1, {}, out).err().code == errc::invalid_argument);
   CHECK(cipher->seal(1, buffer(frame_plain_max + 1), out).err().code == errc::invalid_argument);
-  CHECK(cipher->seal(1, buffer(100), mutable_byte_span{out}.first(115)).err().code == errc::invalid_argument);
+  CHECK(cipher->seal(1, buffer(100), mutable_byte_span{out}.first(115)).err().code ==
+        errc::invalid_argument);
   auto info = sample_info(cipher_id::aes256_gcm);
   info.generation = 8;
   CHECK(make_frame_cipher(sample_ring(), info).err().code == errc::not_found);
 }
 
-TEST_CASE("the same plaintext under two numbers, salts or ciphers gives unrelated bytes (invariant 1)") {
+TEST_CASE(
+    "the same plaintext under two numbers, salts or ciphers gives unrelated bytes (invariant 1)") {
   auto ring = sample_ring();
   auto plain = noise(200, 1);
   auto info = sample_info(cipher_id::aes256_gcm);
@@ -150,7 +155,9 @@ TEST_CASE("one cipher object serves several threads") {
         auto plain = i % 2 == 0 ? noise(5000, t * 1000 + i) : prose(5000, t * 1000 + i);
         buffer stored(plain.size() + frame_tag_bytes), out(plain.size());
         auto size = cipher->seal(t * 1000 + i, plain, stored);
-        if (size.ok() && cipher->open(t * 1000 + i, size->codec, byte_span{stored}.first(size->stored), out).ok() &&
+        if (size.ok() &&
+            cipher->open(t * 1000 + i, size->codec, byte_span{stored}.first(size->stored), out)
+                .ok() &&
             out == plain)
           ++good[t];
       }
@@ -160,7 +167,8 @@ TEST_CASE("one cipher object serves several threads") {
 }
 
 TEST_CASE("the cipher follows what libcrypto says about the CPU") {
-  CHECK(best_cipher_for("OPENSSL_ia32cap=0xfffa32034f8bffff:0x1a415f46f1bf2ffb") == cipher_id::aes256_gcm);
+  CHECK(best_cipher_for("OPENSSL_ia32cap=0xfffa32034f8bffff:0x1a415f46f1bf2ffb") ==
+        cipher_id::aes256_gcm);
   CHECK(best_cipher_for("OPENSSL_ia32cap=0xfdfa32014f8bffff:0x0 env:~0x200000200000000") ==
         cipher_id::chacha20_poly1305);
   CHECK(best_cipher_for("OPENSSL_ia32cap=0xfdfa32034f8bffff:0x0") == cipher_id::chacha20_poly1305);

@@ -1,5 +1,5 @@
-// The formats against vectors made by other code (tests/golden/codec/make_vectors.py) from docs/formats alone;
-// once more in a child process whose libcrypto must do without AES-NI.
+// The formats against vectors made by other code (tests/golden/codec/make_vectors.py) from
+// docs/formats alone; once more in a child process whose libcrypto must do without AES-NI.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -38,8 +38,9 @@ std::string hex_of(const key32& key) { return to_hex(key.bytes()); }
 
 key_ring golden_ring() {
   const auto& v = vectors()["keys"];
-  return {volume_keys::derive(root_secret{bytes_of(v["root"])}, v["volume_name"].get<std::string>()),
-          {volume_key{v["generation"].get<std::uint32_t>(), key32{bytes_of(v["volume_key"])}}}};
+  return {
+      volume_keys::derive(root_secret{bytes_of(v["root"])}, v["volume_name"].get<std::string>()),
+      {volume_key{v["generation"].get<std::uint32_t>(), key32{bytes_of(v["volume_key"])}}}};
 }
 
 std::uint64_t number_of(const json& text) { return std::stoull(text.get<std::string>()); }
@@ -89,7 +90,8 @@ TEST_CASE("golden: keys, names and passwords") {
   CHECK(to_hex(keys.pointer_name()) == v["pointer_name"]);
   CHECK(to_hex(keys.shard_name(sample_id(), 4)) == v["shard_name_index_4"]);
   CHECK(to_hex(keys.identity_name(node, incarnation)) == v["identity_name"]);
-  for (const auto& [name, hash] : v["dirent_hashes"].items()) CHECK(std::to_string(keys.dirent_hash(name)) == hash);
+  for (const auto& [name, hash] : v["dirent_hashes"].items())
+    CHECK(std::to_string(keys.dirent_hash(name)) == hash);
 }
 
 TEST_CASE("golden: wrapped volume keys and identity object") {
@@ -138,7 +140,8 @@ TEST_CASE("golden: frames, directories, seal records, shard values of both ciphe
                                   static_cast<std::uint32_t>(plain.size()), frame_codec::raw});
         CHECK(again == stored.back());
       }
-      placed.push_back({{f["shard"].get<unsigned>(), f["position"].get<std::uint32_t>()}, stored.back()});
+      placed.push_back(
+          {{f["shard"].get<unsigned>(), f["position"].get<std::uint32_t>()}, stored.back()});
     }
 
     auto m = v["m"].get<unsigned>();
@@ -177,7 +180,8 @@ TEST_CASE("golden: frames, directories, seal records, shard values of both ciphe
 
 #if defined(__x86_64__)
 TEST_CASE("golden: the cipher picked where AES-NI is masked") {
-  if (std::getenv("QS_TEST_CPU_MASKED") != nullptr) CHECK(best_cipher() == cipher_id::chacha20_poly1305);
+  if (std::getenv("QS_TEST_CPU_MASKED") != nullptr)
+    CHECK(best_cipher() == cipher_id::chacha20_poly1305);
 }
 
 TEST_CASE("what was written with AES-NI reads without it, and the other way round") {

@@ -20,8 +20,9 @@ TEST_CASE("keys depend on root and volume name, and on nothing else") {
   CHECK(a.id() != other_root.id());
   std::set<std::string> all;
   for (const auto* k : {&a, &other_name, &other_root})
-    for (const auto* key : {&k->wrap(), &k->local_secrets(), &k->shard_headers(), &k->shard_header_nonces(),
-                            &k->identity_objects(), &k->reservation_signer_seed()})
+    for (const auto* key :
+         {&k->wrap(), &k->local_secrets(), &k->shard_headers(), &k->shard_header_nonces(),
+          &k->identity_objects(), &k->reservation_signer_seed()})
       all.insert(to_hex(key->bytes()));
   CHECK(all.size() == 18);
   CHECK(to_hex(wallet_key(sample_root()).bytes()) == to_hex(wallet_key(sample_root()).bytes()));
@@ -50,10 +51,11 @@ TEST_CASE("names and passwords of nodes") {
 
 TEST_CASE("object names differ by kind, segment and index") {
   auto keys = sample_ring().volume();
-  std::set<object_key> names{keys.pointer_name(), keys.identity_name({1}, 1), keys.identity_name({1}, 2),
-                             keys.identity_name({2}, 1)};
+  std::set<object_key> names{keys.pointer_name(), keys.identity_name({1}, 1),
+                             keys.identity_name({1}, 2), keys.identity_name({2}, 1)};
   for (std::uint64_t counter = 0; counter < 5; ++counter)
-    for (unsigned index = 0; index < 48; ++index) names.insert(keys.shard_name(sample_id(counter), index));
+    for (unsigned index = 0; index < 48; ++index)
+      names.insert(keys.shard_name(sample_id(counter), index));
   CHECK(names.size() == 4 + 5 * 48);
   auto what = to_buffer("x");
   CHECK(keys.object_name(object_kind::journal, what) != keys.object_name(object_kind::claim, what));
@@ -109,7 +111,8 @@ TEST_CASE("what is sealed opens at its place only (invariant 4)") {
 
 TEST_CASE("volume keys are wrapped for one phrase and one volume name") {
   auto keys = sample_ring().volume();
-  std::vector<volume_key> list{volume_key::make(1, system_random()), volume_key::make(2, system_random())};
+  std::vector<volume_key> list{volume_key::make(1, system_random()),
+                               volume_key::make(2, system_random())};
   auto wrapped = wrap_volume_keys(keys, list, system_random());
   CHECK(wrapped.size() == 4 + 2 * 76);
   auto back = unwrap_volume_keys(keys, wrapped);
@@ -121,7 +124,8 @@ TEST_CASE("volume keys are wrapped for one phrase and one volume name") {
     CHECK((*back)[i].segments() == list[i].segments());
     CHECK_FALSE((*back)[i].segments() == (*back)[i].shard_macs());
   }
-  CHECK(unwrap_volume_keys(volume_keys::derive(sample_root(), "other"), wrapped).err().code == errc::corrupt);
+  CHECK(unwrap_volume_keys(volume_keys::derive(sample_root(), "other"), wrapped).err().code ==
+        errc::corrupt);
   for (std::size_t i = 0; i < wrapped.size(); ++i) {
     auto bad = wrapped;
     bad[i] ^= std::byte{1};
@@ -136,7 +140,8 @@ TEST_CASE("volume keys are wrapped for one phrase and one volume name") {
 }
 
 TEST_CASE("a ring finds generations and says which is newest") {
-  key_ring ring{sample_ring().volume(), {volume_key::make(5, system_random()), volume_key::make(2, system_random())}};
+  key_ring ring{sample_ring().volume(),
+                {volume_key::make(5, system_random()), volume_key::make(2, system_random())}};
   CHECK(ring.newest().generation() == 5);
   CHECK((*ring.find(2))->generation() == 2);
   CHECK(ring.find(3).err().code == errc::not_found);
@@ -152,7 +157,8 @@ TEST_CASE("identity objects name one reservation of one node") {
   CHECK(identity->incarnation == 2);
   auto second = open_identity(keys, make_identity(keys, {3}, 2, system_random()));
   CHECK(second->random_id != identity->random_id);
-  CHECK(open_identity(volume_keys::derive(sample_root(), "other"), bytes).err().code == errc::corrupt);
+  CHECK(open_identity(volume_keys::derive(sample_root(), "other"), bytes).err().code ==
+        errc::corrupt);
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     auto bad = bytes;
     bad[i] ^= std::byte{1};

@@ -1,4 +1,5 @@
-// A volume's keys, a segment's worth of frames, and what comes of them: shared by the tests of codec/.
+// A volume's keys, a segment's worth of frames, and what comes of them: shared by the tests of
+// codec/.
 #pragma once
 
 #include <algorithm>
@@ -48,7 +49,8 @@ inline buffer noise(std::size_t bytes, std::uint64_t seed) {
 }
 
 inline buffer prose(std::size_t bytes, std::uint64_t seed = 1) {
-  static const char* words[] = {"grid ", "shard ", "and ", "the ", "node ", "of ", "a ", "parity ", "lost.\n", "again "};
+  static const char* words[] = {"grid ", "shard ", "and ",    "the ",    "node ",
+                                "of ",   "a ",     "parity ", "lost.\n", "again "};
   seeded_random random{seed};
   std::string out;
   while (out.size() < bytes) out += words[random.below(std::size(words))];
@@ -69,7 +71,8 @@ struct sample_segment {
 
 /// Frames of the given plain lengths; every third is prose, the others noise.
 inline std::unique_ptr<sample_segment> make_segment(cipher_id cipher, unsigned k, unsigned m,
-                                                    const std::vector<std::size_t>& lengths, std::uint64_t seed = 1) {
+                                                    const std::vector<std::size_t>& lengths,
+                                                    std::uint64_t seed = 1) {
   auto s = std::make_unique<sample_segment>();
   seeded_random random{seed};
   auto info = sample_info(cipher, seed);

@@ -90,7 +90,8 @@ TEST_CASE("at most 4096 frames in a shard") {
 
 TEST_CASE("superseded frames leave zeros and no entry") {
   segment_packer packer{3};
-  for (std::uint32_t i = 0; i < 20; ++i) REQUIRE(packer.add(entry(i, frame_stored_max)).has_value());
+  for (std::uint32_t i = 0; i < 20; ++i)
+    REQUIRE(packer.add(entry(i, frame_stored_max)).has_value());
   CHECK(packer.remove(3));
   CHECK_FALSE(packer.remove(3));
   CHECK_FALSE(packer.remove(77));
@@ -128,7 +129,8 @@ TEST_CASE("random frames: nothing overlaps, tight is never longer") {
     check_layout(layout);
     check_layout(tight);
     CHECK(tight.shards.size() <= layout.shards.size());
-    if (tight.shards.size() == layout.shards.size()) CHECK(tight.shard_length <= layout.shard_length);
+    if (tight.shards.size() == layout.shards.size())
+      CHECK(tight.shard_length <= layout.shard_length);
   }
 }
 
@@ -153,7 +155,8 @@ TEST_CASE("directories open at their shard only (invariant 4)") {
     CHECK(read(s->record.info.id, 0, byte_span{sealed}.first(i)).err().code == errc::corrupt);
   }
   // Authentic, but naming places outside the shard it says it is in.
-  CHECK(open_directory(volume, key, s->record.info.id, 0, 4096, sealed).err().code == errc::corrupt);
+  CHECK(open_directory(volume, key, s->record.info.id, 0, 4096, sealed).err().code ==
+        errc::corrupt);
 }
 
 TEST_CASE("seal records come back from the log, or are refused") {
@@ -162,7 +165,8 @@ TEST_CASE("seal records come back from the log, or are refused") {
   auto back = decode_seal_record(bytes);
   REQUIRE(back.ok());
   CHECK(*back == s->record);
-  for (std::size_t i = 0; i < bytes.size(); ++i) CHECK_FALSE(decode_seal_record(byte_span{bytes}.first(i)).ok());
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    CHECK_FALSE(decode_seal_record(byte_span{bytes}.first(i)).ok());
   bytes.push_back(std::byte{0});
   CHECK_FALSE(decode_seal_record(bytes).ok());
   bytes[0] = std::byte{2};

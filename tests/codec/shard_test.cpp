@@ -29,7 +29,8 @@ bool same(const buffer_ptr& a, const buffer_ptr& b) { return (!a && !b) || (a &&
 
 TEST_CASE("a segment's shards hold its frames, and salvage lists them from one shard alone") {
   for (auto id : both) {
-    auto s = make_segment(id, 4, 2, {65536, 65536, 65536, 1, 500, 4000, 65536, 65536, 65536, 65536, 65536, 65536, 9});
+    auto s = make_segment(
+        id, 4, 2, {65536, 65536, 65536, 1, 500, 4000, 65536, 65536, 65536, 65536, 65536, 65536, 9});
     CHECK(s->values.size() == 6);
     auto cipher = *make_frame_cipher(s->ring, s->record.info);
     std::size_t seen = 0;
@@ -69,7 +70,8 @@ TEST_CASE("shard values depend on seal record and frames only (invariant 2)") {
   std::vector<placed_frame> other_order{s->placed.rbegin(), s->placed.rend()};
   auto again = build_shards(s->ring, *record, other_order, 5);
   REQUIRE(again.ok());
-  for (unsigned i = 0; i < 6; ++i) CHECK(same((*again)[i], s->values[i])); // a greater m touches none
+  for (unsigned i = 0; i < 6; ++i)
+    CHECK(same((*again)[i], s->values[i])); // a greater m touches none
 }
 
 TEST_CASE("any k shards give all others, byte-identical, implied ones included (invariant 11)") {
@@ -130,7 +132,8 @@ TEST_CASE("32+16, random losses") {
 }
 
 TEST_CASE("a shard full of small frames is rebuilt too") {
-  auto s = make_segment(cipher_id::aes256_gcm, 2, 1, std::vector<std::size_t>(directory_entries_max + 5, 20));
+  auto s = make_segment(cipher_id::aes256_gcm, 2, 1,
+                        std::vector<std::size_t>(directory_entries_max + 5, 20));
   CHECK(s->record.used_shards() == 2);
   auto have = open_all(*s);
   for (unsigned lost = 0; lost < 3; ++lost) {
@@ -150,26 +153,30 @@ TEST_CASE("one frame is read while its node is away") {
   auto cipher = *make_frame_cipher(s->ring, s->record.info);
   for (std::size_t i = 0; i < s->placed.size(); i += 7) {
     auto place = s->placed[i].place;
-    auto have = open_all(*s, ~(std::uint64_t{1} << place.shard | std::uint64_t{1} << ((place.shard + 1) % 4)));
+    auto have = open_all(
+        *s, ~(std::uint64_t{1} << place.shard | std::uint64_t{1} << ((place.shard + 1) % 4)));
     buffer stored(s->entries[i].stored_length), out(s->entries[i].plain_length);
     REQUIRE(recover_range(have, place.shard, place.position, stored).ok());
     CHECK(cipher->open(s->entries[i].frame_number, s->entries[i].codec, stored, out).ok());
     CHECK(out == s->plains[i]);
-    CHECK(recover_range(have, place.shard, s->record.shard_length, stored).err().code == errc::invalid_argument);
+    CHECK(recover_range(have, place.shard, s->record.shard_length, stored).err().code ==
+          errc::invalid_argument);
     CHECK(recover_range(have, 4, 0, stored).err().code == errc::invalid_argument);
     have.pop_back();
     CHECK(recover_range(have, place.shard, place.position, stored).err().code == errc::no_quorum);
   }
 }
 
-TEST_CASE("damage is an error: every byte of the header, some of the body, every length (invariant 4)") {
+TEST_CASE(
+    "damage is an error: every byte of the header, some of the body, every length (invariant 4)") {
   for (auto id : both) {
     auto s = make_segment(id, 2, 1, {5000, 100});
     for (unsigned index : {0U, 2U}) {
       const auto& good = *s->values[index];
       auto refuses = [&](buffer bad) {
         auto got = open_shard(s->ring, share(std::move(bad)), shard_check::body);
-        return !got.ok() && (got.err().code == errc::corrupt || got.err().code == errc::version_mismatch);
+        return !got.ok() &&
+               (got.err().code == errc::corrupt || got.err().code == errc::version_mismatch);
       };
       CHECK(open_shard(s->ring, share(good), shard_check::body).ok());
       for (std::size_t i = 0; i < good.size(); i += i < shard_header_bytes ? 1 : 61) {
@@ -198,7 +205,8 @@ TEST_CASE("a sound shard in the wrong place, volume or generation is refused") {
   CHECK(open_shard(other_volume, s->values[0], shard_check::header).err().code == errc::corrupt);
   key_ring later{s->ring.volume(), {volume_key::make(8, system_random())}};
   CHECK(open_shard(later, s->values[0], shard_check::body).err().code == errc::not_found);
-  CHECK(open_shard_header(s->ring.volume(), byte_span{*s->values[0]}.first(shard_header_bytes)).ok());
+  CHECK(
+      open_shard_header(s->ring.volume(), byte_span{*s->values[0]}.first(shard_header_bytes)).ok());
 }
 
 TEST_CASE("only shards of one segment, checked, are put together") {
@@ -262,6 +270,7 @@ TEST_CASE("what is no frame and no directory is zero (invariants 11, 12)") {
   auto s = make_segment(cipher_id::aes256_gcm, 2, 1, {100, 100});
   auto one = opened(s->ring, s->values[0]);
   auto end = s->entries[1].position + s->entries[1].stored_length;
-  auto gap = one.payload().subspan(end, one.header.shard_length - end - one.header.directory_length);
+  auto gap =
+      one.payload().subspan(end, one.header.shard_length - end - one.header.directory_length);
   CHECK(std::all_of(gap.begin(), gap.end(), [](std::byte b) { return b == std::byte{0}; }));
 }

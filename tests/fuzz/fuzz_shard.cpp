@@ -1,6 +1,7 @@
-// Everything in codec/ that reads bytes of others: shard headers, directories, frames, seal records, sealed lists.
-// What is authenticated would never be reached by guessing, so most modes seal the input first: a reader must survive
-// what a hostile or broken writer with the right keys would have made. The first byte of the input is the mode.
+// Everything in codec/ that reads bytes of others: shard headers, directories, frames, seal
+// records, sealed lists. What is authenticated would never be reached by guessing, so most modes
+// seal the input first: a reader must survive what a hostile or broken writer with the right keys
+// would have made. The first byte of the input is the mode.
 #include <array>
 #include <cstdlib>
 
@@ -17,7 +18,8 @@ using namespace qs;
 using namespace qs::codec;
 
 const key_ring& ring() {
-  static const key_ring one{volume_keys::derive(root_secret{buffer(32)}, "fuzz"), {volume_key{1, key32{buffer(32)}}}};
+  static const key_ring one{volume_keys::derive(root_secret{buffer(32)}, "fuzz"),
+                            {volume_key{1, key32{buffer(32)}}}};
   return one;
 }
 
@@ -44,17 +46,21 @@ void sealed_shard(byte_span in) {
   std::memcpy(value.data(), clear, sizeof clear);
   auto* nonce = uchars(mutable_byte_span{value}) + 8;
   auto key = ring().volume().shard_header_nonces().bytes();
-  crypto_generichash_blake2b(nonce, 24, uchars(byte_span{fields}), fields.size(), uchars(key), key.size());
-  crypto_aead_xchacha20poly1305_ietf_encrypt(uchars(mutable_byte_span{value}) + 32, nullptr, uchars(byte_span{fields}),
-                                             fields.size(), clear, sizeof clear, nullptr, nonce,
-                                             uchars(ring().volume().shard_headers().bytes()));
+  crypto_generichash_blake2b(nonce, 24, uchars(byte_span{fields}), fields.size(), uchars(key),
+                             key.size());
+  crypto_aead_xchacha20poly1305_ietf_encrypt(
+      uchars(mutable_byte_span{value}) + 32, nullptr, uchars(byte_span{fields}), fields.size(),
+      clear, sizeof clear, nullptr, nonce, uchars(ring().volume().shard_headers().bytes()));
   auto header = open_shard_header(ring().volume(), value);
   if (!header) return;
-  QS_ASSERT(header->shard_length <= shard_payload_max && header->directory_length <= header->shard_length);
-  QS_ASSERT(header->data_shards >= 1 && header->data_shards <= 32 && header->used_shards <= header->data_shards);
+  QS_ASSERT(header->shard_length <= shard_payload_max &&
+            header->directory_length <= header->shard_length);
+  QS_ASSERT(header->data_shards >= 1 && header->data_shards <= 32 &&
+            header->used_shards <= header->data_shards);
   value.resize(shard_header_bytes + header->shard_length);
   auto rest = in.subspan(std::min(in.size(), fields.size()));
-  std::copy_n(rest.begin(), std::min<std::size_t>(rest.size(), header->shard_length), value.begin() + shard_header_bytes);
+  std::copy_n(rest.begin(), std::min<std::size_t>(rest.size(), header->shard_length),
+              value.begin() + shard_header_bytes);
   auto whole = open_shard(ring(), share(std::move(value)), shard_check::header);
   QS_ASSERT(whole.ok());
   (void)list_frames(ring(), *whole);
@@ -83,13 +89,15 @@ void record(byte_span in) {
 /// The input is what a sealed frame holds: zstd meets any bytes and any length.
 void sealed_frame(byte_span in) {
   if (in.size() < 6) return;
-  auto cipher = (in[0] & std::byte{1}) == std::byte{0} ? cipher_id::aes256_gcm : cipher_id::chacha20_poly1305;
+  auto cipher =
+      (in[0] & std::byte{1}) == std::byte{0} ? cipher_id::aes256_gcm : cipher_id::chacha20_poly1305;
   auto codec = static_cast<frame_codec>(in[1] & std::byte{3});
   auto plain_length = load_le<std::uint32_t>(in.data() + 2) % (frame_plain_max + 2);
   auto body = in.subspan(6);
   auto info = info_of(cipher);
-  auto context = evp::make_context(cipher, evp::segment_key(ring().newest().segments(), ring().volume().id(), info),
-                                   evp::direction::seal);
+  auto context = evp::make_context(
+      cipher, evp::segment_key(ring().newest().segments(), ring().volume().id(), info),
+      evp::direction::seal);
   buffer stored(body.size() + frame_tag_bytes);
   std::array<std::byte, 5> ad{};
   store_le(ad.data(), plain_length);
@@ -98,7 +106,8 @@ void sealed_frame(byte_span in) {
   int n = 0;
   QS_ASSERT(evp::start(context.get(), 7) && evp::add_associated(context.get(), ad));
   if (!body.empty())
-    EVP_EncryptUpdate(context.get(), uchars(mutable_byte_span{stored}), &n, uchars(body), static_cast<int>(body.size()));
+    EVP_EncryptUpdate(context.get(), uchars(mutable_byte_span{stored}), &n, uchars(body),
+                      static_cast<int>(body.size()));
   QS_ASSERT(evp::finish_tag(context.get(), tag));
   std::copy(tag.begin(), tag.end(), stored.end() - frame_tag_bytes);
   auto reader = *make_frame_cipher(ring(), info);
@@ -119,7 +128,8 @@ void rebuild(byte_span in) {
   auto k = 1 + static_cast<unsigned>(in[0]) % 6, m = static_cast<unsigned>(in[1]) % 5;
   auto kept = load_le<std::uint16_t>(in.data() + 2);
   seeded_random random{1};
-  auto info = info_of((in[4] & std::byte{1}) == std::byte{0} ? cipher_id::aes256_gcm : cipher_id::chacha20_poly1305);
+  auto info = info_of((in[4] & std::byte{1}) == std::byte{0} ? cipher_id::aes256_gcm
+                                                             : cipher_id::chacha20_poly1305);
   segment_packer packer{k};
   std::vector<buffer> bytes;
   std::vector<placed_frame> placed;
@@ -141,7 +151,8 @@ void rebuild(byte_span in) {
   std::vector<unsigned> all;
   for (unsigned i = 0; i < values.size(); ++i) {
     all.push_back(i);
-    if (values[i] && (kept >> i & 1U) != 0) have.push_back(*open_shard(ring(), values[i], shard_check::body));
+    if (values[i] && (kept >> i & 1U) != 0)
+      have.push_back(*open_shard(ring(), values[i], shard_check::body));
   }
   auto again = rebuild_shards(ring(), have, all);
   auto enough = !have.empty() && have.size() + (k - sealed.used_shards()) >= k;
@@ -156,13 +167,27 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0 || sodium_init() < 0) return 0;
   auto in = std::as_bytes(std::span{data, size}).subspan(1);
   switch (data[0] % 7) {
-  case 0: raw_shard(in); break;
-  case 1: sealed_shard(in); break;
-  case 2: directory_plain(in); break;
-  case 3: record(in); break;
-  case 4: sealed_frame(in); break;
-  case 5: sealed_lists(in); break;
-  default: rebuild(in); break;
+  case 0:
+    raw_shard(in);
+    break;
+  case 1:
+    sealed_shard(in);
+    break;
+  case 2:
+    directory_plain(in);
+    break;
+  case 3:
+    record(in);
+    break;
+  case 4:
+    sealed_frame(in);
+    break;
+  case 5:
+    sealed_lists(in);
+    break;
+  default:
+    rebuild(in);
+    break;
   }
   return 0;
 }
