@@ -1,0 +1,77 @@
+#include "support/zdb_server.hpp"
+
+namespace qs::zdb {
+namespace {
+
+result<server_options> parse(std::vector<std::string> args) { return options_from_args(args); }
+
+TEST_CASE("flags have 0-db's names and meanings") {
+  auto none = parse({});
+  REQUIRE(none.ok());
+  CHECK(none->data == "zdb-data");
+  CHECK(none->port == 9900);
+  CHECK(none->listen == "127.0.0.1");
+  CHECK(none->sync == sync_mode::never);
+  auto all = parse({"--data", "/d", "--index=/i", "--listen", "::1", "--port", "0", "--socket=/s", "--dualnet", "--admin", "pw",
+                    "--protect", "--maxsize", "10M", "--datasize", "512K", "--mode=seq", "--sync", "--logfile", "/l", "--verbose"});
+  REQUIRE(all.ok());
+  CHECK(all->data == "/d");
+  CHECK(all->listen == "::1");
+  CHECK(all->port == 0);
+  CHECK(all->socket == "/s");
+  CHECK((all->dual_net && all->protect && all->verbose));
+  CHECK(all->admin_password == "pw");
+  CHECK(all->maxsize == 10 * mib);
+  CHECK(all->datasize == 512 * kib);
+  CHECK(all->mode == key_mode::sequential);
+  CHECK(all->sync == sync_mode::always);
+  CHECK(parse({"--sync=500ms"})->sync_interval == std::chrono::milliseconds{500});
+  CHECK(parse({"--synctime", "3"})->sync_interval == std::chrono::seconds{3});
+  CHECK(parse({"--sync=never"})->sync == sync_mode::never);
+  CHECK(parse({"--maxsize", "1.5GiB"})->maxsize == gib + gib / 2);
+}
+
+TEST_CASE("what is wrong is named") {
+  struct row {
+    std::vector<std::string> args;
+    std::string_view says;
+  };
+  for (auto& [args, says] : std::vector<row>{{{"--port", "70000"}, "--port 70000: a port from 0 to 65535 is expected"},
+                                             {{"--port"}, "--port: a value is expected"},
+                                             {{"data"}, "a flag is expected"},
+                                             {{"--colour", "red"}, "--colour: no such flag"},
+                                             {{"--datasize", "5G"}, "512K to 4080M"},
+                                             {{"--datasize", "1K"}, "512K to 4080M"},
+                                             {{"--maxsize", "lots"}, "a size such as 256M"},
+                                             {{"--mode", "direct"}, "user or seq"},
+                                             {{"--sync=often"}, "always, never or an interval"},
+                                             {{"--protect"}, "--protect needs an admin password"},
+                                             {{"--hook", "x"}, "cannot do that yet"},
+                                             {{"--background"}, "systemd"},
+                                             {{"--admin-file", "/nonexistent"}, "/nonexistent"}}) {
+    auto parsed = parse(args);
+    REQUIRE(!parsed.ok());
+    CAPTURE(describe(parsed.err()));
+    CHECK(describe(parsed.err()).find(says) != std::string::npos);
+  }
+}
+
+TEST_CASE("the admin password comes from a private file or the environment") {
+  temporary_directory dir;
+  auto file = (dir.path / "admin").string();
+  REQUIRE(write_file_atomic(file, as_bytes("secret word\n"), 0600).ok());
+  CHECK(parse({"--admin-file", file})->admin_password == "secret word");
+  std::filesystem::permissions(file, std::filesystem::perms::others_read, std::filesystem::perm_options::add);
+  auto refused = parse({"--admin-file", file});
+  REQUIRE(!refused.ok());
+  CHECK(refused.err().code == errc::refused);
+  ::setenv("QS_ZDB_ADMIN", "from env", 1);
+  CHECK(parse({})->admin_password == "from env");
+  ::unsetenv("QS_ZDB_ADMIN");
+  auto wrong = parse({"--admin", std::string(200, 'x')});
+  REQUIRE(!wrong.ok());
+  CHECK(wrong.err().message.find("xxx") == std::string::npos); // a secret is not repeated
+}
+
+} // namespace
+} // namespace qs::zdb
