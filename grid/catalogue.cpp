@@ -54,7 +54,8 @@ public:
       if (required) problem(fmt::format("'{}' is missing", key));
       return {};
     }
-    if (!it->is_string() || it->get_ref<const std::string&>().empty() || it->get_ref<const std::string&>().size() > 64) {
+    auto length = it->is_string() ? it->get_ref<const std::string&>().size() : 0;
+    if (length == 0 || length > 64) {
       problem(fmt::format("'{}' must be a text of 1 to 64 characters", key));
       return {};
     }
@@ -178,10 +179,11 @@ result<std::vector<model::host>> parse_catalogue(std::string_view text) {
   }
 }
 
-result<std::vector<model::host>> load_catalogue(const std::filesystem::path& grid) {
+result<std::vector<model::host>> load_catalogue(const std::filesystem::path& grid, bool make) {
   auto path = grid / "catalogue.json";
   auto text = read_file(path, 4 * mib);
   if (!text && text.err().sys == ENOENT) {
+    if (!make) return parse_catalogue(default_catalogue());
     auto made = create_file_atomic(path, as_bytes(default_catalogue()), 0600);
     if (!made && made.err().sys != EEXIST && made.err().code != errc::already_exists) return std::move(made).err();
     text = read_file(path, 4 * mib);

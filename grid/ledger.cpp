@@ -131,14 +131,12 @@ status ledger::apply(const line& l) {
   return {};
 }
 
-status ledger::refresh(const std::string& wallet, wall_time now) {
-  QS_TRY_ASSIGN(auto fd, open_file(file_, O_RDWR | O_CREAT, 0600));
-  QS_TRY_ASSIGN(auto size, size_of(fd.get()));
+result<std::uint64_t> ledger::read_lines(int fd, std::uint64_t size) {
   if (size < offset_) { // somebody restored or removed it: what it says now is what holds
     offset_ = lines_ = 0;
     accounts_.clear();
   }
-  auto end = whole_lines(fd.get(), offset_, size, [&](std::string_view text) -> status {
+  auto end = whole_lines(fd, offset_, size, [&](std::string_view text) -> status {
     ++lines_;
     auto parsed = parse<line>(text);
     auto ok = parsed.ok() ? apply(*parsed) : status{std::move(parsed).err()};
@@ -150,12 +148,29 @@ status ledger::refresh(const std::string& wallet, wall_time now) {
     accounts_.clear();
     return std::move(end).err().with(file_.string());
   }
-  if (*end < size) {
-    // A crash cut the last append. Whoever wrote it held the lock we hold, so nobody is still writing.
-    if (::ftruncate(fd.get(), static_cast<off_t>(*end)) != 0 || ::fsync(fd.get()) != 0)
-      return errno_error(fmt::format("cut the torn end of {}", file_.string()), errno);
-  }
   offset_ = *end;
+  return end;
+}
+
+status ledger::peek(const std::string& wallet) {
+  auto fd = open_file(file_, O_RDONLY);
+  if (fd) {
+    QS_TRY_ASSIGN(auto size, size_of(fd->get()));
+    QS_TRY(read_lines(fd->get(), size));
+  } else if (fd.err().sys != ENOENT) {
+    return std::move(fd).err();
+  }
+  accounts_.try_emplace(wallet, account{welcome_credit, {}, {}});
+  return {};
+}
+
+status ledger::refresh(const std::string& wallet, wall_time now) {
+  QS_TRY_ASSIGN(auto fd, open_file(file_, O_RDWR | O_CREAT, 0600));
+  QS_TRY_ASSIGN(auto size, size_of(fd.get()));
+  QS_TRY_ASSIGN(auto end, read_lines(fd.get(), size));
+  // A crash cut the last append. Whoever wrote it held the lock we hold, so nobody is still writing.
+  if (end < size && (::ftruncate(fd.get(), static_cast<off_t>(end)) != 0 || ::fsync(fd.get()) != 0))
+    return errno_error(fmt::format("cut the torn end of {}", file_.string()), errno);
   if (size == 0) QS_TRY(sync_directory(file_.parent_path()));
   if (wallet.empty() || accounts_.contains(wallet)) return {};
   return credit(wallet, welcome_credit, "welcome", now);
@@ -235,9 +250,11 @@ status ledger::credit(const std::string& wallet, model::money amount, const std:
 }
 
 result<std::vector<ledger_entry>> ledger::newest(const std::string& wallet, std::size_t most) const {
-  QS_TRY_ASSIGN(auto fd, open_file(file_, O_RDONLY));
+  auto fd = open_file(file_, O_RDONLY);
+  if (!fd && fd.err().sys == ENOENT) return std::vector<ledger_entry>{};
+  if (!fd) return std::move(fd).err();
   std::deque<ledger_entry> last;
-  auto end = whole_lines(fd.get(), 0, offset_, [&](std::string_view text) -> status {
+  auto end = whole_lines(fd->get(), 0, offset_, [&](std::string_view text) -> status {
     QS_TRY_ASSIGN(auto l, parse<line>(text));
     if (l.wallet != wallet) return {};
     last.push_back({l.at, l.kind, l.subject, l.amount, l.balance});

@@ -40,7 +40,11 @@ public:
   /// the ledger does not know yet. Errors: io, corrupt (a whole line that cannot be read; said with its number).
   status refresh(const std::string& wallet, wall_time now);
 
-  // All of these after refresh() under the same lock.
+  /// For a look that may change nothing: wants no lock, writes nothing, passes over a torn or half-appended last line,
+  /// and counts an unknown wallet as it would be credited. Errors: io, corrupt.
+  status peek(const std::string& wallet);
+
+  // All of these after refresh() under the same lock; of those that write nothing also after peek().
   /// Writes what the wallet's nodes cost until now, if the last charge of one is an hour old.
   status charge(const std::string& wallet, const std::vector<charged_node>& nodes, wall_time now);
   /// The same at once, however little: before a node goes or its rate changes.
@@ -62,6 +66,8 @@ private:
   struct line;
 
   [[nodiscard]] model::money due(const account& a, const charged_node& node, wall_time now) const;
+  /// Reads on to the last whole line. Gives where that ends.
+  result<std::uint64_t> read_lines(int fd, std::uint64_t size);
   status append(const line& l);
   status apply(const line& l);
   status pay(const std::string& wallet, const std::vector<charged_node>& nodes, wall_time now);

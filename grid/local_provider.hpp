@@ -27,13 +27,16 @@ struct local_options {
   qs::clock* time = &system_clock();
   random_source* random = &system_random();
   std::chrono::milliseconds start_deadline{10'000}; ///< for a server to listen and answer
-  bool read_only = false; ///< for a look: nothing is made or changed on disk; hosts, list_ours, wallet, price work, the rest is refused
+  /// For a look beside an engine or without one: no lock is taken, nothing is made or changed on disk. What only looks
+  /// works, on a grid that is not there yet as on a new one; the rest is refused.
+  bool read_only = false;
   /// For tests: called after every durable step of submit, resolve, resize, cancel with the step's name.
   std::function<void(std::string_view)> after_step;
 };
 
 /// Makes the directory, its default catalogue and the wallet's account where missing, and ends cancels that a crash cut.
-/// Starts no node. Errors: io, busy (the grid's lock), invalid_argument (catalogue.json, with what is wrong where), corrupt (ledger).
+/// Starts no node. Errors: io, busy (the grid's lock), corrupt (ledger), invalid_argument (directory or wallet id).
+/// A catalogue that cannot be read is logged here, and an error of hosts(), price() and a refusal of submit().
 ///
 /// What the answers mean here, beyond provider.hpp:
 ///  submit   refused: unknown host, no room, price over the limit (0 = none), empty wallet, another request by that name,

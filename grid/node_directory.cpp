@@ -52,7 +52,9 @@ result<file_lock> file_lock::take(const std::filesystem::path& file, std::chrono
 
 result<file_lock> lock_node(const std::filesystem::path& directory, std::chrono::milliseconds deadline) {
   node_paths paths{directory};
-  auto gone = [&] { return error{errc::not_found, fmt::format("there is no node in {}", directory.string()), ENOENT}; };
+  auto gone = [&] {
+    return error{errc::not_found, fmt::format("there is no node in {}", directory.string()), ENOENT};
+  };
   QS_TRY_ASSIGN(auto lock, file_lock::take(paths.op_lock(), deadline));
   // While we waited the node may have been cancelled: then we hold a lock in a directory that was renamed.
   struct ::stat held {};
@@ -212,8 +214,9 @@ std::vector<charged_node> charged_nodes(const std::vector<placed_node>& all, con
   return out;
 }
 
-result<std::vector<model::host>> hosts_with_free(const grid_paths& grid, const std::vector<placed_node>& all) {
-  auto hosts = load_catalogue(grid.root);
+result<std::vector<model::host>> hosts_with_free(const grid_paths& grid, const std::vector<placed_node>& all,
+                                                 bool make_catalogue) {
+  auto hosts = load_catalogue(grid.root, make_catalogue);
   if (!hosts) return hosts;
   for (auto& host : *hosts)
     for (const auto& node : all)

@@ -122,7 +122,8 @@ result<std::vector<placed_node>> list_reservations(const grid_paths& grid);
 /// Those that `wallet` pays for.
 std::vector<charged_node> charged_nodes(const std::vector<placed_node>& all, const std::string& wallet);
 /// The catalogue's hosts with what the reservations leave free.
-result<std::vector<model::host>> hosts_with_free(const grid_paths& grid, const std::vector<placed_node>& all);
+result<std::vector<model::host>> hosts_with_free(const grid_paths& grid, const std::vector<placed_node>& all,
+                                                 bool make_catalogue = true);
 
 /// rm -r, done again it is no error.
 status remove_tree(const std::filesystem::path& path);

@@ -374,3 +374,60 @@ TEST_CASE("many nodes at once from one provider") {
   CHECK(g.servers().size() == 6);
   CHECK(p->list_ours()->size() == 6);
 }
+
+TEST_CASE("a read-only look changes nothing, before there is a grid and beside an engine") {
+  grid_fixture g;
+  auto o = g.options();
+  o.directory = g.root / "not" / "yet";
+  o.read_only = true;
+  auto none = make_local(o);
+  REQUIRE(none.ok());
+  CHECK((*none)->hosts()->size() == 24);
+  CHECK((*none)->list_ours()->empty());
+  CHECK((*none)->wallet()->balance == welcome_credit);
+  CHECK(*(*none)->price("h1", 10 * gib) == model::money{model::units_per_tft / 2});
+  CHECK((*none)->ledger(5)->empty());
+  CHECK_FALSE(std::filesystem::exists(g.root / "not"));
+
+  auto p = g.open();
+  auto r = *p->prepare({n1, 1, "h1", 100 * gib, {}});
+  auto a = p->submit(r);
+  REQUIRE(a.what == outcome::done);
+  g.time.advance(charge_month);
+  auto before = read_file(g.root / "ledger.jsonl");
+  o.directory = g.root;
+  auto beside = std::move(*make_local(o));
+  auto held = file_lock::take(g.root / "lock", 1s); // an engine is busy: a look does not wait
+  REQUIRE(held.ok());
+  CHECK(beside->wallet()->balance == welcome_credit - a.price);
+  CHECK(beside->hosts()->front().free == 2 * tib - 100 * gib);
+  CHECK(beside->list_ours()->size() == 1);
+  CHECK(beside->inspect(r).what == inspection::state::running);
+  CHECK(beside->submit(r).what == outcome::refused);
+  CHECK(beside->resolve(r).what == outcome::unknown);
+  CHECK(beside->restart(r).what == outcome::refused);
+  CHECK(beside->resize(r, 200 * gib).what == outcome::refused);
+  CHECK(beside->cancel(r).what == outcome::refused);
+  CHECK_FALSE(beside->top_up({1}).ok());
+  CHECK(*read_file(g.root / "ledger.jsonl") == *before);
+}
+
+TEST_CASE("a catalogue spoilt by editing stops nothing that is there") {
+  grid_fixture g;
+  {
+    auto p = g.open();
+    REQUIRE(reserve(*p, n1).what == outcome::done);
+  }
+  REQUIRE(write_file_atomic(g.root / "catalogue.json", as_bytes("{")).ok());
+  auto p = g.open();
+  auto r = *p->prepare({n1, 1, "h1", 2 * gib, {}});
+  CHECK(p->resolve(r).what == outcome::done);
+  CHECK(p->wallet().ok());
+  auto hosts = p->hosts();
+  REQUIRE_FALSE(hosts.ok());
+  CHECK(hosts.err().code == errc::invalid_argument);
+  auto refused = reserve(*p, n2);
+  CHECK(refused.what == outcome::refused);
+  CHECK(refused.detail.find("catalogue.json") != std::string::npos);
+  CHECK(p->cancel(r).what == outcome::done);
+}
