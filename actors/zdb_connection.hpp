@@ -52,6 +52,7 @@ struct connection_config {
 };
 
 /// Starts one; it connects at once. It ends by stop_atom (or an exit message), never by itself.
+/// CAF 0.17.6 does not bounce requests to a broker that has ended (other actors: request_receiver_down): always give a timeout.
 connection_actor spawn_connection(caf::actor_system& system, connection_config config);
 
 } // namespace qs::actors
