@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,7 +104,16 @@ status check_device(const actors::mount_settings& settings) {
   return {};
 }
 
-/// After a crash of its server a mount answers ENOTCONN to everything.
+/// errno of looking at `path`, 0 if it is there. After a crash of its server a FUSE mount answers ENOTCONN, but its root's attributes may
+/// still be cached and look well: only statfs always asks the server.
+int look_at(const fs::path& path, struct stat& st) {
+  if (::stat(path.c_str(), &st) != 0) return errno;
+  auto entry = mount_at(path);
+  if (!entry || !*entry || !(*entry)->type.starts_with("fuse")) return 0;
+  struct statfs ignored {};
+  return ::statfs(path.c_str(), &ignored) == 0 || errno != ENOTCONN ? 0 : ENOTCONN;
+}
+
 status clear_dead_mount(const fs::path& path, const actors::mount_settings& settings) {
   QS_TRY_ASSIGN(auto entry, mount_at(path));
   if (entry && is_ours(*entry, settings.volume_name)) {
@@ -172,10 +182,10 @@ status check_mount_point(const actors::mount_settings& settings) {
     return std::move(resolved).err();
   }
   struct stat st {};
-  int sys = ::stat(resolved->c_str(), &st) == 0 ? 0 : errno;
+  int sys = look_at(*resolved, st);
   if (sys == ENOTCONN || sys == ECONNABORTED) {
     QS_TRY(clear_dead_mount(*resolved, settings));
-    sys = ::stat(resolved->c_str(), &st) == 0 ? 0 : errno;
+    sys = look_at(*resolved, st);
   }
   if (sys == ENOENT)
     return error{errc::not_found, fmt::format("mount point {} does not exist: make it with `mkdir -p {}`", shown, shown), sys};

@@ -106,7 +106,10 @@ public:
       }
       row.size = std::max<std::uint64_t>(row.size, at + data.size());
       row.allocated = row.size;
-      if (kill_privileges) row.mode &= ~std::uint32_t{S_ISUID | ((row.mode & S_IXGRP) != 0 ? S_ISGID : 0)};
+      if (kill_privileges) {
+        row.mode &= ~std::uint32_t{S_ISUID};
+        if ((row.mode & S_IXGRP) != 0) row.mode &= ~std::uint32_t{S_ISGID};
+      }
       row.mtime = row.ctime = op->now();
       op->put(volume::inode_key(inode), volume::encode(row));
       QS_TRY(op->commit());
