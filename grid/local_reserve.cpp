@@ -95,6 +95,9 @@ answer local_provider::resolve(const request& r) {
     auto contract = read_reservation(grid_.node(order->name));
     if (!contract) {
       if (contract.err().code != errc::not_found) return say(outcome::unknown, contract.err().message);
+      std::error_code failed;
+      if (std::filesystem::exists(grid_.node(order->name).directory, failed) || failed)
+        return say(outcome::unknown, fmt::format("the reservation {} is there and cannot be read", order->name));
       // Under the grid's lock: nobody is about to make it. What a cut submit prepared goes.
       auto swept = remove_tree(grid_.fresh(order->name));
       if (!swept) return say(outcome::unknown, swept.err().message);

@@ -51,7 +51,8 @@ inspection inspect_node(const grid_paths& grid, const std::string& name) {
   auto node = grid.node(name);
   auto contract = read_reservation(node);
   if (!contract) {
-    if (contract.err().code == errc::not_found)
+    // A directory without its contract is a riddle, not an answer.
+    if (contract.err().code == errc::not_found && !std::filesystem::exists(node.directory, failed) && !failed)
       return seen(inspection::state::gone, "ReservationGone", contract.err().message);
     return seen(inspection::state::unknown, "Unreadable", contract.err().message);
   }

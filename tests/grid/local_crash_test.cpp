@@ -160,3 +160,33 @@ TEST_CASE("a node survives its engine, in a session of its own") {
   CHECK(p->resolve(order(*p)).what == outcome::done);
   CHECK(g.servers() == servers);
 }
+
+TEST_CASE("the engine killed at any moment of submit and cancel, not only between steps") {
+  for (int round = 0; round < 24; ++round) {
+    CAPTURE(round);
+    grid_fixture g;
+    auto child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      auto made = make_local(g.options());
+      if (made && (*made)->submit(order(**made)).what == outcome::done) (void)(*made)->cancel(order(**made));
+      ::_exit(0);
+    }
+    ::usleep(static_cast<useconds_t>(round) * 2500); // where it hits differs from run to run; what must hold does not
+    ::kill(child, SIGKILL);
+    int code = 0;
+    while (::waitpid(child, &code, 0) < 0) {}
+    auto p = g.open();
+    auto a = p->resolve(order(*p));
+    CAPTURE(a.detail);
+    if (a.what == outcome::absent) {
+      nothing(g, *p);
+      a = p->submit(order(*p));
+    }
+    REQUIRE(a.what == outcome::done);
+    one_node(g, *p);
+    CHECK(enter(a.where, password_of(a.where)).ok());
+    CHECK(p->cancel(order(*p)).what == outcome::done);
+    nothing(g, *p);
+  }
+}

@@ -332,6 +332,24 @@ TEST_CASE("a vanished grid directory proves nothing") {
   CHECK(p->inspect(r).what == inspection::state::running);
 }
 
+TEST_CASE("a damaged or missing contract is not taken for absence; cancel ends it") {
+  grid_fixture g;
+  auto p = g.open();
+  auto r = *p->prepare({n1, 1, "h1", gib, {}});
+  REQUIRE(p->submit(r).what == outcome::done);
+  auto file = g.node_directory(n1) / "reservation.json";
+  SUBCASE("missing") { std::filesystem::remove(file); }
+  SUBCASE("damaged") { REQUIRE(write_file_atomic(file, as_bytes("{\"version\": 1}")).ok()); }
+  SUBCASE("of a newer version") { REQUIRE(write_file_atomic(file, as_bytes("{\"version\": 2}")).ok()); }
+  CHECK(p->resolve(r).what == outcome::unknown);
+  CHECK(p->inspect(r).what == inspection::state::unknown);
+  CHECK(p->submit(r).what == outcome::unknown);
+  CHECK(g.servers().size() == 1);
+  CHECK(p->cancel(r).what == outcome::done);
+  CHECK(g.entries().empty());
+  CHECK(eventually([&] { return g.servers().empty(); }));
+}
+
 TEST_CASE("two volumes race for the last room: one gets it") {
   grid_fixture g;
   auto tight = R"({"version": 1, "hosts": [{"id": "a", "farm": "f", "country": "c", "capacity": "3GiB",
