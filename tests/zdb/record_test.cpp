@@ -1,0 +1,89 @@
+#include <doctest/doctest.h>
+
+#include <map>
+#include <string>
+
+#include "base/random.hpp"
+#include "zdb/crc32c.hpp"
+#include "zdb/index.hpp"
+#include "zdb/record.hpp"
+
+namespace qs::zdb {
+namespace {
+
+TEST_CASE("golden bytes of file and record header") {
+  auto file = encode_file_header({3, true, true});
+  CHECK(to_hex(byte_span{file}.first(24)) == "51535a44420d0a1a010000000300000001000000" "01000000");
+  auto back = decode_file_header(file);
+  REQUIRE(back.ok());
+  CHECK((back->id == 3 && back->flushes && back->sequential));
+  record_header h;
+  h.payload_length = 1;
+  h.payload_crc = crc32c(as_bytes("1"));
+  h.timestamp = 1;
+  h.key_length = 1;
+  auto record = encode_record_header(h, as_bytes("a"), 64);
+  CHECK(to_hex(byte_span{record}.subspan(4)) == "01000000b2ca88c2010000000000000000000000400000000101" "0000");
+  CHECK(record_header_fits(record, as_bytes("a"), 64));
+  CHECK(!record_header_fits(record, as_bytes("b"), 64));
+  CHECK(!record_header_fits(record, as_bytes("a"), 65)); // elsewhere it is no record
+  for (std::size_t bit = 0; bit < record.size() * 8; ++bit) {
+    auto damaged = record;
+    damaged[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+    CHECK(!record_header_fits(damaged, as_bytes("a"), 64));
+  }
+  std::array<std::byte, record_header_bytes> zeros{};
+  CHECK(!record_header_fits(zeros, {}, 0));
+  for (std::size_t i = 0; i < file.size(); ++i) {
+    auto damaged = file;
+    damaged[i] ^= std::byte{1};
+    CHECK(!decode_file_header(damaged).ok());
+  }
+}
+
+TEST_CASE("the index against a map, with many deletions") {
+  seeded_random random{7};
+  user_index index{random.array<16>()};
+  std::map<std::string, std::uint32_t> want; // key → offset, which stands for the key on disk
+  std::map<std::uint32_t, std::string> disk;
+  auto find = [&](const std::string& key) {
+    return index.find(as_bytes(key), [&](record_place p) { return disk.at(p.offset) == key; });
+  };
+  std::uint32_t next = 1;
+  for (int i = 0; i < 20'000; ++i) {
+    auto key = std::to_string(random.below(500));
+    auto found = find(key);
+    REQUIRE(found.there() == want.contains(key));
+    if (found.there()) REQUIRE(found.entry.place.offset == want[key]);
+    if (random.below(2) == 0) {
+      disk[next] = key;
+      if (found.there()) index.replace(found.slot, {{1, next}, 5});
+      else index.insert(as_bytes(key), {{1, next}, 5});
+      want[key] = next++;
+    } else if (found.there()) {
+      index.erase(found.slot);
+      want.erase(key);
+    }
+    REQUIRE(index.size() == want.size());
+  }
+  for (auto& [key, offset] : want) CHECK(find(key).entry.place.offset == offset);
+  CHECK(index.memory_bytes() <= 1024 * 16);
+}
+
+TEST_CASE("sequential ids stay, deleted ones are holes") {
+  sequential_index ids;
+  ids.put(0, {{1, 64}, 3});
+  ids.put(2, {{1, 99}, 3});
+  CHECK(ids.size() == 2);
+  CHECK(ids.next_id() == 3);
+  CHECK(!ids.find(1).place.valid());
+  ids.erase(2);
+  ids.erase(2);
+  ids.erase(99);
+  CHECK(ids.size() == 1);
+  CHECK(ids.next_id() == 3);
+  CHECK(!ids.find(2).place.valid());
+}
+
+} // namespace
+} // namespace qs::zdb
