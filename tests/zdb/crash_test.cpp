@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <map>
+#include <sys/mount.h>
 #include <sys/resource.h>
 
 #include "base/log.hpp"
@@ -198,6 +199,44 @@ TEST_CASE("a full disk is an error, the server lives, and nothing is half there"
   CHECK(WEXITSTATUS(state) == 0);
 }
 
+TEST_CASE("a really full disk: writes are refused as no space, all else goes on, also after a restart") {
+  quiet no_log;
+  temporary_directory dir;
+  auto small = dir.path / "small";
+  fs::create_directory(small);
+  if (::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=2m") != 0) {
+    MESSAGE("skipped: cannot mount a small tmpfs here");
+    return;
+  }
+  auto o = local_options(small / "data");
+  o.datasize = 512 * kib;
+  auto value = [](int i) { return share(buffer(100'000, static_cast<std::byte>(i))); };
+  int stored = 0;
+  for (int round = 0; round < 2; ++round) {
+    server_thread server{o};
+    auto c = server.connect();
+    if (round == 0) {
+      for (;; ++stored) {
+        auto set = c->set(fmt::format("k{}", stored), value(stored));
+        if (set.ok()) continue;
+        CHECK(set.err().code == errc::no_space);
+        break;
+      }
+      CHECK(stored > 10);
+      CHECK(c->sync().ok());
+    }
+    CHECK(c->get(fmt::format("k{}", stored)).err().code == errc::not_found);
+    CHECK(c->set("another", value(99)).err().code == errc::no_space);
+    for (int i = 0; i < stored; ++i) {
+      auto got = c->get(fmt::format("k{}", i));
+      REQUIRE(got.ok());
+      CHECK(**got == *value(i));
+    }
+    CHECK(*c->dbsize() == static_cast<std::uint64_t>(stored));
+  }
+  CHECK(::umount2(small.c_str(), MNT_DETACH) == 0);
+}
+
 TEST_CASE("kill -9 in the middle of writing: every acknowledged key is right afterwards, 20 rounds") {
   temporary_directory dir;
   std::map<std::string, std::string> manifest; // outside: what was acknowledged
@@ -286,6 +325,17 @@ TEST_CASE("a second server on the same directory is refused, and the first goes 
   REQUIRE(!second.ok());
   CHECK(second.err().code == errc::busy);
   CHECK(second.err().message.find("another zdb server runs on") != std::string::npos);
+  CHECK(fs::exists(o.data / "endpoint"));
+  auto pid = ::fork();
+  REQUIRE(pid >= 0);
+  if (pid == 0) {
+    auto quietly = o;
+    quietly.logfile = dir.path / "second.log";
+    ::_exit(run_server(quietly));
+  }
+  int state = 0;
+  REQUIRE(::waitpid(pid, &state, 0) == pid);
+  CHECK(WEXITSTATUS(state) == 5);
   CHECK(fs::exists(o.data / "endpoint"));
   auto c = blocking_client::connect(address, {});
   REQUIRE(c.ok());
