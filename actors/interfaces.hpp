@@ -71,7 +71,11 @@ using payment_actor = caf::typed_actor<
   // Balance and burn as the provider tells them.
   caf::replies_to<look_at_wallet>::with<model::wallet_view>,
   // May this node be reserved now? done, or errc::over_budget with what is missing.
-  caf::replies_to<price_check>::with<done>>;
+  caf::replies_to<price_check>::with<done>,
+  // The terms: what the spec allows and what its nodes cost.
+  caf::reacts_to<budget>,
+  // Its own timer: the runway.
+  caf::reacts_to<tick>>;
 
 using repair_actor = caf::typed_actor<
   // Its own timer: tells the mount actor how much rebuilding may go on now.

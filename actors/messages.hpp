@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -120,6 +121,12 @@ struct look_at_wallet {};
 struct price_check { ///< may this node be reserved now? (balance, budget)
   model::recorded_node row;
 };
+/// What the accepted spec allows, and what all live nodes of it cost.
+struct budget {
+  std::optional<model::money> max_per_month;
+  std::chrono::milliseconds top_up_below{0};
+  model::money burn;
+};
 struct stop_all { ///< orderly end of an actor; answered when nothing is in flight
   bool destroy = false;
 };
@@ -168,6 +175,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::repair_some)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::done)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::look_at_wallet)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::price_check)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::budget)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::stop_all)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::actors::note_event)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qs::model::wallet_view)

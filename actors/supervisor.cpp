@@ -42,11 +42,14 @@ supervisor_actor::behavior_type supervisor_state::make_behavior() {
   m.note = [me](note_event e) { caf::anon_send(me, std::move(e)); };
   m.unmounted = [me] { caf::anon_send(me, note_event{"warning", "Unmounted", "mount", "the mount was ended from outside; it is mounted again"}); };
   mount_ = make_mount(self->system(), std::move(m));
-  monitor_config w;
-  w.shared = config.shared;
-  w.report = [me](monitor_round r) { caf::anon_send(me, std::move(r)); };
-  w.doubt = [mount = mount_](doubt_node d) { caf::anon_send(mount, d); };
-  monitor_ = make_monitor(self->system(), std::move(w));
+  payment_ = make_payment(self->system(), {config.shared, config.blocking, [me](note_event e) { caf::anon_send(me, std::move(e)); }});
+  start_monitor();
+  start_repair();
+  self->set_down_handler([this](const caf::down_msg& down) { child_down(down); });
+  self->monitor(mount_);
+  self->monitor(payment_);
+  self->monitor(config.dispersal);
+  self->monitor(config.blocking);
   load_recorded();
   caf::delayed_anon_send(me, config.pass_interval, tick{});
   return {
@@ -61,6 +64,60 @@ supervisor_actor::behavior_type supervisor_state::make_behavior() {
     [this](const control_request& r) { return command(r); },
     [this](const stop_all& order) { return stop(order.destroy); },
   };
+}
+
+void supervisor_state::start_monitor() {
+  auto me = supervisor_actor{self};
+  monitor_config w;
+  w.shared = config.shared;
+  w.report = [me](monitor_round r) { caf::anon_send(me, std::move(r)); };
+  w.doubt = [mount = mount_](doubt_node d) { caf::anon_send(mount, d); };
+  w.note = [me](note_event e) { caf::anon_send(me, std::move(e)); };
+  monitor_ = make_monitor(self->system(), std::move(w));
+  self->monitor(monitor_);
+  watch_pace pace;
+  if (desired) {
+    pace.interval = desired->monitor.interval;
+    pace.quorum = static_cast<std::uint32_t>(desired->storage.data_shards);
+    self->send(monitor_, pace);
+  }
+  for (const auto& [node, l] : links) self->send(monitor_, attach_atom_v, node, l.actor);
+}
+
+void supervisor_state::start_repair() {
+  repair_ = make_repair(self->system(), {mount_});
+  self->monitor(repair_);
+}
+
+/// control.md, 7: what keeps no promise to anyone is started again alone; what does ends the engine, and the watcher starts
+/// it from the log and the state.
+void supervisor_state::child_down(const caf::down_msg& down) {
+  if (stopping) return;
+  auto is = [&](const auto& actor) { return down.source == actor.address(); };
+  if (is(monitor_)) {
+    log::error("supervisor", "the monitor failed and is started again");
+    return start_monitor();
+  }
+  if (is(repair_)) {
+    log::error("supervisor", "repair failed and is started again");
+    return start_repair();
+  }
+  for (auto it = reservations.begin(); it != reservations.end(); ++it)
+    if (is(it->second)) {
+      // Its open request answers with an error; the next order starts a new one from the intent.
+      reservations.erase(it);
+      return;
+    }
+  for (auto it = links.begin(); it != links.end(); ++it)
+    if (is(it->second.actor)) {
+      self->send(config.dispersal, detach_atom_v, it->first);
+      self->send(monitor_, detach_atom_v, it->first);
+      links.erase(it);
+      return poke(); // a pass attaches a new one
+    }
+  log::error("supervisor", "a part that must not fail has failed: the engine starts again");
+  stopping = true;
+  config.end(1);
 }
 
 // -- the recorded state ----------------------------------------------------------------------------------------------
@@ -104,6 +161,7 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
   pace.quorum = static_cast<std::uint32_t>(desired->storage.data_shards);
   self->send(monitor_, pace);
   self->send(mount_, change_capacity{desired->storage.capacity});
+  tell_budget();
   serve_status();
 }
 
@@ -316,8 +374,20 @@ void supervisor_state::update_connections() {
     auto actor = config.connect ? config.connect(self->system(), std::move(c)) : spawn_connection(self->system(), std::move(c));
     self->send(monitor_, attach_atom_v, r.id, actor);
     self->send(config.dispersal, attach_atom_v, r.id, actor);
+    self->monitor(actor);
     links[r.id] = {actor, r.where};
   }
+}
+
+void supervisor_state::tell_budget() {
+  if (!desired) return;
+  budget b;
+  b.max_per_month = desired->payment.max_per_month;
+  b.top_up_below = desired->payment.top_up_below;
+  for (const auto& r : recorded.nodes)
+    if (r.state != model::node_state::gone && r.state != model::node_state::planned)
+      b.burn += r.price.units != 0 ? r.price : r.price_limit;
+  self->send(payment_, b);
 }
 
 void supervisor_state::tell_nodes() {
@@ -355,7 +425,6 @@ void supervisor_state::pass() {
   refresh_providers();
   update_connections();
   inspect_silent();
-  if (volume.open) self->send(mount_, repair_some{4});
   if (!desired) return;
   auto world = observe();
   decided = controller::next_actions(*desired, recorded, world);

@@ -14,7 +14,9 @@
 
 #include "actors/monitor.hpp"
 #include "actors/mount.hpp"
+#include "actors/payment.hpp"
 #include "actors/references.hpp"
+#include "actors/repair.hpp"
 #include "actors/reservation.hpp"
 #include "actors/status_view.hpp"
 #include "actors/supervisor.hpp"
@@ -40,6 +42,10 @@ struct supervisor_state {
   void inspect_silent();
   void update_connections();
   void tell_nodes();
+  void tell_budget();
+  void start_monitor();
+  void start_repair();
+  void child_down(const caf::down_msg& down);
   void save_summary();
   void serve_status();
   void note(std::string level, std::string kind, std::string subject, std::string message);
@@ -52,6 +58,7 @@ struct supervisor_state {
 
   // -- supervisor_steps.cpp: doing --------------------------------------------------------------------------------
   void start_step(const controller::step& step);
+  void reserve(model::recorded_node row);
   void order_node(model::recorded_node row, node_order_message::verb what, byte_count size = 0);
   void node_done(const node_report& report);
   void put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number, std::string kind);
@@ -88,6 +95,8 @@ struct supervisor_state {
   supervisor_config config;
   mount_actor mount_;
   monitor_actor monitor_;
+  payment_actor payment_;
+  repair_actor repair_;
   std::map<model::node_id, reservation_actor> reservations;
   struct link {
     connection_actor actor;
@@ -125,6 +134,7 @@ struct supervisor_state {
   wall_time volume_retry_at{};
   std::string mount_problem; ///< why the mount is not there
   std::string volume_problem;
+  std::string payment_problem;
   std::string listen_problem; ///< why the status page is not served
   std::map<model::node_id, wall_time> node_retry_at;
 

@@ -37,7 +37,7 @@ void supervisor_state::start_step(const controller::step& step) {
   auto node_free = r != nullptr && !busy_nodes.contains(step.node) && now >= node_retry_at[step.node];
   switch (step.kind) {
   case step_kind::reserve:
-    if (node_free) order_node(step.row ? *step.row : *r, verb::reserve);
+    if (node_free) reserve(step.row ? *step.row : *r);
     return;
   case step_kind::resolve:
     if (node_free) order_node(*r, verb::resolve);
@@ -110,6 +110,24 @@ void supervisor_state::start_step(const controller::step& step) {
 
 // -- nodes -----------------------------------------------------------------------------------------------------------
 
+/// Payment is asked first: what the wallet cannot carry is not reserved.
+void supervisor_state::reserve(model::recorded_node r) {
+  busy_nodes.insert(r.id);
+  self->request(payment_, 60s, price_check{r})
+    .then(
+      [this, r](done) {
+        busy_nodes.erase(r.id);
+        order_node(r, verb::reserve);
+      },
+      [this, r](caf::error& e) {
+        busy_nodes.erase(r.id);
+        node_retry_at[r.id] = config.shared->time->wall() + retry_after;
+        auto text = describe(from_caf(e));
+        if (payment_problem != text) note("error", "PaymentRefused", model::to_string(r.id), text);
+        payment_problem = text;
+      });
+}
+
 void supervisor_state::order_node(model::recorded_node r, verb what, byte_count size) {
   auto& actor = reservations[r.id];
   if (!actor) actor = make_reservation(self->system(), {config.shared, config.blocking, r.id});
@@ -161,6 +179,8 @@ void supervisor_state::node_done(const node_report& report) {
     log::info("supervisor", "{}: {} is not settled: {}", subject, word(report.what), report.detail);
   }
   inspections.erase(report.node);
+  if (report.ok) payment_problem.clear();
+  tell_budget();
   on_state([store = config.shared->store.get()] { return store->open_intents(); },
            [this](result<std::vector<model::intent>> open) {
              if (!open.ok()) return state_failed(open.err());
@@ -361,6 +381,8 @@ void supervisor_state::stop_tree(caf::typed_response_promise<done> answer) {
       for (auto& [node, l] : links) caf::anon_send(l.actor, stop_atom_v);
       links.clear();
       self->send_exit(monitor_, caf::exit_reason::user_shutdown);
+      self->send_exit(repair_, caf::exit_reason::user_shutdown);
+      self->send_exit(payment_, caf::exit_reason::user_shutdown);
       self->send_exit(mount_, caf::exit_reason::user_shutdown);
       for (auto& [node, r] : reservations) self->send_exit(r, caf::exit_reason::user_shutdown);
       reservations.clear();
