@@ -32,11 +32,15 @@ enum class action_kind : std::uint8_t {
 };
 std::string_view to_string(action_kind kind) noexcept;
 
+/// What an action counts as in the summary, and its symbol: + ~ -/+ - ?
+enum class action_effect : std::uint8_t { add, change, replace, destroy, unknown };
+
 struct action {
   action_kind kind{};
-  std::string address; ///< "node.n7", "volume", "mount"
+  action_effect effect{};
+  std::string address; ///< "node.n7", "volume", "mount", "setting.monitor.interval"
   std::string reason;  ///< for people, one line
-  model::node_id node;
+  model::node_id node; ///< of a replacement the old one; host, place and size are then the new one's
   std::string host;
   model::location place;
   byte_count size = 0;
@@ -60,7 +64,7 @@ struct plan {
   std::string hash; ///< hex BLAKE2b-256 over everything below
   std::uint64_t serial = 0;
   std::string lineage;
-  std::string spec_hash;
+  std::string spec_hash; ///< spec::canonical_hash: two files that mean the same have the same
   std::string spec_text;
   std::vector<action> actions;
   std::vector<std::string> drift; ///< only drift that causes or explains an action
