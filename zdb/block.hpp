@@ -11,7 +11,8 @@ class value_block {
 public:
   value_block() = default;
   explicit value_block(std::size_t size)
-      : data_{size > 0 ? std::make_unique_for_overwrite<std::byte[]>(size) : nullptr}, size_{size} {}
+      : data_{size > 0 ? std::make_unique_for_overwrite<std::byte[]>(size) : nullptr}, size_{size} {
+  }
 
   [[nodiscard]] byte_span bytes() const noexcept { return {data_.get(), size_}; }
   [[nodiscard]] mutable_byte_span bytes() noexcept { return {data_.get(), size_}; }

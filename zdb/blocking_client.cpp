@@ -65,7 +65,8 @@ result<unique_fd> connect_stream(std::string_view address, std::chrono::millisec
     sockaddr_un un{};
     un.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof un.sun_path)
-      return error{errc::invalid_argument, fmt::format("\"{}\": a socket path has 1 to 107 bytes", address)};
+      return error{errc::invalid_argument,
+                   fmt::format("\"{}\": a socket path has 1 to 107 bytes", address)};
     path.copy(un.sun_path, path.size());
     auto fd = connect_to(reinterpret_cast<sockaddr*>(&un), sizeof un, until);
     if (!fd.ok()) return cannot_connect(address, std::move(fd).err());
@@ -73,10 +74,12 @@ result<unique_fd> connect_stream(std::string_view address, std::chrono::millisec
   }
   auto colon = address.rfind(':');
   if (colon == std::string_view::npos || colon + 1 == address.size() || colon == 0)
-    return error{errc::invalid_argument, fmt::format("\"{}\" is not HOST:PORT or unix:PATH", address)};
+    return error{errc::invalid_argument,
+                 fmt::format("\"{}\" is not HOST:PORT or unix:PATH", address)};
   auto host = std::string{address.substr(0, colon)};
   auto port = std::string{address.substr(colon + 1)};
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV;
@@ -94,19 +97,23 @@ result<unique_fd> connect_stream(std::string_view address, std::chrono::millisec
   return cannot_connect(address, std::move(last));
 }
 
-blocking_client::blocking_client(unique_fd fd, session_options options, std::chrono::milliseconds deadline)
+blocking_client::blocking_client(unique_fd fd, session_options options,
+                                 std::chrono::milliseconds deadline)
     : fd_{std::move(fd)}, session_{std::move(options)}, deadline_{deadline} {}
 
 blocking_client::~blocking_client() = default;
 
 result<std::unique_ptr<blocking_client>>
-blocking_client::connect(std::string_view address, session_options options, std::chrono::milliseconds deadline) {
+blocking_client::connect(std::string_view address, session_options options,
+                         std::chrono::milliseconds deadline) {
   QS_TRY_ASSIGN(auto fd, connect_stream(address, deadline));
-  std::unique_ptr<blocking_client> client{new blocking_client{std::move(fd), std::move(options), deadline}};
+  std::unique_ptr<blocking_client> client{
+      new blocking_client{std::move(fd), std::move(options), deadline}};
   std::optional<status> greeted;
   client->session_.handshake([&](status s) { greeted = std::move(s); });
   auto driven = client->run_until([&] { return greeted.has_value(); });
-  if (greeted && !greeted->ok()) return std::move(*greeted).err().with(fmt::format("connect to {}", address));
+  if (greeted && !greeted->ok())
+    return std::move(*greeted).err().with(fmt::format("connect to {}", address));
   QS_TRY(std::move(driven));
   return client;
 }
@@ -121,7 +128,8 @@ status blocking_client::run_until(const std::function<bool()>& done) {
   };
   if (in_.empty()) in_.resize(256 << 10);
   while (!done()) {
-    if (session_.closed() || !fd_.valid()) return error{errc::unreachable, "the connection is closed"};
+    if (session_.closed() || !fd_.valid())
+      return error{errc::unreachable, "the connection is closed"};
     if (sending_.empty()) {
       sending_ = session_.take_output();
       first_ = offset_ = 0;
@@ -138,7 +146,8 @@ status blocking_client::run_until(const std::function<bool()>& done) {
       message.msg_iovlen = n;
       auto sent = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (sent < 0 && errno != EAGAIN && errno != EINTR)
-        return lost({errc::unreachable, fmt::format("send: {}", describe(posix_error(errno))), errno});
+        return lost(
+            {errc::unreachable, fmt::format("send: {}", describe(posix_error(errno))), errno});
       auto left = static_cast<std::size_t>(std::max<ssize_t>(sent, 0));
       while (left > 0) {
         auto size = sending_[first_].bytes().size() - offset_;
@@ -161,9 +170,11 @@ status blocking_client::run_until(const std::function<bool()>& done) {
       }
       continue;
     }
-    if (got == 0) return lost({errc::unreachable, "the peer has closed the connection", ECONNRESET});
+    if (got == 0)
+      return lost({errc::unreachable, "the peer has closed the connection", ECONNRESET});
     if (errno != EAGAIN && errno != EINTR)
-      return lost({errc::unreachable, fmt::format("receive: {}", describe(posix_error(errno))), errno});
+      return lost(
+          {errc::unreachable, fmt::format("receive: {}", describe(posix_error(errno))), errno});
     auto more = !sending_.empty() || session_.has_output();
     auto ready = wait_for(fd_.get(), static_cast<short>(POLLIN | (more ? POLLOUT : 0)), until);
     if (!ready.ok()) return lost(std::move(ready).err());
@@ -183,7 +194,8 @@ result<T> blocking_client::call(Start&& start) {
 }
 
 result<set_outcome> blocking_client::set(std::string key, buffer_ptr value) {
-  return call<set_outcome>([&](auto done) { session_.set(std::move(key), std::move(value), done); });
+  return call<set_outcome>(
+      [&](auto done) { session_.set(std::move(key), std::move(value), done); });
 }
 result<set_outcome> blocking_client::set(std::string key, std::string_view value) {
   return set(std::move(key), share(to_buffer(value)));
@@ -242,7 +254,8 @@ status blocking_client::flush() {
   return call<void>([&](auto done) { session_.flush(done); });
 }
 status blocking_client::select(std::string name_space, std::string password) {
-  return call<void>([&](auto done) { session_.select(std::move(name_space), std::move(password), done); });
+  return call<void>(
+      [&](auto done) { session_.select(std::move(name_space), std::move(password), done); });
 }
 
 } // namespace qs::zdb

@@ -1,5 +1,6 @@
-// A zdb client for threads that may wait: one socket, one session, one operation at a time, each with a deadline.
-// For providers on blocking threads, tools and tests; actors drive a session themselves. Not thread-safe.
+// A zdb client for threads that may wait: one socket, one session, one operation at a time, each
+// with a deadline. For providers on blocking threads, tools and tests; actors drive a session
+// themselves. Not thread-safe.
 #pragma once
 
 #include <chrono>
@@ -13,8 +14,9 @@
 
 namespace qs::zdb {
 
-/// Connects a TCP ("host:port", "[::1]:port") or unix ("unix:/path") stream socket, TCP_NODELAY set,
-/// non-blocking, within the deadline. Errors: invalid_argument, unreachable, timed_out. Resolves names: blocks.
+/// Connects a TCP ("host:port", "[::1]:port") or unix ("unix:/path") stream socket, TCP_NODELAY
+/// set, non-blocking, within the deadline. Errors: invalid_argument, unreachable, timed_out.
+/// Resolves names: blocks.
 result<unique_fd> connect_stream(std::string_view address, std::chrono::milliseconds deadline);
 
 class blocking_client {
@@ -25,7 +27,8 @@ public:
           std::chrono::milliseconds deadline = std::chrono::seconds{10});
   ~blocking_client();
 
-  // As in session.hpp. After unreachable, timed_out, maybe_delivered or protocol the client is closed.
+  // As in session.hpp. After unreachable, timed_out, maybe_delivered or protocol the client is
+  // closed.
   result<set_outcome> set(std::string key, buffer_ptr value);
   result<set_outcome> set(std::string key, std::string_view value);
   result<bool> setnx(std::string key, buffer_ptr value);

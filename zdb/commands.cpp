@@ -74,7 +74,9 @@ std::span<const commands::row> commands::table() {
 commands::commands(store& all, command_options options, environment env)
     : store_{all}, options_{std::move(options)}, env_{std::move(env)} {
   instance_id_ = fmt::format("{}", env_.random->next_u64() >> 1);
-  boot_seconds_ = std::chrono::duration_cast<std::chrono::seconds>(env_.time->wall().time_since_epoch()).count();
+  boot_seconds_ =
+      std::chrono::duration_cast<std::chrono::seconds>(env_.time->wall().time_since_epoch())
+          .count();
   started_ = env_.time->boot();
 }
 
@@ -114,7 +116,8 @@ void commands::execute(client& c, arguments args) {
     return fail(c, "Permission denied");
   }
   if (args.size() < r->least || args.size() > r->most)
-    return fail(c, args.size() < r->least && r->least != r->most ? "Missing arguments" : "Unexpected arguments");
+    return fail(c, args.size() < r->least && r->least != r->most ? "Missing arguments"
+                                                                 : "Unexpected arguments");
   if (r->not_empty)
     for (auto& a : args)
       if (a.size() == 0) return fail(c, "Invalid argument");
@@ -125,7 +128,8 @@ bool commands::watch() {
   if (gone_) return false;
   if (store_.linked()) return true;
   gone_ = true;
-  log::error("zdb", "the lock or data files in {} are gone: ending", store_.options().data.string());
+  log::error("zdb", "the lock or data files in {} are gone: ending",
+             store_.options().data.string());
   env_.gone();
   return false;
 }
@@ -142,13 +146,16 @@ void commands::ping(client& c, arguments) { c.out.simple("PONG"); }
 void commands::stop_command(client& c, arguments) { fail(c, "Unauthorized"); }
 
 void commands::time(client& c, arguments) {
-  auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
+  auto now = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::system_clock::now().time_since_epoch());
   c.out.array(2);
   c.out.bulk(fmt::format("{}", now.count() / 1'000'000));
   c.out.bulk(fmt::format("{}", now.count() % 1'000'000));
 }
 
-void commands::dbsize(client& c, arguments) { c.out.integer(static_cast<std::int64_t>(c.space->entries())); }
+void commands::dbsize(client& c, arguments) {
+  c.out.integer(static_cast<std::int64_t>(c.space->entries()));
+}
 
 bool commands::password_fits(std::string_view given, std::string_view wanted) const {
   // Hashes of both, so that neither length nor content shows in the time it takes.
@@ -288,7 +295,8 @@ void commands::sync_command(client& c, arguments) {
   });
 }
 
-void commands::sync(const std::shared_ptr<name_space>& space, std::function<void(const status&)> done) {
+void commands::sync(const std::shared_ptr<name_space>& space,
+                    std::function<void(const status&)> done) {
   if (!space->dirty()) return done({});
   space->waiters.push_back({space->end(), std::move(done)});
   if (!space->syncing) start_sync(space);
@@ -311,13 +319,15 @@ void commands::start_sync(const std::shared_ptr<name_space>& space) {
               std::vector<name_space::waiter> rest;
               auto waiters = std::exchange(space->waiters, {});
               // What came while this one ran needs another.
-              for (auto& w : waiters) w.mark <= shared->mark ? w.done({}) : rest.push_back(std::move(w));
+              for (auto& w : waiters)
+                w.mark <= shared->mark ? w.done({}) : rest.push_back(std::move(w));
               for (auto& w : rest) space->waiters.push_back(std::move(w));
               if (!space->waiters.empty() && !space->syncing) start_sync(space);
             });
 }
 
-// -- what changes namespaces: one after the other, on the helper thread ----------------------------------------------
+// -- what changes namespaces: one after the other, on the helper thread
+// ----------------------------------------------
 
 void commands::later(client& c, admin_job job) {
   job.who = c.shared_from_this();

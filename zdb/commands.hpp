@@ -1,6 +1,7 @@
-// The command table: what every command of the protocol checks, does and answers, and the extensions SYNC and SETNX.
-// No sockets: a client is its state and a queue of replies. What waits for the disk goes to the helper thread through
-// `environment::disk` and is answered later. All of it on the I/O thread. Texts: zdb-protocol; differences: docs/zdb.md.
+// The command table: what every command of the protocol checks, does and answers, and the
+// extensions SYNC and SETNX. No sockets: a client is its state and a queue of replies. What waits
+// for the disk goes to the helper thread through `environment::disk` and is answered later. All of
+// it on the I/O thread. Texts: zdb-protocol; differences: docs/zdb.md.
 #pragma once
 
 #include <cstdint>
@@ -69,7 +70,8 @@ public:
   void execute(client& c, std::span<const argument> args);
   /// Done when everything written so far to `space` is on disk: one fdatasync for all who wait.
   void sync(const std::shared_ptr<name_space>& space, std::function<void(const status&)> done);
-  /// Lock and data files are still linked; else everything is answered with "Data files are gone" from now on.
+  /// Lock and data files are still linked; else everything is answered with "Data files are gone"
+  /// from now on.
   bool watch();
   [[nodiscard]] bool gone() const noexcept { return gone_; }
 
@@ -143,8 +145,9 @@ private:
   void disk_trouble();
   void later(client& c, admin_job job);
   void next_admin_job();
-  std::optional<std::string> change_setting(name_space& space, std::string_view property, std::string_view value,
-                                            namespace_settings& changed, bool& stored);
+  std::optional<std::string> change_setting(name_space& space, std::string_view property,
+                                            std::string_view value, namespace_settings& changed,
+                                            bool& stored);
 
   store& store_;
   command_options options_;

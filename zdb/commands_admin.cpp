@@ -13,7 +13,8 @@ constexpr std::size_t name_bytes_max = 128;
 constexpr std::size_t value_bytes_max = 63;
 
 bool is_reserved(std::string_view name) {
-  return name == "." || name == ".." || name == "default" || name.find('/') != std::string_view::npos;
+  return name == "." || name == ".." || name == "default" ||
+         name.find('/') != std::string_view::npos;
 }
 } // namespace
 
@@ -41,7 +42,8 @@ void commands::nsdel(client& c, arguments args) {
   if (name == "default") return fail(c, "Cannot remove default namespace");
   auto space = std::make_shared<std::shared_ptr<name_space>>();
   admin_job job;
-  job.prepare = [this, name, space, current = c.space](std::function<status()>& work) -> std::optional<std::string> {
+  job.prepare = [this, name, space,
+                 current = c.space](std::function<status()>& work) -> std::optional<std::string> {
     *space = store_.find(name);
     if (!*space) return "-This namespace doesn't exists";
     if (*space == current) return "-Cannot remove namespace you're currently using.";
@@ -61,24 +63,27 @@ void commands::nslist(client& c, arguments) {
 }
 
 std::optional<std::string> commands::change_setting(name_space& space, std::string_view property,
-                                                    std::string_view value, namespace_settings& changed,
-                                                    bool& stored) {
+                                                    std::string_view value,
+                                                    namespace_settings& changed, bool& stored) {
   auto on = value.front() == '1';
   stored = true;
   if (property == "lock" || property == "freeze") {
     (property == "lock" ? space.locked : space.frozen) = on;
     stored = false;
   } else if (property == "mode") {
-    if (options_.mode_is_fixed) return "-This server instance is configured to use a single runtime mode";
+    if (options_.mode_is_fixed)
+      return "-This server instance is configured to use a single runtime mode";
     if (space.ever_written()) return "-Cannot change mode of used namespace";
     if (value != "user" && value != "seq") return "-Invalid property value (expected: user, seq)";
     changed.sequential = value == "seq";
   } else if (space.settings().name == "default" &&
-             (property == "maxsize" || property == "password" || property == "public" || property == "worm")) {
+             (property == "maxsize" || property == "password" || property == "public" ||
+              property == "worm")) {
     return "-Cannot update default namespace";
   } else if (property == "maxsize") {
     auto [end, ec] = std::from_chars(value.data(), value.data() + value.size(), changed.maxsize);
-    if (ec != std::errc{} || end != value.data() + value.size()) return "-Invalid property value (expected: bytes)";
+    if (ec != std::errc{} || end != value.data() + value.size())
+      return "-Invalid property value (expected: bytes)";
   } else if (property == "password") {
     changed.password = value == "*" ? std::string_view{} : value;
   } else if (property == "public") {
@@ -103,15 +108,19 @@ void commands::nsset(client& c, arguments args) {
   };
   auto s = std::make_shared<state>();
   admin_job job;
-  job.prepare = [this, name, property, value, s](std::function<status()>& work) -> std::optional<std::string> {
+  job.prepare = [this, name, property, value,
+                 s](std::function<status()>& work) -> std::optional<std::string> {
     s->space = store_.find(name);
     if (!s->space) return "-Namespace not found";
     s->changed = s->space->settings();
     bool stored = false;
-    if (auto refused = change_setting(*s->space, property, value, s->changed, stored)) return refused;
+    if (auto refused = change_setting(*s->space, property, value, s->changed, stored))
+      return refused;
     if (!stored) return "+OK";
     s->space->changing_mode = property == "mode";
-    work = [directory = s->space->directory(), changed = s->changed] { return name_space::save(directory, changed); };
+    work = [directory = s->space->directory(), changed = s->changed] {
+      return name_space::save(directory, changed);
+    };
     return std::nullopt;
   };
   job.finish = [s](const status& saved) -> std::string {
@@ -130,7 +139,9 @@ void commands::nsinfo(client& c, arguments args) {
   std::string t;
   auto line = [&](std::string_view name, auto value) { t += fmt::format("{}: {}\n", name, value); };
   auto yes = [](bool b) { return b ? "yes" : "no"; };
-  auto mb = [](std::uint64_t bytes) { return fmt::format("{:.2f}", static_cast<double>(bytes) / 1048576); };
+  auto mb = [](std::uint64_t bytes) {
+    return fmt::format("{:.2f}", static_cast<double>(bytes) / 1048576);
+  };
   t += "# namespace\n";
   line("name", s.name);
   line("entries", space->entries());
@@ -144,7 +155,8 @@ void commands::nsinfo(client& c, arguments args) {
   line("index_size_bytes", space->index_bytes());
   line("index_size_kb", fmt::format("{:.2f}", static_cast<double>(space->index_bytes()) / 1024));
   auto next = space->next_id(); // printed as 0-db does: byte-swapped
-  line("next_internal_id", next == 0 ? std::string{"0x00000000"} : fmt::format("0x{:08x}", __builtin_bswap64(next)));
+  line("next_internal_id",
+       next == 0 ? std::string{"0x00000000"} : fmt::format("0x{:08x}", __builtin_bswap64(next)));
   line("mode", s.sequential ? "sequential" : "userkey");
   line("stats_index_io_errors", 0);
   line("stats_index_io_error_last", 0);
@@ -152,10 +164,12 @@ void commands::nsinfo(client& c, arguments args) {
   line("stats_data_io_errors", space->read_errors + space->write_errors);
   line("stats_data_io_error_last", 0);
   line("stats_data_faults", space->read_errors);
-  if (s.maxsize > 0) line("space_available", s.maxsize > space->live_bytes() ? s.maxsize - space->live_bytes() : 0);
+  if (s.maxsize > 0)
+    line("space_available", s.maxsize > space->live_bytes() ? s.maxsize - space->live_bytes() : 0);
   struct statvfs fs {};
   std::uint64_t free_bytes = 0;
-  if (::statvfs(space->directory().c_str(), &fs) == 0) free_bytes = std::uint64_t{fs.f_bavail} * fs.f_frsize;
+  if (::statvfs(space->directory().c_str(), &fs) == 0)
+    free_bytes = std::uint64_t{fs.f_bavail} * fs.f_frsize;
   line("index_disk_freespace_bytes", free_bytes);
   line("index_disk_freespace_mb", mb(free_bytes));
   line("data_disk_freespace_bytes", free_bytes);

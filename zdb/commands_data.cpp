@@ -20,13 +20,15 @@ bool commands::may_read(client& c) {
 bool commands::may_write(client& c) {
   if (!c.writable) return deny(c, "Namespace is in read-only mode");
   if (c.space->frozen) return deny(c, "Namespace is temporarily frozen (read-write disabled)");
-  return (!c.space->locked && !c.space->changing_mode) || deny(c, "Namespace is temporarily locked (read-only)");
+  return (!c.space->locked && !c.space->changing_mode) ||
+         deny(c, "Namespace is temporarily locked (read-only)");
 }
 
 std::optional<std::uint32_t> commands::timestamp(client& c, arguments args, std::size_t at) {
   if (args.size() <= at)
     return static_cast<std::uint32_t>(
-        std::chrono::duration_cast<std::chrono::seconds>(env_.time->wall().time_since_epoch()).count());
+        std::chrono::duration_cast<std::chrono::seconds>(env_.time->wall().time_since_epoch())
+            .count());
   auto text = args[at].text();
   std::uint32_t value = 0;
   auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -38,16 +40,18 @@ std::optional<std::uint32_t> commands::timestamp(client& c, arguments args, std:
 void commands::written(client& c, std::string reply) {
   // Files that were filled go to the disk in the background, so that no SYNC finds many of them.
   auto& space = *c.space;
-  if (!space.syncing && space.end().file > space.synced().file + 1) sync(c.space, [](const status&) {});
+  if (!space.syncing && space.end().file > space.synced().file + 1)
+    sync(c.space, [](const status&) {});
   if (!options_.sync_always) return c.out.add(reply);
   auto ticket = c.out.hold();
-  sync(c.space, [this, weak = c.weak_from_this(), ticket, reply = std::move(reply)](const status& s) {
-    auto who = weak.lock();
-    if (!who) return;
-    if (!s.ok()) ++stats.failed;
-    who->out.fill(ticket, s.ok() ? reply : std::string{"-Cannot write data right now\r\n"});
-    who->wake();
-  });
+  sync(c.space,
+       [this, weak = c.weak_from_this(), ticket, reply = std::move(reply)](const status& s) {
+         auto who = weak.lock();
+         if (!who) return;
+         if (!s.ok()) ++stats.failed;
+         who->out.fill(ticket, s.ok() ? reply : std::string{"-Cannot write data right now\r\n"});
+         who->wake();
+       });
 }
 
 void commands::write(client& c, arguments args, bool only_new) {
@@ -58,15 +62,21 @@ void commands::write(client& c, arguments args, bool only_new) {
     return fail(c, "Invalid argument, key needed");
   std::string id;
   switch (c.space->set(args[1].bytes(), args[2].bytes(), *when, only_new, id)) {
-  case write_answer::stored: return written(c, fmt::format("${}\r\n{}\r\n", id.size(), id));
+  case write_answer::stored:
+    return written(c, fmt::format("${}\r\n{}\r\n", id.size(), id));
   // Both say nil, and both promise as much as a write that was done.
   case write_answer::identical:
-  case write_answer::exists: return written(c, "$-1\r\n");
-  case write_answer::worm: return fail(c, "Namespace is protected by worm mode");
-  case write_answer::no_space: return fail(c, "No space left on this namespace");
-  case write_answer::update_only: return fail(c, "Invalid key, only update authorized");
+  case write_answer::exists:
+    return written(c, "$-1\r\n");
+  case write_answer::worm:
+    return fail(c, "Namespace is protected by worm mode");
+  case write_answer::no_space:
+    return fail(c, "No space left on this namespace");
+  case write_answer::update_only:
+    return fail(c, "Invalid key, only update authorized");
   case write_answer::missing:
-  case write_answer::failed: break;
+  case write_answer::failed:
+    break;
   }
   fail(c, "Cannot write data right now");
   disk_trouble();
@@ -85,10 +95,14 @@ void commands::setnx(client& c, arguments args) { write(c, args, true); }
 void commands::one_value(client& c, byte_span key) {
   value_block value;
   switch (c.space->get(key, value)) {
-  case read_answer::found: return c.out.bulk(std::move(value));
-  case read_answer::missing: return c.out.nil();
-  case read_answer::damaged: return fail(c, "Internal Error");
-  case read_answer::unreadable: break;
+  case read_answer::found:
+    return c.out.bulk(std::move(value));
+  case read_answer::missing:
+    return c.out.nil();
+  case read_answer::damaged:
+    return fail(c, "Internal Error");
+  case read_answer::unreadable:
+    break;
   }
   disk_trouble();
   fail(c, gone_ ? gone_text : "Internal Error");
@@ -105,13 +119,17 @@ void commands::mget(client& c, arguments args) {
     if (!key_fits(c, key, "Invalid key")) return;
   if (!may_read(c)) return;
   c.out.array(args.size() - 1);
-  // Bounded: past the limit the rest is an error for each key, which a client answers by asking again.
+  // Bounded: past the limit the rest is an error for each key, which a client answers by asking
+  // again.
   constexpr std::size_t most = 64 << 20;
   auto before = c.out.bytes();
   for (auto& key : args.subspan(1)) {
-    if (key.size() == 0) c.out.nil();
-    else if (c.out.bytes() - before > most) fail(c, "Payload too big");
-    else one_value(c, key.bytes());
+    if (key.size() == 0)
+      c.out.nil();
+    else if (c.out.bytes() - before > most)
+      fail(c, "Payload too big");
+    else
+      one_value(c, key.bytes());
   }
 }
 
@@ -124,11 +142,15 @@ void commands::del(client& c, arguments args) {
   auto when = timestamp(c, args, 2);
   if (!when) return;
   if (!key_fits(c, args[1], "Invalid key") || !may_write(c)) return;
-  if (c.space->settings().worm) return fail(c, "Cannot delete a key when namespace is in worm mode");
+  if (c.space->settings().worm)
+    return fail(c, "Cannot delete a key when namespace is in worm mode");
   switch (c.space->erase(args[1].bytes(), *when)) {
-  case write_answer::stored: return written(c, "+OK\r\n");
-  case write_answer::missing: return fail(c, "Key not found");
-  default: break;
+  case write_answer::stored:
+    return written(c, "+OK\r\n");
+  case write_answer::missing:
+    return fail(c, "Key not found");
+  default:
+    break;
   }
   fail(c, "Cannot delete key (data)");
   disk_trouble();
@@ -143,10 +165,14 @@ void commands::check(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
   value_block value;
   switch (c.space->get(args[1].bytes(), value)) {
-  case read_answer::found: return c.out.integer(1);
-  case read_answer::missing: return c.out.nil();
-  case read_answer::damaged: return c.out.integer(0);
-  case read_answer::unreadable: break;
+  case read_answer::found:
+    return c.out.integer(1);
+  case read_answer::missing:
+    return c.out.nil();
+  case read_answer::damaged:
+    return c.out.integer(0);
+  case read_answer::unreadable:
+    break;
   }
   c.out.integer(-1);
   disk_trouble();
@@ -155,15 +181,19 @@ void commands::check(client& c, arguments args) {
 void commands::length(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
   record_header header;
-  if (c.space->look(args[1].bytes(), header) == read_answer::found) c.out.integer(header.payload_length);
-  else c.out.nil();
+  if (c.space->look(args[1].bytes(), header) == read_answer::found)
+    c.out.integer(header.payload_length);
+  else
+    c.out.nil();
 }
 
 void commands::keytime(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
   record_header header;
-  if (c.space->look(args[1].bytes(), header) == read_answer::found) c.out.integer(header.timestamp);
-  else c.out.nil();
+  if (c.space->look(args[1].bytes(), header) == read_answer::found)
+    c.out.integer(header.timestamp);
+  else
+    c.out.nil();
 }
 
 void commands::scan(client& c, arguments args) {
@@ -188,7 +218,8 @@ void commands::scan(client& c, arguments args) {
 
 void commands::flush(client& c, arguments) {
   auto& settings = c.space->settings();
-  if (settings.is_public || settings.password.empty()) return fail(c, "Flushing public namespace denied");
+  if (settings.is_public || settings.password.empty())
+    return fail(c, "Flushing public namespace denied");
   if (!may_write(c)) return;
   if (settings.worm) return fail(c, "Namespace is protected by worm mode");
   auto old = c.space->flush();
@@ -207,10 +238,12 @@ void commands::flush(client& c, arguments) {
       who->wake();
     };
     if (!s.ok()) return answer("-Cannot write data right now\r\n");
-    env_.disk([paths] {
-      std::error_code ignored; // what stays is deleted at the next start
-      for (auto& p : paths) std::filesystem::remove(p, ignored);
-    }, [answer] { answer("+OK\r\n"); });
+    env_.disk(
+        [paths] {
+          std::error_code ignored; // what stays is deleted at the next start
+          for (auto& p : paths) std::filesystem::remove(p, ignored);
+        },
+        [answer] { answer("+OK\r\n"); });
   };
   sync(c.space, std::move(done));
 }

@@ -14,7 +14,8 @@ constexpr std::size_t held_max = 4096;
 constexpr auto drain_time = std::chrono::milliseconds{500};
 } // namespace
 
-connection::connection(connection_host& host, unique_fd fd) : host_{host}, socket_{host.io, fd.release()} {}
+connection::connection(connection_host& host, unique_fd fd)
+    : host_{host}, socket_{host.io, fd.release()} {}
 
 void connection::start() {
   host_.table.greet(*this);
@@ -113,7 +114,8 @@ void connection::run(bool readable) {
     if (!rest_.empty() && may_execute()) {
       auto todo = std::exchange(rest_, {});
       auto done = work(todo);
-      if (done < todo.size()) rest_.assign(todo.begin() + static_cast<std::ptrdiff_t>(done), todo.end());
+      if (done < todo.size())
+        rest_.assign(todo.begin() + static_cast<std::ptrdiff_t>(done), todo.end());
     }
     if (!send()) return close();
     if (rest_.empty() || !may_execute()) break;
@@ -124,8 +126,9 @@ void connection::run(bool readable) {
   arm();
 }
 
-// Closing a socket with unread bytes resets the connection, and the peer may never see the last reply: so first
-// say that nothing more comes, then throw away what the peer still sends, for a while.
+// Closing a socket with unread bytes resets the connection, and the peer may never see the last
+// reply: so first say that nothing more comes, then throw away what the peer still sends, for a
+// while.
 void connection::drain() {
   if (!drain_until_) {
     ::shutdown(socket_.native_handle(), SHUT_WR);
@@ -135,7 +138,8 @@ void connection::drain() {
     });
   }
   for (;;) {
-    auto n = ::recv(socket_.native_handle(), host_.scratch.data(), host_.scratch.size(), MSG_DONTWAIT);
+    auto n =
+        ::recv(socket_.native_handle(), host_.scratch.data(), host_.scratch.size(), MSG_DONTWAIT);
     if (n > 0 || (n < 0 && errno == EINTR)) continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
     return close();

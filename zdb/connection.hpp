@@ -1,4 +1,5 @@
-// One client's socket in the server: reads when there is room for its replies, runs commands, sends. I/O thread only.
+// One client's socket in the server: reads when there is room for its replies, runs commands,
+// sends. I/O thread only.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -29,7 +30,9 @@ public:
   void close();
 
 private:
-  std::shared_ptr<connection> self() { return std::static_pointer_cast<connection>(shared_from_this()); }
+  std::shared_ptr<connection> self() {
+    return std::static_pointer_cast<connection>(shared_from_this());
+  }
   void run(bool readable);
   bool may_execute() const noexcept;
   void receive();
@@ -48,7 +51,8 @@ private:
   bool peer_ended_ = false;
   bool closed_ = false;
   bool stopping_ = false; ///< the server ends: nobody is waited for
-  std::unique_ptr<boost::asio::steady_timer> drain_until_; ///< set: only throwing away what still comes
+  std::unique_ptr<boost::asio::steady_timer>
+      drain_until_; ///< set: only throwing away what still comes
 };
 
 } // namespace qs::zdb

@@ -26,7 +26,8 @@ constexpr std::array<std::uint32_t, 256> make_table() {
 constexpr auto table = make_table();
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) std::uint32_t by_instruction(byte_span bytes, std::uint32_t crc) noexcept {
+__attribute__((target("sse4.2"))) std::uint32_t by_instruction(byte_span bytes,
+                                                               std::uint32_t crc) noexcept {
   auto* p = bytes.data();
   auto n = bytes.size();
   std::uint64_t wide = crc;
@@ -41,7 +42,8 @@ __attribute__((target("sse4.2"))) std::uint32_t by_instruction(byte_span bytes, 
 }
 bool has_instruction() noexcept { return __builtin_cpu_supports("sse4.2") != 0; }
 #elif defined(__aarch64__)
-__attribute__((target("+crc"))) std::uint32_t by_instruction(byte_span bytes, std::uint32_t crc) noexcept {
+__attribute__((target("+crc"))) std::uint32_t by_instruction(byte_span bytes,
+                                                             std::uint32_t crc) noexcept {
   auto* p = bytes.data();
   auto n = bytes.size();
   for (; n >= 8; n -= 8, p += 8) {
@@ -54,7 +56,9 @@ __attribute__((target("+crc"))) std::uint32_t by_instruction(byte_span bytes, st
 }
 bool has_instruction() noexcept { return (getauxval(AT_HWCAP) & (1UL << 7)) != 0; } // HWCAP_CRC32
 #else
-std::uint32_t by_instruction(byte_span bytes, std::uint32_t crc) noexcept { return crc32c_table(bytes, crc); }
+std::uint32_t by_instruction(byte_span bytes, std::uint32_t crc) noexcept {
+  return crc32c_table(bytes, crc);
+}
 bool has_instruction() noexcept { return false; }
 #endif
 

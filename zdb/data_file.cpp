@@ -14,6 +14,7 @@ namespace qs::zdb {
 
 namespace {
 constexpr std::size_t window_bytes = 64 << 10;
+constexpr std::size_t window_bytes_least = 512;
 
 /// Steps over `done` bytes in parts[first...].
 void step(std::span<iovec>& parts, std::size_t done) {
@@ -57,7 +58,8 @@ result<std::shared_ptr<unique_fd>> data_file::descriptor() {
   if (!fd_) {
     QS_TRY_ASSIGN(auto fd, open_file(path_, O_RDWR));
     struct stat st {};
-    if (::fstat(fd.get(), &st) != 0) return errno_error(fmt::format("stat {}", path_.string()), errno);
+    if (::fstat(fd.get(), &st) != 0)
+      return errno_error(fmt::format("stat {}", path_.string()), errno);
     if (inode_ != 0 && (st.st_ino != inode_ || st.st_dev != device_))
       return error{errc::data_lost, fmt::format("{} is another file now", path_.string())};
     inode_ = st.st_ino;
@@ -68,7 +70,8 @@ result<std::shared_ptr<unique_fd>> data_file::descriptor() {
   return fd_;
 }
 
-result<std::unique_ptr<data_file>> data_file::create(file_pool& pool, const std::filesystem::path& directory,
+result<std::unique_ptr<data_file>> data_file::create(file_pool& pool,
+                                                     const std::filesystem::path& directory,
                                                      const file_header& header) {
   std::unique_ptr<data_file> file{new data_file{pool, data_file_path(directory, header.id)}};
   file->header_ = header;
@@ -84,19 +87,21 @@ result<std::unique_ptr<data_file>> data_file::create(file_pool& pool, const std:
   return file;
 }
 
-result<std::unique_ptr<data_file>> data_file::open(file_pool& pool, const std::filesystem::path& directory,
-                                                   std::uint32_t id) {
+result<std::unique_ptr<data_file>>
+data_file::open(file_pool& pool, const std::filesystem::path& directory, std::uint32_t id) {
   std::unique_ptr<data_file> file{new data_file{pool, data_file_path(directory, id)}};
   QS_TRY_ASSIGN(auto fd, file->descriptor());
   struct stat st {};
-  if (::fstat(fd->get(), &st) != 0) return errno_error(fmt::format("stat {}", file->path_.string()), errno);
+  if (::fstat(fd->get(), &st) != 0)
+    return errno_error(fmt::format("stat {}", file->path_.string()), errno);
   file->size_ = static_cast<std::uint64_t>(st.st_size);
   std::array<std::byte, file_header_bytes> bytes{};
   QS_TRY(file->read(bytes, 0));
   auto header = decode_file_header(bytes);
   if (!header.ok()) return std::move(header).err().with(file->path_.string());
   if (header->id != id)
-    return error{errc::corrupt, fmt::format("{} says it is file {}", file->path_.string(), header->id)};
+    return error{errc::corrupt,
+                 fmt::format("{} says it is file {}", file->path_.string(), header->id)};
   file->header_ = *header;
   return file;
 }
@@ -105,7 +110,8 @@ status data_file::append(std::span<iovec> parts) {
   QS_TRY_ASSIGN(auto fd, descriptor());
   auto at = size_;
   while (!parts.empty()) {
-    auto n = ::pwritev(fd->get(), parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(at));
+    auto n =
+        ::pwritev(fd->get(), parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(at));
     if (n > 0) {
       at += static_cast<std::uint64_t>(n);
       step(parts, static_cast<std::size_t>(n));
@@ -115,7 +121,9 @@ status data_file::append(std::span<iovec> parts) {
     if (errno == EINTR) continue;
     auto why = errno;
     if (::ftruncate(fd->get(), static_cast<off_t>(size_)) != 0)
-      return error{errc::corrupt, fmt::format("{}: a failed write could not be taken back", path_.string()), errno};
+      return error{errc::corrupt,
+                   fmt::format("{}: a failed write could not be taken back", path_.string()),
+                   errno};
     auto failed = errno_error(fmt::format("write {}", path_.string()), why);
     if (why == EDQUOT || why == ENOSPC) failed.code = errc::no_space;
     return failed;
@@ -127,7 +135,8 @@ status data_file::append(std::span<iovec> parts) {
 status data_file::read(std::span<iovec> parts, std::uint64_t offset) {
   QS_TRY_ASSIGN(auto fd, descriptor());
   while (!parts.empty()) {
-    auto n = ::preadv(fd->get(), parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(offset));
+    auto n = ::preadv(fd->get(), parts.data(), static_cast<int>(parts.size()),
+                      static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno_error(fmt::format("read {}", path_.string()), errno);
     if (n == 0) return error{errc::corrupt, fmt::format("{} ends too early", path_.string())};
@@ -152,18 +161,23 @@ status data_file::cut(std::uint64_t size) {
 
 bool data_file::linked() const {
   struct stat st {};
-  return ::lstat(path_.c_str(), &st) == 0 && st.st_ino == inode_ && st.st_dev == device_ && st.st_nlink > 0;
+  return ::lstat(path_.c_str(), &st) == 0 && st.st_ino == inode_ && st.st_dev == device_ &&
+         st.st_nlink > 0;
 }
 
 namespace {
-/// Reads a file forward through a window, so that small records cost no call each and big ones are skipped.
+/// Reads a file forward through a window that grows while reading goes straight on: small records
+/// cost no call each, and of big ones that are stepped over little more than the header is read.
 class window {
 public:
   explicit window(data_file& file) : file_{file} {}
   /// `n` (≤ 64 KiB) bytes at `offset`, which the file must have.
   result<byte_span> at(std::uint64_t offset, std::size_t n) {
     if (offset < start_ || offset + n > start_ + bytes_.size()) {
-      bytes_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(window_bytes, file_.size() - offset)));
+      auto straight_on = offset <= start_ + bytes_.size();
+      size_ = straight_on ? std::min(size_ * 2, window_bytes) : window_bytes_least;
+      bytes_.resize(static_cast<std::size_t>(
+          std::min<std::uint64_t>(std::max(size_, n), file_.size() - offset)));
       start_ = offset;
       auto got = file_.read(bytes_, offset);
       if (!got.ok()) {
@@ -178,10 +192,12 @@ private:
   data_file& file_;
   buffer bytes_;
   std::uint64_t start_ = 0;
+  std::size_t size_ = window_bytes_least;
 };
 } // namespace
 
-result<std::uint64_t> data_file::walk(std::uint64_t from, std::uint64_t verify_from, const on_record& visit) {
+result<std::uint64_t> data_file::walk(std::uint64_t from, std::uint64_t verify_from,
+                                      const on_record& visit) {
   window in{*this};
   auto offset = std::max<std::uint64_t>(from, file_header_bytes);
   while (offset + record_header_bytes <= size_) {
@@ -190,7 +206,9 @@ result<std::uint64_t> data_file::walk(std::uint64_t from, std::uint64_t verify_f
     if (offset + header.record_bytes() > size_) return offset;
     QS_TRY_ASSIGN(auto whole, in.at(offset, record_header_bytes + header.key_length));
     auto key = whole.subspan(record_header_bytes);
-    if (!record_header_fits(whole.first(record_header_bytes), key, static_cast<std::uint32_t>(offset))) return offset;
+    if (!record_header_fits(whole.first(record_header_bytes), key,
+                            static_cast<std::uint32_t>(offset)))
+      return offset;
     auto end = offset + header.record_bytes();
     auto key_copy = to_buffer(key); // the window moves on while the payload is read
     if (offset >= verify_from) {

@@ -1,6 +1,6 @@
-// One data file of a namespace: appended at its end, read anywhere, opened when used. The pool keeps the number of
-// descriptors bounded over all namespaces; a sync under way on the helper thread shares the descriptor it needs.
-// Everything here belongs to the I/O thread.
+// One data file of a namespace: appended at its end, read anywhere, opened when used. The pool
+// keeps the number of descriptors bounded over all namespaces; a sync under way on the helper
+// thread shares the descriptor it needs. Everything here belongs to the I/O thread.
 #pragma once
 
 #include <filesystem>
@@ -31,17 +31,19 @@ private:
 
 class data_file {
 public:
-  /// A new file with its header written, not synced. errc::already_exists never happens: ids are not reused.
-  static result<std::unique_ptr<data_file>> create(file_pool& pool, const std::filesystem::path& directory,
-                                                   const file_header& header);
+  /// A new file with its header written, not synced. errc::already_exists never happens: ids are
+  /// not reused.
+  static result<std::unique_ptr<data_file>>
+  create(file_pool& pool, const std::filesystem::path& directory, const file_header& header);
   /// An existing one. Errors: io, corrupt, version_mismatch.
-  static result<std::unique_ptr<data_file>> open(file_pool& pool, const std::filesystem::path& directory,
-                                                 std::uint32_t id);
+  static result<std::unique_ptr<data_file>>
+  open(file_pool& pool, const std::filesystem::path& directory, std::uint32_t id);
   ~data_file();
   data_file(const data_file&) = delete;
   data_file& operator=(const data_file&) = delete;
 
-  /// All of it at the end, or an error and the file as before. `errc::corrupt`: it could not be put back, write no more.
+  /// All of it at the end, or an error and the file as before. `errc::corrupt`: it could not be put
+  /// back, write no more.
   status append(std::span<iovec> parts);
   /// Exactly, from `offset`. errc::corrupt past the end of the file.
   status read(std::span<iovec> parts, std::uint64_t offset);
@@ -58,9 +60,10 @@ public:
   [[nodiscard]] const file_header& header() const noexcept { return header_; }
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
-  /// Walks the records from `from`; `on_record(header, key, offset)` returns false to stop. Records from `verify_from`
-  /// on must also have a payload that fits its crc. Gives where it stopped: the end of the last good record, or
-  /// the start of the one at which on_record said stop. An error is one of reading.
+  /// Walks the records from `from`; `on_record(header, key, offset)` returns false to stop. Records
+  /// from `verify_from` on must also have a payload that fits its crc. Gives where it stopped: the
+  /// end of the last good record, or the start of the one at which on_record said stop. An error is
+  /// one of reading.
   using on_record = std::function<bool(const record_header&, byte_span key, std::uint32_t offset)>;
   result<std::uint64_t> walk(std::uint64_t from, std::uint64_t verify_from, const on_record& visit);
 

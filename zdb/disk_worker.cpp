@@ -4,7 +4,8 @@
 
 namespace qs::zdb {
 
-disk_worker::disk_worker(std::function<void(std::function<void()>)> done) : done_{std::move(done)} {}
+disk_worker::disk_worker(std::function<void(std::function<void()>)> done)
+    : done_{std::move(done)} {}
 
 disk_worker::~disk_worker() {
   {

@@ -1,4 +1,5 @@
-// One thread for what waits for the disk, so that the I/O thread never does. Jobs run first in, first out.
+// One thread for what waits for the disk, so that the I/O thread never does. Jobs run first in,
+// first out.
 #pragma once
 
 #include <condition_variable>
@@ -11,7 +12,8 @@ namespace qs::zdb {
 
 class disk_worker {
 public:
-  /// `done(then)` hands a finished job's continuation to the I/O thread; it is called on the worker's thread.
+  /// `done(then)` hands a finished job's continuation to the I/O thread; it is called on the
+  /// worker's thread.
   explicit disk_worker(std::function<void(std::function<void()>)> done);
   /// Runs what is queued, then ends.
   ~disk_worker();

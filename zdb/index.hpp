@@ -1,6 +1,7 @@
-// Where the live version of every key is: in memory, without the keys themselves, and rebuilt from the data files
-// at start. User mode: an open-addressing table of 16-byte slots found by 32 bits of a keyed hash; whoever asks
-// compares the key with the one on disk. Sequential mode: 12 bytes an id. One thread.
+// Where the live version of every key is: in memory, without the keys themselves, and rebuilt from
+// the data files at start. User mode: an open-addressing table of 16-byte slots found by 32 bits of
+// a keyed hash; whoever asks compares the key with the one on disk. Sequential mode: 12 bytes an
+// id. One thread.
 #pragma once
 
 #include <array>
@@ -41,8 +42,10 @@ public:
       if (slots_[i].tag == tag) {
         index_entry entry{{slots_[i].file, slots_[i].offset}, slots_[i].length};
         bool same = false;
-        if constexpr (std::is_invocable_v<IsKey, record_place, std::uint32_t>) same = is_key(entry.place, entry.length);
-        else same = is_key(entry.place);
+        if constexpr (std::is_invocable_v<IsKey, record_place, std::uint32_t>)
+          same = is_key(entry.place, entry.length);
+        else
+          same = is_key(entry.place);
         if (same) return {i, entry};
       }
     return {};
@@ -62,8 +65,12 @@ private:
     std::uint32_t tag = 0;
   };
   [[nodiscard]] std::uint32_t hash(byte_span key) const noexcept;
-  [[nodiscard]] std::size_t home(std::uint32_t tag) const noexcept { return tag & (slots_.size() - 1); }
-  [[nodiscard]] std::size_t next(std::size_t i) const noexcept { return (i + 1) & (slots_.size() - 1); }
+  [[nodiscard]] std::size_t home(std::uint32_t tag) const noexcept {
+    return tag & (slots_.size() - 1);
+  }
+  [[nodiscard]] std::size_t next(std::size_t i) const noexcept {
+    return (i + 1) & (slots_.size() - 1);
+  }
   void grow();
 
   std::array<std::byte, 16> hash_key_;
@@ -81,7 +88,9 @@ public:
   void put(std::uint64_t id, index_entry entry);
   void erase(std::uint64_t id) noexcept;
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] std::size_t memory_bytes() const noexcept { return entries_.size() * sizeof(index_entry); }
+  [[nodiscard]] std::size_t memory_bytes() const noexcept {
+    return entries_.size() * sizeof(index_entry);
+  }
 
 private:
   std::deque<index_entry> entries_;

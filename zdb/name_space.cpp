@@ -1,7 +1,6 @@
 #include "zdb/name_space.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -14,10 +13,6 @@ namespace qs::zdb {
 
 namespace {
 constexpr std::size_t compare_bytes = 64 << 10;
-constexpr std::size_t page_items = 4096;
-
-
-std::uint64_t id_of(byte_span key) { return load_le<std::uint64_t>(key.data()); }
 } // namespace
 
 name_space::name_space(file_pool& pool, std::filesystem::path directory, limits lim)
@@ -50,7 +45,8 @@ bool name_space::key_at(record_place place, byte_span key, record_header* header
   auto stored = byte_span{whole}.subspan(record_header_bytes);
   if (!std::equal(stored.begin(), stored.end(), key.begin())) return false;
   if (!record_header_fits(head, stored, place.offset)) {
-    note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged", f->path().string(), place.offset)});
+    note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged",
+                                                f->path().string(), place.offset)});
     return false;
   }
   if (header != nullptr) *header = seen;
@@ -92,7 +88,8 @@ read_answer name_space::get(byte_span key, value_block& out) {
     if (f == nullptr) return read_answer::unreadable;
     std::array<std::byte, record_header_bytes + 255> head; // NOLINT: filled by the read
     value_block body{length};
-    iovec parts[2] = {{head.data(), record_header_bytes + key.size()}, {body.bytes().data(), length}};
+    iovec parts[2] = {{head.data(), record_header_bytes + key.size()},
+                      {body.bytes().data(), length}};
     if (auto got = f->read({parts, length > 0 ? 2U : 1U}, at.offset); !got.ok()) {
       note_read_error(got.err());
       return read_answer::unreadable;
@@ -102,7 +99,8 @@ read_answer name_space::get(byte_span key, value_block& out) {
     auto seen = peek_record_header(header);
     if (seen.key_length != key.size() || !std::equal(stored.begin(), stored.end(), key.begin()))
       return read_answer::missing; // another key with the same hash
-    if (!record_header_fits(header, stored, at.offset) || seen.payload_length != length) return read_answer::damaged;
+    if (!record_header_fits(header, stored, at.offset) || seen.payload_length != length)
+      return read_answer::damaged;
     crc = seen.payload_crc;
     out = std::move(body);
     return read_answer::found;
@@ -125,8 +123,9 @@ read_answer name_space::get(byte_span key, value_block& out) {
   if (answer == read_answer::found && crc32c(out.bytes()) != crc) answer = read_answer::damaged;
   if (answer == read_answer::damaged) {
     auto* f = file(place.file);
-    note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged",
-                                                f != nullptr ? f->path().string() : "?", place.offset)});
+    note_read_error(
+        {errc::corrupt, fmt::format("{} at {}: the record is damaged",
+                                    f != nullptr ? f->path().string() : "?", place.offset)});
   }
   return answer;
 }
@@ -142,7 +141,8 @@ bool name_space::same_value(record_place place, byte_span key, byte_span value) 
       note_read_error(got.err());
       return false;
     }
-    if (!std::equal(part.begin(), part.end(), value.begin() + static_cast<std::ptrdiff_t>(at))) return false;
+    if (!std::equal(part.begin(), part.end(), value.begin() + static_cast<std::ptrdiff_t>(at)))
+      return false;
     at += n;
   }
   return true;
@@ -151,15 +151,18 @@ bool name_space::same_value(record_place place, byte_span key, byte_span value) 
 // -- writing --------------------------------------------------------------------------------------
 
 status name_space::rotate(bool flushes) {
-  QS_TRY_ASSIGN(auto made, data_file::create(pool_, directory_, {last_file_ + 1, flushes, settings_.sequential}));
+  QS_TRY_ASSIGN(auto made, data_file::create(pool_, directory_,
+                                             {last_file_ + 1, flushes, settings_.sequential}));
   ++last_file_;
   names_changed_ = true;
   files_.emplace(last_file_, std::move(made));
   return {};
 }
 
-status name_space::append(const record_header& header, byte_span key, byte_span value, record_place& place) {
-  if (failed_) return error{errc::io, "the namespace takes no writes until the server is started anew"};
+status name_space::append(const record_header& header, byte_span key, byte_span value,
+                          record_place& place) {
+  if (failed_)
+    return error{errc::io, "the namespace takes no writes until the server is started anew"};
   auto need = header.record_bytes();
   if (files_.empty() || (active_file() != last_file_) ||
       (files_.rbegin()->second->size() > file_header_bytes &&
@@ -173,11 +176,12 @@ status name_space::append(const record_header& header, byte_span key, byte_span 
                     {const_cast<std::byte*>(value.data()), value.size()}};
   auto written = active.append({parts, value.empty() ? 2U : 3U});
   if (!written.ok()) {
+    if (!std::exchange(write_failing_, true)) log::error("zdb", "{}", describe(written.err()));
     ++write_errors;
-    log::error("zdb", "{}", describe(written.err()));
     if (written.err().code == errc::corrupt) failed_ = true;
     return written;
   }
+  write_failing_ = false;
   place = {active.id(), offset};
   return {};
 }
@@ -188,7 +192,8 @@ write_answer failure(const error& why) {
 }
 } // namespace
 
-write_answer name_space::set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new, std::string& id) {
+write_answer name_space::set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new,
+                             std::string& id) {
   auto old = settings_.sequential && key.empty() ? position{} : locate(key, true);
   auto there = old.entry.place.valid();
   if (settings_.sequential && !key.empty() && !there) return write_answer::update_only;
@@ -218,9 +223,12 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   if (auto done = append(header, key, value, entry.place); !done.ok()) return failure(done.err());
   live_bytes_ += value.size();
   live_bytes_ -= old_length;
-  if (settings_.sequential) ids_.put(id_of(key), entry);
-  else if (there) keys_.replace(old.slot, entry);
-  else keys_.insert(key, entry);
+  if (settings_.sequential)
+    ids_.put(id_of(key), entry);
+  else if (there)
+    keys_.replace(old.slot, entry);
+  else
+    keys_.insert(key, entry);
   return write_answer::stored;
 }
 
@@ -235,17 +243,21 @@ write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
   record_place place;
   if (auto done = append(header, key, {}, place); !done.ok()) return failure(done.err());
   live_bytes_ -= old.entry.length;
-  if (settings_.sequential) ids_.erase(id_of(key));
-  else keys_.erase(old.slot);
+  if (settings_.sequential)
+    ids_.erase(id_of(key));
+  else
+    keys_.erase(old.slot);
   return write_answer::stored;
 }
 
 result<std::vector<std::filesystem::path>> name_space::flush() {
   std::vector<std::filesystem::path> old;
-  if (failed_) return error{errc::io, "the namespace takes no writes until the server is started anew"};
+  if (failed_)
+    return error{errc::io, "the namespace takes no writes until the server is started anew"};
   if (files_.empty()) return old;
   QS_TRY(rotate(true));
-  for (auto it = files_.begin(); it->first != last_file_; it = files_.erase(it)) old.push_back(it->second->path());
+  for (auto it = files_.begin(); it->first != last_file_; it = files_.erase(it))
+    old.push_back(it->second->path());
   keys_ = user_index{limits_.hash_key};
   ids_ = {};
   live_bytes_ = 0;
@@ -253,89 +265,17 @@ result<std::vector<std::filesystem::path>> name_space::flush() {
   return old;
 }
 
-// -- walking --------------------------------------------------------------------------------------
-
-namespace {
-constexpr std::size_t cursor_bytes = 17;
-
-std::string make_cursor(const record_header& header, record_place place) {
-  buffer out;
-  byte_writer{out}
-      .put(header.key_length)
-      .put(place.file)
-      .put(header.payload_length)
-      .put(place.offset)
-      .put(header.payload_crc);
-  return to_string(out);
-}
-} // namespace
-
-result<name_space::page> name_space::scan(byte_span cursor) {
-  page out;
-  record_place from;
-  if (!cursor.empty()) {
-    error wrong{errc::invalid_argument, "not a cursor"};
-    if (cursor.size() != cursor_bytes) return wrong;
-    byte_reader in{cursor};
-    auto key_length = in.get<std::uint8_t>();
-    from.file = in.get<std::uint32_t>();
-    auto length = in.get<std::uint32_t>();
-    from.offset = in.get<std::uint32_t>();
-    auto crc = in.get<std::uint32_t>();
-    auto* f = file(from.file);
-    std::array<std::byte, record_header_bytes + 255> bytes{};
-    auto whole = mutable_byte_span{bytes}.first(record_header_bytes + key_length);
-    if (f == nullptr || from.offset < file_header_bytes || from.offset + whole.size() > f->size()) return wrong;
-    QS_TRY(f->read(whole, from.offset));
-    auto header = peek_record_header(whole);
-    if (header.key_length != key_length || header.payload_length != length || header.payload_crc != crc ||
-        !record_header_fits(byte_span{whole}.first(record_header_bytes),
-                            byte_span{whole}.subspan(record_header_bytes), from.offset))
-      return wrong;
-    from.offset = static_cast<std::uint32_t>(from.offset + header.record_bytes()); // < 2^32: it is in the file
-  }
-  auto start = std::chrono::steady_clock::now();
-  std::size_t seen = 0;
-  bool full = false;
-  record_header last;
-  record_place last_at;
-  for (auto it = files_.lower_bound(from.file); it != files_.end() && !full; ++it) {
-    auto& f = *it->second;
-    auto visit = [&](const record_header& header, byte_span key, std::uint32_t offset) {
-      if (full) return false;
-      record_place here{f.id(), offset};
-      last = header;
-      last_at = here;
-      auto live = header.kind == record_kind::set &&
-                  (settings_.sequential
-                       ? is_sequential_key(key) && ids_.find(id_of(key)).place == here
-                       : keys_.find(key, [&](record_place p) { return p == here; }).there());
-      if (live) out.items.push_back({to_string(key), header.payload_length, header.timestamp});
-      if (out.items.size() >= page_items) full = true;
-      if (++seen % 64 == 0) {
-        auto spent = std::chrono::steady_clock::now() - start;
-        // Nothing alive yet: go on for longer, then hand out an empty page from which to continue.
-        full = full || spent > (out.items.empty() ? std::chrono::milliseconds{50} : std::chrono::milliseconds{2});
-      }
-      return true;
-    };
-    auto begin = f.id() == from.file ? from.offset : std::uint32_t{file_header_bytes};
-    QS_TRY_ASSIGN(auto stopped, f.walk(begin, f.size(), visit));
-    if (!full && stopped < f.size())
-      note_read_error({errc::corrupt, fmt::format("{} at {}: SCAN steps over damage", f.path().string(), stopped)});
-  }
-  if (!out.items.empty() || full) out.cursor = make_cursor(last, last_at);
-  return out;
-}
-
-// -- what is on disk --------------------------------------------------------------------------------
+// -- what is on disk
+// --------------------------------------------------------------------------------
 
 sync_mark name_space::end() const noexcept {
   if (files_.empty()) return synced_;
   return {files_.rbegin()->first, files_.rbegin()->second->size()};
 }
 
-std::uint64_t name_space::entries() const noexcept { return settings_.sequential ? ids_.size() : keys_.size(); }
+std::uint64_t name_space::entries() const noexcept {
+  return settings_.sequential ? ids_.size() : keys_.size();
+}
 
 std::uint64_t name_space::disk_bytes() const noexcept {
   std::uint64_t n = 0;
@@ -343,7 +283,9 @@ std::uint64_t name_space::disk_bytes() const noexcept {
   return n;
 }
 
-std::uint64_t name_space::index_bytes() const noexcept { return keys_.memory_bytes() + ids_.memory_bytes(); }
+std::uint64_t name_space::index_bytes() const noexcept {
+  return keys_.memory_bytes() + ids_.memory_bytes();
+}
 
 bool name_space::linked() const {
   return std::all_of(files_.begin(), files_.end(), [](auto& f) { return f.second->linked(); });
@@ -368,11 +310,12 @@ void name_space::sync_done(const sync_job& job, const status& outcome) {
     synced_ = std::max(synced_, job.mark);
     return;
   }
-  // The kernel may have dropped the pages it could not write, and would say yes the next time: never ask again.
+  // The kernel may have dropped the pages it could not write, and would say yes the next time:
+  // never ask again.
   failed_ = true;
   ++write_errors;
-  log::error("zdb", "namespace {}: {}: no more writes until the server is started anew", settings_.name,
-             describe(outcome.err()));
+  log::error("zdb", "namespace {}: {}: no more writes until the server is started anew",
+             settings_.name, describe(outcome.err()));
 }
 
 } // namespace qs::zdb

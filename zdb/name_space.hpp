@@ -1,7 +1,8 @@
 // One namespace: its settings, its append-only data files, its index, and what is on disk for sure.
-// Layout of its directory: `namespace` (settings, replaced atomically), NNNNNNNN.data (record.hpp), `synced` (up to
-// where data is known to be on disk). It decides by keys and bytes; passwords and permissions are the commands'.
-// The I/O thread owns it; only sync_job::run and the static file functions may run on the helper thread.
+// Layout of its directory: `namespace` (settings, replaced atomically), NNNNNNNN.data (record.hpp),
+// `synced` (up to where data is known to be on disk). It decides by keys and bytes; passwords and
+// permissions are the commands'. The I/O thread owns it; only sync_job::run and the static file
+// functions may run on the helper thread.
 #pragma once
 
 #include <array>
@@ -33,7 +34,14 @@ std::string encode_settings(const namespace_settings& settings);
 result<namespace_settings> decode_settings(std::string_view text);
 
 enum class write_answer : std::uint8_t {
-  stored, identical, exists, worm, no_space, update_only, failed, missing
+  stored,
+  identical,
+  exists,
+  worm,
+  no_space,
+  update_only,
+  failed,
+  missing
 };
 enum class read_answer : std::uint8_t { found, missing, damaged, unreadable };
 
@@ -56,6 +64,9 @@ struct sync_job {
 
 inline bool is_sequential_key(byte_span key) noexcept { return key.size() == 8; }
 
+/// The key must be a sequential one.
+inline std::uint64_t id_of(byte_span key) noexcept { return load_le<std::uint64_t>(key.data()); }
+
 struct found_key {
   std::string key;
   std::uint32_t length = 0;
@@ -73,34 +84,39 @@ public:
   static status create(const std::filesystem::path& directory, const namespace_settings& settings);
   /// Replaces the settings file; any thread.
   static status save(const std::filesystem::path& directory, const namespace_settings& settings);
-  /// Opens and reads every data file's headers; torn tails past the synced mark are cut. Errors: io, corrupt.
-  static result<std::shared_ptr<name_space>> open(file_pool& pool, const std::filesystem::path& directory, limits lim);
+  /// Opens and reads every data file's headers; torn tails past the synced mark are cut. Errors:
+  /// io, corrupt.
+  static result<std::shared_ptr<name_space>>
+  open(file_pool& pool, const std::filesystem::path& directory, limits lim);
 
   // Keys: user mode up to 255 bytes; sequential mode 8 bytes little-endian or empty to append.
   /// `id`: the key it is stored under. only_new: exists instead of replacing.
-  write_answer set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new, std::string& id);
+  write_answer set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new,
+                   std::string& id);
   write_answer erase(byte_span key, std::uint32_t timestamp);
   [[nodiscard]] read_answer get(byte_span key, value_block& out);
   [[nodiscard]] read_answer look(byte_span key, record_header& out);
   [[nodiscard]] bool exists(byte_span key);
 
-  /// Live keys after `cursor` (17 bytes, or empty), in the order they were written; at most about 2 ms of them.
-  /// Empty and an empty cursor: nothing more. Errors: invalid_argument (not a cursor of here), io.
+  /// Live keys after `cursor` (17 bytes, or empty), in the order they were written; at most about 2
+  /// ms of them. Empty and an empty cursor: nothing more. Errors: invalid_argument (not a cursor of
+  /// here), io.
   struct page {
     std::vector<found_key> items;
     std::string cursor;
   };
   result<page> scan(byte_span cursor);
 
-  /// Everything gone: a new file says that nothing before it counts. Gives the files that the helper thread must delete
-  /// once the sync_job that follows has run.
+  /// Everything gone: a new file says that nothing before it counts. Gives the files that the
+  /// helper thread must delete once the sync_job that follows has run.
   result<std::vector<std::filesystem::path>> flush();
 
   [[nodiscard]] bool dirty() const noexcept { return end() != synced_; }
   [[nodiscard]] sync_mark end() const noexcept;
   [[nodiscard]] sync_mark synced() const noexcept { return synced_; }
   result<sync_job> make_sync_job();
-  /// What came of it. A failed one makes the namespace read-only until the next start: what was in memory may be lost.
+  /// What came of it. A failed one makes the namespace read-only until the next start: what was in
+  /// memory may be lost.
   void sync_done(const sync_job& job, const status& outcome);
   /// Every data file is still where it was put.
   [[nodiscard]] bool linked() const;
@@ -114,13 +130,15 @@ public:
   [[nodiscard]] std::uint64_t index_bytes() const noexcept;
   [[nodiscard]] std::uint64_t next_id() const noexcept { return ids_.next_id(); }
   [[nodiscard]] bool ever_written() const noexcept { return !files_.empty(); }
-  [[nodiscard]] std::uint32_t active_file() const noexcept { return files_.empty() ? 0 : files_.rbegin()->first; }
+  [[nodiscard]] std::uint32_t active_file() const noexcept {
+    return files_.empty() ? 0 : files_.rbegin()->first;
+  }
 
   // Temporary, never stored.
   bool locked = false;
   bool frozen = false;
   bool changing_mode = false; ///< NSSET mode is being stored: no first write meanwhile
-  bool removed = false; ///< NSDEL: clients in it are dropped
+  bool removed = false;       ///< NSDEL: clients in it are dropped
   /// Waiting for a sync: (mark to reach, what to call). Kept here, used by the server.
   struct waiter {
     sync_mark mark;
@@ -160,7 +178,8 @@ private:
   std::uint64_t live_bytes_ = 0;
   sync_mark synced_;
   bool names_changed_ = false;
-  bool failed_ = false; ///< memory and disk may disagree: no writes until the next start
+  bool write_failing_ = false; ///< said once on the log
+  bool failed_ = false;        ///< memory and disk may disagree: no writes until the next start
 };
 
 } // namespace qs::zdb

@@ -18,8 +18,12 @@ constexpr std::string_view settings_title = "qs zdb namespace 1";
 constexpr std::size_t mark_bytes = 24;
 constexpr std::uint32_t mark_magic = 0x314b4d5a; // "ZMK1"
 
-std::filesystem::path settings_path(const std::filesystem::path& directory) { return directory / "namespace"; }
-std::filesystem::path mark_path(const std::filesystem::path& directory) { return directory / "synced"; }
+std::filesystem::path settings_path(const std::filesystem::path& directory) {
+  return directory / "namespace";
+}
+std::filesystem::path mark_path(const std::filesystem::path& directory) {
+  return directory / "synced";
+}
 
 sync_mark read_mark(const std::filesystem::path& directory) {
   auto text = read_file(mark_path(directory), 4096);
@@ -62,9 +66,10 @@ result<std::uint64_t> next_record(data_file& f, std::uint64_t from) {
 // -- settings -------------------------------------------------------------------------------------
 
 std::string encode_settings(const namespace_settings& s) {
-  auto text = fmt::format("{}\nname {}\npassword {}\nmaxsize {}\npublic {}\nworm {}\nmode {}\n", settings_title,
-                          to_hex(as_bytes(s.name)), to_hex(as_bytes(s.password)), s.maxsize, s.is_public ? 1 : 0,
-                          s.worm ? 1 : 0, s.sequential ? "seq" : "user");
+  auto text =
+      fmt::format("{}\nname {}\npassword {}\nmaxsize {}\npublic {}\nworm {}\nmode {}\n",
+                  settings_title, to_hex(as_bytes(s.name)), to_hex(as_bytes(s.password)), s.maxsize,
+                  s.is_public ? 1 : 0, s.worm ? 1 : 0, s.sequential ? "seq" : "user");
   return text + fmt::format("crc {:08x}\n", crc32c(as_bytes(text)));
 }
 
@@ -72,7 +77,8 @@ result<namespace_settings> decode_settings(std::string_view text) {
   error damaged{errc::corrupt, "the namespace file is damaged"};
   auto at = text.rfind("crc ");
   if (at == std::string_view::npos || at == 0 || text[at - 1] != '\n') return damaged;
-  if (text.substr(at) != fmt::format("crc {:08x}\n", crc32c(as_bytes(text.substr(0, at))))) return damaged;
+  if (text.substr(at) != fmt::format("crc {:08x}\n", crc32c(as_bytes(text.substr(0, at)))))
+    return damaged;
   namespace_settings s;
   auto rest = text.substr(0, at);
   bool first = true;
@@ -82,7 +88,8 @@ result<namespace_settings> decode_settings(std::string_view text) {
     rest.remove_prefix(end + 1);
     if (std::exchange(first, false)) {
       if (line != settings_title)
-        return error{errc::version_mismatch, fmt::format("namespace file \"{}\": made by a newer zdb", line)};
+        return error{errc::version_mismatch,
+                     fmt::format("namespace file \"{}\": made by a newer zdb", line)};
       continue;
     }
     auto space = line.find(' ');
@@ -103,14 +110,16 @@ result<namespace_settings> decode_settings(std::string_view text) {
     } else if (name == "mode") {
       s.sequential = value == "seq";
     } else {
-      return error{errc::version_mismatch, fmt::format("namespace file: \"{}\": made by a newer zdb", name)};
+      return error{errc::version_mismatch,
+                   fmt::format("namespace file: \"{}\": made by a newer zdb", name)};
     }
   }
   if (s.name.empty()) return damaged;
   return s;
 }
 
-status name_space::create(const std::filesystem::path& directory, const namespace_settings& settings) {
+status name_space::create(const std::filesystem::path& directory,
+                          const namespace_settings& settings) {
   // Under another name until it is whole: a directory that counts always has its settings.
   auto making = directory;
   making += ".new";
@@ -123,15 +132,18 @@ status name_space::create(const std::filesystem::path& directory, const namespac
   return sync_directory(directory.parent_path());
 }
 
-status name_space::save(const std::filesystem::path& directory, const namespace_settings& settings) {
+status name_space::save(const std::filesystem::path& directory,
+                        const namespace_settings& settings) {
   return write_file_atomic(settings_path(directory), as_bytes(encode_settings(settings)), 0600);
 }
 
-// -- sync ------------------------------------------------------------------------------------------
+// -- sync
+// ------------------------------------------------------------------------------------------
 
 status sync_job::run() const {
   for (auto& f : files)
-    if (::fdatasync(f->get()) != 0) return errno_error(fmt::format("sync {}", directory.string()), errno);
+    if (::fdatasync(f->get()) != 0)
+      return errno_error(fmt::format("sync {}", directory.string()), errno);
   if (names_changed) QS_TRY(sync_directory(directory));
   // Not synced itself: an old mark is true as well, it only makes the next start check more.
   buffer bytes;
@@ -145,10 +157,11 @@ status sync_job::run() const {
   return {};
 }
 
-// -- start -----------------------------------------------------------------------------------------
+// -- start
+// -----------------------------------------------------------------------------------------
 
-result<std::shared_ptr<name_space>> name_space::open(file_pool& pool, const std::filesystem::path& directory,
-                                                     limits lim) {
+result<std::shared_ptr<name_space>>
+name_space::open(file_pool& pool, const std::filesystem::path& directory, limits lim) {
   std::shared_ptr<name_space> ns{new name_space{pool, directory, lim}};
   QS_TRY_ASSIGN(auto text, read_file(settings_path(directory), 64 << 10));
   auto settings = decode_settings(text);
@@ -165,16 +178,20 @@ status name_space::load() {
     auto name = entry.path().filename().string();
     std::uint32_t id = 0;
     auto [p, bad] = std::from_chars(name.data(), name.data() + name.size(), id, 16);
-    if (bad == std::errc{} && name.size() == 13 && std::string_view{p} == ".data" && id > 0) ids.push_back(id);
+    if (bad == std::errc{} && name.size() == 13 && std::string_view{p} == ".data" && id > 0)
+      ids.push_back(id);
   }
-  if (ec) return error{errc::io, fmt::format("read {}: {}", directory_.string(), ec.message()), ec.value()};
+  if (ec)
+    return error{errc::io, fmt::format("read {}: {}", directory_.string(), ec.message()),
+                 ec.value()};
   std::sort(ids.begin(), ids.end());
   auto mark = read_mark(directory_);
   for (auto id : ids) {
     last_file_ = id;
     QS_TRY(load_file(id, mark));
   }
-  // What was found behind the mark may still be in memory only, from before a crash of the program alone.
+  // What was found behind the mark may still be in memory only, from before a crash of the program
+  // alone.
   synced_ = mark;
   names_changed_ = !files_.empty();
   if (files_.find(mark.file) == files_.end()) synced_ = {};
@@ -185,18 +202,22 @@ status name_space::load_file(std::uint32_t id, const sync_mark& mark) {
   auto opened = data_file::open(pool_, directory_, id);
   if (!opened.ok()) {
     if (opened.err().code != errc::corrupt) return std::move(opened).err();
-    if (id > mark.file) { // made when the program or the machine died; nothing in it was ever synced
-      log::warning("zdb", "{}: dropped: {}", data_file_path(directory_, id).string(), describe(opened.err()));
+    if (id >
+        mark.file) { // made when the program or the machine died; nothing in it was ever synced
+      log::warning("zdb", "{}: dropped: {}", data_file_path(directory_, id).string(),
+                   describe(opened.err()));
       ::unlink(data_file_path(directory_, id).c_str());
     } else {
       ++read_errors;
-      log::error("zdb", "{}: left aside: {}", data_file_path(directory_, id).string(), describe(opened.err()));
+      log::error("zdb", "{}: left aside: {}", data_file_path(directory_, id).string(),
+                 describe(opened.err()));
     }
     return {};
   }
   auto& f = **opened;
   if (f.header().sequential != settings_.sequential)
-    return error{errc::corrupt, fmt::format("{}: the namespace has another mode", f.path().string())};
+    return error{errc::corrupt,
+                 fmt::format("{}: the namespace has another mode", f.path().string())};
   if (f.header().flushes) { // a FLUSH that was begun: finish it
     for (auto& [other, old] : files_) ::unlink(old->path().c_str());
     files_.clear();
@@ -215,7 +236,8 @@ status name_space::load_file(std::uint32_t id, const sync_mark& mark) {
     QS_TRY_ASSIGN(auto end, f.walk(from, synced, visit));
     if (end == f.size()) return {};
     if (end >= synced) {
-      log::warning("zdb", "{}: cut at {}: {} bytes of a torn tail", f.path().string(), end, f.size() - end);
+      log::warning("zdb", "{}: cut at {}: {} bytes of a torn tail", f.path().string(), end,
+                   f.size() - end);
       return f.cut(end);
     }
     // Damage where all was on disk: never cut. What comes after it still counts.
@@ -243,8 +265,10 @@ void name_space::apply(const record_header& header, byte_span key, record_place 
   auto old = keys_.find(key, [&](record_place p) { return key_at(p, key); });
   if (old.there()) live_bytes_ -= old.entry.length;
   if (header.kind == record_kind::set) {
-    if (old.there()) keys_.replace(old.slot, entry);
-    else keys_.insert(key, entry);
+    if (old.there())
+      keys_.replace(old.slot, entry);
+    else
+      keys_.insert(key, entry);
     live_bytes_ += entry.length;
   } else if (old.there()) {
     keys_.erase(old.slot);

@@ -32,12 +32,14 @@ result<file_header> decode_file_header(byte_span bytes) {
   auto v = load_le<std::uint32_t>(bytes.data() + 8);
   auto flags = load_le<std::uint32_t>(bytes.data() + 16);
   if (v != version || flags > 1)
-    return error{errc::version_mismatch, fmt::format("data file version {} flags {}: made by a newer zdb", v, flags)};
-  return file_header{load_le<std::uint32_t>(bytes.data() + 12), flags == 1, bytes[20] == std::byte{1}};
+    return error{errc::version_mismatch,
+                 fmt::format("data file version {} flags {}: made by a newer zdb", v, flags)};
+  return file_header{load_le<std::uint32_t>(bytes.data() + 12), flags == 1,
+                     bytes[20] == std::byte{1}};
 }
 
-std::array<std::byte, record_header_bytes> encode_record_header(const record_header& header, byte_span key,
-                                                                std::uint32_t offset) {
+std::array<std::byte, record_header_bytes>
+encode_record_header(const record_header& header, byte_span key, std::uint32_t offset) {
   QS_ASSERT(key.size() == header.key_length);
   std::array<std::byte, record_header_bytes> out{};
   store_le(out.data() + 4, header.payload_length);
@@ -58,14 +60,16 @@ record_header peek_record_header(byte_span bytes) noexcept {
   h.payload_length = load_le<std::uint32_t>(bytes.data() + 4);
   h.payload_crc = load_le<std::uint32_t>(bytes.data() + 8);
   h.timestamp = load_le<std::uint32_t>(bytes.data() + 12);
-  h.previous = {load_le<std::uint32_t>(bytes.data() + 16), load_le<std::uint32_t>(bytes.data() + 20)};
+  h.previous = {load_le<std::uint32_t>(bytes.data() + 16),
+                load_le<std::uint32_t>(bytes.data() + 20)};
   h.kind = static_cast<record_kind>(bytes[28]);
   h.key_length = std::to_integer<std::uint8_t>(bytes[29]);
   return h;
 }
 
 bool record_header_fits(byte_span header, byte_span key, std::uint32_t offset) noexcept {
-  if (header.size() != record_header_bytes || load_le<std::uint32_t>(header.data() + 24) != offset) return false;
+  if (header.size() != record_header_bytes || load_le<std::uint32_t>(header.data() + 24) != offset)
+    return false;
   auto kind = std::to_integer<std::uint8_t>(header[28]);
   if (kind != 1 && kind != 2) return false;
   auto crc = crc32c(header.subspan(4), header_seed);

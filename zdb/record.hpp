@@ -1,7 +1,10 @@
-// The data file format of zdb: what every byte in NNNNNNNN.data is (docs/formats/zdb-files.md says the same).
+// The data file format of zdb: what every byte in NNNNNNNN.data is (docs/formats/zdb-files.md says
+// the same).
 //
-//   file header, 64 bytes: "QSZDB\r\n\x1a" magic, version u32 = 1, file id u32, flags u32 (1 = nothing in files with
-//     lower ids counts: FLUSH), key mode u8 (0 user, 1 sequential), zero to 60, crc u32 of bytes 0..59.
+//   file header, 64 bytes: "QSZDB\r\n\x1a" magic, version u32 = 1, file id u32, flags u32 (1 =
+//   nothing in files with
+//     lower ids counts: FLUSH), key mode u8 (0 user, 1 sequential), zero to 60, crc u32 of bytes
+//     0..59.
 //   record, 32 bytes + key + payload, little-endian:
 //      0 header crc u32   of bytes 4..31 and the key
 //      4 payload length u32
@@ -11,8 +14,9 @@
 //     24 position u32     of this record in its file: a copied piece of a file is not a record
 //     28 kind u8 (1 set, 2 delete), 29 key length u8, 30 flags u16 = 0
 //
-// Invariants: a file only grows, and never changes below its end; ids go up and are never reused; a record counts
-// only if its header crc fits, and, past the synced mark, its payload crc too; offsets fit 32 bits.
+// Invariants: a file only grows, and never changes below its end; ids go up and are never reused; a
+// record counts only if its header crc fits, and, past the synced mark, its payload crc too;
+// offsets fit 32 bits.
 #pragma once
 
 #include <array>
@@ -59,9 +63,10 @@ std::array<std::byte, file_header_bytes> encode_file_header(const file_header& h
 /// Errors: corrupt, version_mismatch.
 result<file_header> decode_file_header(byte_span bytes);
 
-/// 32 bytes, ready for the key and the payload to follow. `offset`: where it will stand in its file.
-std::array<std::byte, record_header_bytes> encode_record_header(const record_header& header, byte_span key,
-                                                                std::uint32_t offset);
+/// 32 bytes, ready for the key and the payload to follow. `offset`: where it will stand in its
+/// file.
+std::array<std::byte, record_header_bytes>
+encode_record_header(const record_header& header, byte_span key, std::uint32_t offset);
 /// The fields without any check, to learn how long the key is.
 record_header peek_record_header(byte_span bytes) noexcept;
 /// True if these 32 bytes and the key are a record that stands at `offset`.

@@ -48,7 +48,8 @@ void request_parser::release() {
 bool request_parser::feed(byte_span bytes, std::size_t& used) {
   used = 0;
   if (failed()) return false;
-  if (step_ == step::start && count_ > 0 && count_ == expected_) { // the one before has been worked on
+  if (step_ == step::start && count_ > 0 &&
+      count_ == expected_) { // the one before has been worked on
     release();
     count_ = expected_ = total_ = 0;
   }
@@ -56,7 +57,8 @@ bool request_parser::feed(byte_span bytes, std::size_t& used) {
     auto rest = bytes.subspan(used);
     switch (step_) {
     case step::start:
-      if (line_.empty() && rest.front() != std::byte{'*'}) return fail("Malformed request, array expected");
+      if (line_.empty() && rest.front() != std::byte{'*'})
+        return fail("Malformed request, array expected");
       [[fallthrough]];
     case step::length: {
       if (step_ == step::length && line_.empty() && rest.front() != std::byte{'$'})
@@ -65,7 +67,8 @@ bool request_parser::feed(byte_span bytes, std::size_t& used) {
       auto end = text.find('\n');
       line_.append(text.substr(0, end));
       if (line_.size() > line_bytes_max)
-        return fail(step_ == step::start ? "Malformed request, array expected" : "Malformed query string");
+        return fail(step_ == step::start ? "Malformed request, array expected"
+                                         : "Malformed query string");
       used += end == std::string_view::npos ? text.size() : end + 1;
       if (end == std::string_view::npos) break;
       if (line_.ends_with('\r')) line_.pop_back();
@@ -76,8 +79,10 @@ bool request_parser::feed(byte_span bytes, std::size_t& used) {
     case step::body: {
       auto n = std::min(rest.size(), length_ - filled_);
       auto& a = arguments_[count_];
-      if (a.large_) std::copy_n(rest.data(), n, a.block_.bytes().data() + filled_);
-      else a.text_.append(as_text(rest.first(n)));
+      if (a.large_)
+        std::copy_n(rest.data(), n, a.block_.bytes().data() + filled_);
+      else
+        a.text_.append(as_text(rest.first(n)));
       used += n;
       body_filled(n);
       break;
@@ -104,7 +109,8 @@ bool request_parser::line(std::string_view text) {
     if (!good) return fail("Malformed request, array expected");
     if (number < 0) return fail("Internal memory error");
     if (number == 0) return fail("Missing arguments");
-    if (number > static_cast<std::int64_t>(request_arguments_max)) return fail("Too many arguments");
+    if (number > static_cast<std::int64_t>(request_arguments_max))
+      return fail("Too many arguments");
     expected_ = static_cast<std::size_t>(number);
     step_ = step::length;
     return true;
@@ -181,7 +187,8 @@ reply_queue::ticket reply_queue::hold() {
 
 void reply_queue::fill(ticket at, std::string_view reply) {
   // Oldest first is the usual order.
-  auto it = std::find_if(pieces_.begin(), pieces_.end(), [&](auto& p) { return p.held && p.id == at; });
+  auto it =
+      std::find_if(pieces_.begin(), pieces_.end(), [&](auto& p) { return p.held && p.id == at; });
   QS_ASSERT(it != pieces_.end());
   it->text = reply;
   it->held = false;

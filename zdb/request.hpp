@@ -1,5 +1,6 @@
 // The server's side of the wire: requests in (arrays of bulk strings), replies out. No I/O.
-// Limits and error texts: zdb-protocol, 1.1; after bad input the text is sent and the connection closed.
+// Limits and error texts: zdb-protocol, 1.1; after bad input the text is sent and the connection
+// closed.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +20,13 @@ inline constexpr std::size_t request_bulk_max = 8 << 20;
 /// All arguments of one request together: a value of 8 MiB and 1,023 keys.
 inline constexpr std::size_t request_bytes_max = (8 << 20) + (1 << 20);
 
-/// One argument: small ones in a string that is used again, large ones in a block read into directly.
+/// One argument: small ones in a string that is used again, large ones in a block read into
+/// directly.
 class argument {
 public:
-  [[nodiscard]] byte_span bytes() const noexcept { return large_ ? block_.bytes() : as_bytes(text_); }
+  [[nodiscard]] byte_span bytes() const noexcept {
+    return large_ ? block_.bytes() : as_bytes(text_);
+  }
   [[nodiscard]] std::string_view text() const noexcept { return as_text(bytes()); }
   [[nodiscard]] std::size_t size() const noexcept { return bytes().size(); }
 
@@ -35,15 +39,19 @@ private:
 
 class request_parser {
 public:
-  /// Takes bytes up to the end of one request: `used` of them. True: a request is complete (arguments()); call again
-  /// with the rest. False and failed(): malformed, say error() and close. False otherwise: more is needed.
+  /// Takes bytes up to the end of one request: `used` of them. True: a request is complete
+  /// (arguments()); call again with the rest. False and failed(): malformed, say error() and close.
+  /// False otherwise: more is needed.
   bool feed(byte_span bytes, std::size_t& used);
-  /// Where the body of a large argument that is under way wants its next bytes; empty when there is none.
+  /// Where the body of a large argument that is under way wants its next bytes; empty when there is
+  /// none.
   [[nodiscard]] mutable_byte_span body_space() noexcept;
   /// So many bytes were put there.
   void body_filled(std::size_t n) noexcept;
 
-  [[nodiscard]] std::span<const argument> arguments() const noexcept { return std::span{arguments_}.first(count_); }
+  [[nodiscard]] std::span<const argument> arguments() const noexcept {
+    return std::span{arguments_}.first(count_);
+  }
   [[nodiscard]] bool failed() const noexcept { return !error_.empty(); }
   [[nodiscard]] std::string_view error() const noexcept { return error_; }
   /// Nothing half-read.
@@ -68,7 +76,8 @@ private:
   std::string_view error_;
 };
 
-/// What goes to a client, in order. A reply that comes later holds its place, and those behind it wait.
+/// What goes to a client, in order. A reply that comes later holds its place, and those behind it
+/// wait.
 class reply_queue {
 public:
   using ticket = std::uint64_t;
@@ -103,7 +112,9 @@ private:
     ticket id = 0;
     bool held = false;
     bool is_block = false;
-    [[nodiscard]] byte_span bytes() const noexcept { return is_block ? block.bytes() : as_bytes(text); }
+    [[nodiscard]] byte_span bytes() const noexcept {
+      return is_block ? block.bytes() : as_bytes(text);
+    }
   };
   std::deque<part> pieces_;
   std::size_t offset_ = 0; ///< sent of the first

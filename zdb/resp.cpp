@@ -78,7 +78,8 @@ status reply_parser::feed(byte_span bytes, const handler& on_reply) {
       bulk_.insert(bulk_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(body));
       auto end = std::min(bulk_missing_ - body, bytes.size() - body); // of the line end
       for (auto b : bytes.subspan(body, end))
-        if (b != std::byte{'\r'} && b != std::byte{'\n'}) return fail("a bulk reply without its line end");
+        if (b != std::byte{'\r'} && b != std::byte{'\n'})
+          return fail("a bulk reply without its line end");
       bulk_missing_ -= body + end;
       bytes = bytes.subspan(body + end);
       if (bulk_missing_ == 0) {
@@ -132,7 +133,8 @@ status reply_parser::line(std::string_view text, const handler& on_reply) {
     break;
   case ':':
     r.kind = reply_kind::integer;
-    if (!parse_number(rest, r.number)) return fail(fmt::format("not a number: \"{}\"", excerpt(rest)));
+    if (!parse_number(rest, r.number))
+      return fail(fmt::format("not a number: \"{}\"", excerpt(rest)));
     break;
   case '$': {
     std::int64_t length = 0;
@@ -164,7 +166,8 @@ status reply_parser::line(std::string_view text, const handler& on_reply) {
     }
     break;
   }
-  default: return fail(fmt::format("not a reply: \"{}\"", excerpt(text)));
+  default:
+    return fail(fmt::format("not a reply: \"{}\"", excerpt(text)));
   }
   complete(std::move(r), on_reply);
   return {};

@@ -1,6 +1,6 @@
-// RESP as zdb speaks it, client side: requests out without copying payloads, replies in from any split.
-// No I/O, no threads: the owner of the socket feeds and drains. Shapes and texts: docs/zdb.md.
-// The server's side of the wire is in request.hpp.
+// RESP as zdb speaks it, client side: requests out without copying payloads, replies in from any
+// split. No I/O, no threads: the owner of the socket feeds and drains. Shapes and texts:
+// docs/zdb.md. The server's side of the wire is in request.hpp.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ struct piece {
   }
 };
 
-/// Outgoing pieces in order. Small texts are joined, so that a pipeline of small requests is one write.
+/// Outgoing pieces in order. Small texts are joined, so that a pipeline of small requests is one
+/// write.
 class output {
 public:
   void add(std::string_view text);
@@ -68,7 +69,7 @@ struct reply {
 struct reply_limits {
   std::size_t line_bytes = 16 << 10; ///< a simple, error or integer line, or a length
   std::size_t bulk_bytes = (8 << 20) + 1024;
-  std::size_t array_items = 1 << 20; ///< per array; nothing is allocated from this number
+  std::size_t array_items = 1 << 20;  ///< per array; nothing is allocated from this number
   std::size_t total_bytes = 64 << 20; ///< one whole top-level reply
   std::size_t depth = 4;
 };
@@ -80,8 +81,9 @@ public:
 
   explicit reply_parser(reply_limits limits = {});
 
-  /// Calls `on_reply` for every reply completed by these bytes, in order. errc::protocol when the peer
-  /// does not speak RESP or passes a limit; the parser then stays failed. The handler may not call feed.
+  /// Calls `on_reply` for every reply completed by these bytes, in order. errc::protocol when the
+  /// peer does not speak RESP or passes a limit; the parser then stays failed. The handler may not
+  /// call feed.
   status feed(byte_span bytes, const handler& on_reply);
   /// Nothing half-read.
   [[nodiscard]] bool idle() const noexcept;

@@ -4,8 +4,8 @@
 #include <arpa/inet.h>
 #include <cerrno>
 #include <csignal>
-#include <list>
 #include <cstdio>
+#include <list>
 #include <malloc.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -40,9 +40,12 @@ result<unique_fd> listen_tcp(const server_options& o, std::uint16_t& port) {
   hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
   addrinfo* found = nullptr;
   auto host = o.listen;
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  if (auto rc = ::getaddrinfo(host.c_str(), std::to_string(o.port).c_str(), &hints, &found); rc != 0)
-    return error{errc::invalid_argument, fmt::format("--listen {}: not a numeric address ({})", o.listen, ::gai_strerror(rc))};
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
+  if (auto rc = ::getaddrinfo(host.c_str(), std::to_string(o.port).c_str(), &hints, &found);
+      rc != 0)
+    return error{errc::invalid_argument, fmt::format("--listen {}: not a numeric address ({})",
+                                                     o.listen, ::gai_strerror(rc))};
   std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> all{found, &::freeaddrinfo};
   auto where = fmt::format("listen on {} port {}", o.listen, o.port);
   unique_fd fd{::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -53,15 +56,19 @@ result<unique_fd> listen_tcp(const server_options& o, std::uint16_t& port) {
   if (::listen(fd.get(), 1024) != 0) return errno_error(where, errno);
   sockaddr_storage bound{};
   socklen_t size = sizeof bound;
-  if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &size) != 0) return errno_error(where, errno);
+  if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &size) != 0)
+    return errno_error(where, errno);
   port = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
                                            : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
   return fd;
 }
 
-/// A peer that is gone without a word is noticed after about two minutes. Does nothing on a unix socket.
+/// A peer that is gone without a word is noticed after about two minutes. Does nothing on a unix
+/// socket.
 void tune(int fd) {
-  auto set = [fd](int level, int name, int value) { ::setsockopt(fd, level, name, &value, sizeof value); };
+  auto set = [fd](int level, int name, int value) {
+    ::setsockopt(fd, level, name, &value, sizeof value);
+  };
   set(IPPROTO_TCP, TCP_NODELAY, 1);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
@@ -75,7 +82,8 @@ result<unique_fd> listen_unix(const std::filesystem::path& path) {
   sockaddr_un un{};
   un.sun_family = AF_UNIX;
   if (text.empty() || text.size() >= sizeof un.sun_path)
-    return error{errc::invalid_argument, fmt::format("--socket {}: a path of 1 to 107 bytes is needed", text)};
+    return error{errc::invalid_argument,
+                 fmt::format("--socket {}: a path of 1 to 107 bytes is needed", text)};
   text.copy(un.sun_path, text.size());
   unique_fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (!fd.valid()) return errno_error("socket", errno);
@@ -154,14 +162,18 @@ status server_core::open() {
   auto& o = options_;
   if (o.protect && o.admin_password.empty())
     return error{errc::invalid_argument, "--protect needs an admin password (--admin-file)"};
-  QS_TRY_ASSIGN(store_, store::open({o.data, o.datasize, o.maxsize, o.mode == key_mode::sequential}));
+  QS_TRY_ASSIGN(store_,
+                store::open({o.data, o.datasize, o.maxsize, o.mode == key_mode::sequential}));
   environment env;
   env.disk = [this](std::function<void()> work, std::function<void()> then) {
     worker_.post(std::move(work), std::move(then));
   };
   env.gone = [this] { on_gone(); };
-  commands_ = std::make_unique<commands>(
-      *store_, command_options{o.admin_password, o.protect, o.mode != key_mode::mixed, o.sync == sync_mode::always}, env);
+  commands_ = std::make_unique<commands>(*store_,
+                                         command_options{o.admin_password, o.protect,
+                                                         o.mode != key_mode::mixed,
+                                                         o.sync == sync_mode::always},
+                                         env);
   auto forget = [this](client& c) {
     // Destroyed when its own handler has returned.
     auto it = clients_.find(c.shared_from_this());
@@ -171,12 +183,15 @@ status server_core::open() {
     }
     end_if_idle();
   };
-  host_.reset(new connection_host{io_, *commands_, o.client_output_bytes, buffer(scratch_bytes), forget});
+  host_.reset(
+      new connection_host{io_, *commands_, o.client_output_bytes, buffer(scratch_bytes), forget});
   ::unlink(endpoint_path().c_str());
   if (o.socket.empty() || o.dual_net) {
     std::uint16_t port = 0;
     QS_TRY_ASSIGN(auto fd, listen_tcp(o, port));
-    auto host = o.listen.find(':') != std::string::npos && !o.listen.starts_with('[') ? fmt::format("[{}]", o.listen) : o.listen;
+    auto host = o.listen.find(':') != std::string::npos && !o.listen.starts_with('[')
+                    ? fmt::format("[{}]", o.listen)
+                    : o.listen;
     address_ = fmt::format("{}:{}", host, port);
     add_listener(std::move(fd));
     if (o.port == 0) QS_TRY(write_file_atomic(endpoint_path(), as_bytes(address_ + "\n")));
@@ -186,7 +201,8 @@ status server_core::open() {
     if (address_.empty()) address_ = fmt::format("unix:{}", o.socket.string());
     add_listener(std::move(fd));
   }
-  log::info("zdb", "{} serves {} namespaces of {}", address_, store_->all().size(), o.data.string());
+  log::info("zdb", "{} serves {} namespaces of {}", address_, store_->all().size(),
+            o.data.string());
   return {};
 }
 
@@ -225,7 +241,8 @@ void server_core::watch_later() {
   watch_.async_wait([this](const boost::system::error_code& ec) {
     if (ec || !commands_->watch()) return;
     // Nothing happened for a while: give memory back.
-    if (std::exchange(executed_before_, commands_->stats.executed) == commands_->stats.executed) ::malloc_trim(64 << 10);
+    if (std::exchange(executed_before_, commands_->stats.executed) == commands_->stats.executed)
+      ::malloc_trim(64 << 10);
     watch_later();
   });
 }
@@ -246,7 +263,8 @@ status server_core::run() {
   io_.run();
   // If they are gone, what lies at these paths now may be another server's.
   if (commands_->gone())
-    return error{errc::data_lost, fmt::format("the data files in {} are gone", options_.data.string())};
+    return error{errc::data_lost,
+                 fmt::format("the data files in {} are gone", options_.data.string())};
   ::unlink(endpoint_path().c_str());
   if (!options_.socket.empty()) ::unlink(options_.socket.c_str());
   return sync_everything();
@@ -287,7 +305,8 @@ void server_core::end_if_idle() {
 }
 
 void server_core::on_gone() {
-  // Posted: the command that found it out answers first. Later commands are answered with the error.
+  // Posted: the command that found it out answers first. Later commands are answered with the
+  // error.
   asio::post(io_, [this] {
     if (stopping_) return;
     stopping_ = true;
@@ -317,12 +336,14 @@ std::string server::address() const { return core_->address(); }
 
 int run_server(const server_options& options) {
   if (options.show_help || options.show_version) {
-    std::fputs(options.show_help ? std::string{server_usage()}.c_str() : "qs zdb " QS_VERSION "\n", stdout);
+    std::fputs(options.show_help ? std::string{server_usage()}.c_str() : "qs zdb " QS_VERSION "\n",
+               stdout);
     return 0;
   }
-  ::mallopt(M_ARENA_MAX, 1); // two threads, one of them asleep: a second arena would only cost memory
-  // Values come and go in blocks of up to 8 MiB: from the heap, without a page fault for every 4 KiB each time. The idle
-  // server gives it all back (watch_later).
+  ::mallopt(M_ARENA_MAX,
+            1); // two threads, one of them asleep: a second arena would only cost memory
+  // Values come and go in blocks of up to 8 MiB: from the heap, without a page fault for every 4
+  // KiB each time. The idle server gives it all back (watch_later).
   ::mallopt(M_MMAP_THRESHOLD, 16 << 20);
   ::mallopt(M_TRIM_THRESHOLD, 48 << 20);
   rlimit files{};
@@ -346,8 +367,10 @@ int run_server(const server_options& options) {
     return opened.err().code == errc::busy ? 5 : 1;
   }
   auto ran = core.run();
-  if (ran.ok()) log::info("zdb", "stopped");
-  else log::error("zdb", "{}", describe(ran.err()));
+  if (ran.ok())
+    log::info("zdb", "stopped");
+  else
+    log::error("zdb", "{}", describe(ran.err()));
   log::flush();
   return ran.ok() ? 0 : 1;
 }

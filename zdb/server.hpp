@@ -1,6 +1,6 @@
-// The zdb server: `qs zdb`. One I/O thread runs every client and the store; one helper thread does what waits
-// for the disk. Small on purpose: a local grid runs dozens of these as processes. No CAF, no global state:
-// tests run several in one process.
+// The zdb server: `qs zdb`. One I/O thread runs every client and the store; one helper thread does
+// what waits for the disk. Small on purpose: a local grid runs dozens of these as processes. No
+// CAF, no global state: tests run several in one process.
 #pragma once
 
 #include <chrono>
@@ -25,35 +25,36 @@ enum class sync_mode : std::uint8_t {
 enum class key_mode : std::uint8_t { mixed, user, sequential };
 
 struct server_options {
-  std::filesystem::path data;         ///< made 0700 if missing; locked for the server's life
-  std::filesystem::path index;        ///< 0-db's flag; taken, checked, unused by this file format
+  std::filesystem::path data;  ///< made 0700 if missing; locked for the server's life
+  std::filesystem::path index; ///< 0-db's flag; taken, checked, unused by this file format
   std::string listen = "127.0.0.1";
-  std::uint16_t port = 9900;          ///< 0: given by the kernel and written to <data>/endpoint
-  std::filesystem::path socket;       ///< unix socket instead of TCP, with `dual_net` beside it
+  std::uint16_t port = 9900;    ///< 0: given by the kernel and written to <data>/endpoint
+  std::filesystem::path socket; ///< unix socket instead of TCP, with `dual_net` beside it
   bool dual_net = false;
-  std::string admin_password;         ///< empty: every client is admin
-  bool protect = false;               ///< `default` is read-only without the admin password
-  byte_count maxsize = 0;             ///< quota of new namespaces; 0: none
-  byte_count datasize = 256 * mib;    ///< a data file is rotated at this size
-  key_mode mode = key_mode::mixed;    ///< mixed: user unless NSSET mode says seq
+  std::string admin_password;      ///< empty: every client is admin
+  bool protect = false;            ///< `default` is read-only without the admin password
+  byte_count maxsize = 0;          ///< quota of new namespaces; 0: none
+  byte_count datasize = 256 * mib; ///< a data file is rotated at this size
+  key_mode mode = key_mode::mixed; ///< mixed: user unless NSSET mode says seq
   sync_mode sync = sync_mode::never;
   std::chrono::milliseconds sync_interval{1000};
-  std::filesystem::path logfile;      ///< empty: stderr
+  std::filesystem::path logfile; ///< empty: stderr
   bool verbose = false;
-  bool show_help = false;             ///< --help: print server_usage() and end
+  bool show_help = false; ///< --help: print server_usage() and end
   bool show_version = false;
   std::chrono::milliseconds watch_every{5000}; ///< are lock and data files still linked?
-  std::size_t client_output_bytes = 4 << 20;   ///< a client with more unread output is not read from
+  std::size_t client_output_bytes = 4 << 20; ///< a client with more unread output is not read from
 };
 
-/// The arguments after `qs zdb`, with 0-db's names and meanings (server_usage()). "--x value" and "--x=value".
-/// Reads --admin-file and the environment's QS_ZDB_ADMIN. Errors: invalid_argument naming the flag.
+/// The arguments after `qs zdb`, with 0-db's names and meanings (server_usage()). "--x value" and
+/// "--x=value". Reads --admin-file and the environment's QS_ZDB_ADMIN. Errors: invalid_argument
+/// naming the flag.
 result<server_options> options_from_args(std::span<const std::string> args);
 std::string_view server_usage() noexcept;
 
 /// Runs until SIGTERM or SIGINT, then stops in order: no new work, replies sent, everything synced.
-/// Returns the exit code: 0 stopped, 1 could not start or had to end (said on the log), 5 another server holds the directory.
-/// Configures the program's log; blocks the signals it handles.
+/// Returns the exit code: 0 stopped, 1 could not start or had to end (said on the log), 5 another
+/// server holds the directory. Configures the program's log; blocks the signals it handles.
 int run_server(const server_options& options);
 
 class server_core;
@@ -61,7 +62,8 @@ class server_core;
 /// A server in this process, for tests and tools.
 class server {
 public:
-  /// Locks, opens the store, listens. Errors: busy (another server holds the directory), io, corrupt, invalid_argument.
+  /// Locks, opens the store, listens. Errors: busy (another server holds the directory), io,
+  /// corrupt, invalid_argument.
   static result<std::unique_ptr<server>> open(server_options options);
   ~server();
   /// Serves on the calling thread until stop() or until the data files are gone (errc::data_lost).

@@ -1,6 +1,6 @@
 // The flags of `qs zdb`, named as 0-db names them.
-#include <charconv>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -47,11 +47,17 @@ result<byte_count> parse_size(std::string_view flag, std::string_view text) {
   if (!spelled.empty()) {
     switch (spelled.back()) { // 0-db's single letters
     case 'k':
-    case 'K': spelled.back() = 'K'; spelled += "iB"; break;
+    case 'K':
+      spelled.back() = 'K';
+      spelled += "iB";
+      break;
     case 'M':
     case 'G':
-    case 'T': spelled += "iB"; break;
-    default: break;
+    case 'T':
+      spelled += "iB";
+      break;
+    default:
+      break;
     }
   }
   auto parsed = parse_bytes(spelled);
@@ -70,31 +76,43 @@ result<std::string> read_password(const std::string& path) {
   struct stat st {};
   if (::fstat(fd.get(), &st) != 0) return errno_error(fmt::format("stat {}", path), errno);
   if ((st.st_mode & 077) != 0)
-    return error{errc::refused, fmt::format("--admin-file {}: others may read it; chmod 600 {}", path, path)};
+    return error{errc::refused,
+                 fmt::format("--admin-file {}: others may read it; chmod 600 {}", path, path)};
   QS_TRY_ASSIGN(auto text, read_file(path, 4096));
   while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
   if (text.empty() || text.size() > 128)
-    return error{errc::invalid_argument, fmt::format("--admin-file {}: a password of 1 to 128 bytes is expected", path)};
+    return error{errc::invalid_argument,
+                 fmt::format("--admin-file {}: a password of 1 to 128 bytes is expected", path)};
   return text;
 }
 
 result<bool> apply_switch(server_options& o, std::string_view name) {
-  if (name == "dualnet") o.dual_net = true;
-  else if (name == "protect") o.protect = true;
-  else if (name == "sync") o.sync = sync_mode::always;
-  else if (name == "verbose") o.verbose = true;
-  else if (name == "help") o.show_help = true;
-  else if (name == "version") o.show_version = true;
-  else return false;
+  if (name == "dualnet")
+    o.dual_net = true;
+  else if (name == "protect")
+    o.protect = true;
+  else if (name == "sync")
+    o.sync = sync_mode::always;
+  else if (name == "verbose")
+    o.verbose = true;
+  else if (name == "help")
+    o.show_help = true;
+  else if (name == "version")
+    o.show_version = true;
+  else
+    return false;
   return true;
 }
 
 status apply_sync(server_options& o, std::string_view flag, std::string_view value) {
-  if (value == "always") o.sync = sync_mode::always;
-  else if (value == "never") o.sync = sync_mode::never;
+  if (value == "always")
+    o.sync = sync_mode::always;
+  else if (value == "never")
+    o.sync = sync_mode::never;
   else {
     auto every = parse_duration(value);
-    if (!every.ok() || *every < std::chrono::milliseconds{1}) return bad(flag, value, "always, never or an interval such as 10s");
+    if (!every.ok() || *every < std::chrono::milliseconds{1})
+      return bad(flag, value, "always, never or an interval such as 10s");
     o.sync = sync_mode::interval;
     o.sync_interval = *every;
   }
@@ -102,13 +120,20 @@ status apply_sync(server_options& o, std::string_view flag, std::string_view val
 }
 
 status apply_value(server_options& o, std::string_view name, const std::string& value) {
-  if (name == "data") o.data = value;
-  else if (name == "index") o.index = value;
-  else if (name == "listen") o.listen = value;
-  else if (name == "socket") o.socket = value;
-  else if (name == "logfile") o.logfile = value;
-  else if (name == "sync") return apply_sync(o, name, value);
-  else if (name == "synctime") return apply_sync(o, name, value + "s");
+  if (name == "data")
+    o.data = value;
+  else if (name == "index")
+    o.index = value;
+  else if (name == "listen")
+    o.listen = value;
+  else if (name == "socket")
+    o.socket = value;
+  else if (name == "logfile")
+    o.logfile = value;
+  else if (name == "sync")
+    return apply_sync(o, name, value);
+  else if (name == "synctime")
+    return apply_sync(o, name, value + "s");
   else if (name == "port") {
     if (!parse_number(value, o.port)) return bad(name, value, "a port from 0 to 65535");
   } else if (name == "admin") {
@@ -120,11 +145,15 @@ status apply_value(server_options& o, std::string_view name, const std::string& 
     QS_TRY_ASSIGN(o.maxsize, parse_size(name, value));
   } else if (name == "datasize") {
     QS_TRY_ASSIGN(o.datasize, parse_size(name, value));
-    if (o.datasize < 512 * kib || o.datasize > 4 * gib - 16 * mib) return bad(name, value, "512K to 4080M");
+    if (o.datasize < 512 * kib || o.datasize > 4 * gib - 16 * mib)
+      return bad(name, value, "512K to 4080M");
   } else if (name == "mode") {
-    if (value == "user") o.mode = key_mode::user;
-    else if (value == "seq") o.mode = key_mode::sequential;
-    else return bad(name, value, "user or seq");
+    if (value == "user")
+      o.mode = key_mode::user;
+    else if (value == "seq")
+      o.mode = key_mode::sequential;
+    else
+      return bad(name, value, "user or seq");
   } else if (name == "hook" || name == "rotate") {
     return error{errc::unsupported, fmt::format("--{}: this version cannot do that yet", name)};
   } else {
@@ -144,16 +173,21 @@ result<server_options> options_from_args(std::span<const std::string> args) {
   for (std::size_t i = 0; i < args.size(); ++i) {
     std::string_view arg = args[i];
     if (!arg.starts_with("--") || arg.size() < 3)
-      return error{errc::invalid_argument, fmt::format("\"{}\": a flag is expected; see --help", arg)};
+      return error{errc::invalid_argument,
+                   fmt::format("\"{}\": a flag is expected; see --help", arg)};
     arg.remove_prefix(2);
     auto equals = arg.find('=');
     auto name = arg.substr(0, equals);
     if (name == "background" || name == "secure" || name == "dump")
-      return error{errc::unsupported, fmt::format("--{}: this version cannot do that; run it under systemd or setsid", name)};
+      return error{
+          errc::unsupported,
+          fmt::format("--{}: this version cannot do that; run it under systemd or setsid", name)};
     if (equals == std::string_view::npos) {
       QS_TRY_ASSIGN(auto taken, apply_switch(o, name));
       if (taken) continue;
-      if (i + 1 == args.size()) return error{errc::invalid_argument, fmt::format("--{}: a value is expected; see --help", name)};
+      if (i + 1 == args.size())
+        return error{errc::invalid_argument,
+                     fmt::format("--{}: a value is expected; see --help", name)};
       QS_TRY(apply_value(o, name, args[++i]));
     } else {
       QS_TRY(apply_value(o, name, std::string{arg.substr(equals + 1)}));

@@ -1,9 +1,9 @@
-// A client's session with one zdb namespace: handshake, pipelined operations, replies matched in order.
-// No I/O and no threads: whoever owns the socket owns the session, sends what take_output() gives, feeds
-// receive(), and says connection_lost() when the socket is gone; a new connection takes a new session.
-// Good against 0-db and our own server. Every callback is called exactly once, from receive(),
-// connection_lost() or, when refused at once, from the operation itself; it may start new operations,
-// but must not destroy the session.
+// A client's session with one zdb namespace: handshake, pipelined operations, replies matched in
+// order. No I/O and no threads: whoever owns the socket owns the session, sends what take_output()
+// gives, feeds receive(), and says connection_lost() when the socket is gone; a new connection
+// takes a new session. Good against 0-db and our own server. Every callback is called exactly once,
+// from receive(), connection_lost() or, when refused at once, from the operation itself; it may
+// start new operations, but must not destroy the session.
 #pragma once
 
 #include <chrono>
@@ -22,16 +22,19 @@
 namespace qs::zdb {
 
 struct session_options {
-  std::string name_space = "default"; ///< selected by the handshake; "default" without password: no SELECT
-  std::string password;               ///< of the namespace; empty: none
-  std::string admin_password;         ///< not empty: AUTH before SELECT
-  bool allow_plain = false; ///< passwords may go in clear to a server that knows no challenge (loopback, `insecure`)
-  bool discover = true;     ///< ask INFO for extensions and instance in the handshake
+  std::string name_space =
+      "default";              ///< selected by the handshake; "default" without password: no SELECT
+  std::string password;       ///< of the namespace; empty: none
+  std::string admin_password; ///< not empty: AUTH before SELECT
+  bool allow_plain = false;   ///< passwords may go in clear to a server that knows no challenge
+                              ///< (loopback, `insecure`)
+  bool discover = true;       ///< ask INFO for extensions and instance in the handshake
 };
 
 enum class set_outcome : std::uint8_t {
   stored,    ///< acknowledged; on disk only after a sync barrier
-  identical, ///< answered nil: "already stored". On servers without our extensions compare by GET (invariant 3)
+  identical, ///< answered nil: "already stored". On servers without our extensions compare by GET
+             ///< (invariant 3)
 };
 
 struct scan_item {
@@ -54,7 +57,7 @@ struct namespace_info {
   bool has_password = false;
   bool worm = false;
   bool locked = false;
-  std::string mode; ///< "userkey" or "sequential"
+  std::string mode;                    ///< "userkey" or "sequential"
   std::uint64_t data_size_bytes = 0;   ///< live payload
   std::uint64_t data_limits_bytes = 0; ///< quota, 0 = none
   std::uint64_t index_size_bytes = 0;
@@ -65,7 +68,7 @@ struct namespace_info {
 /// INFO. `instance_id` changes when the server starts, as `boot_time` does.
 struct server_info {
   std::string instance_id;
-  std::int64_t boot_time = 0; ///< as the server prints it; only compared for equality
+  std::int64_t boot_time = 0;          ///< as the server prints it; only compared for equality
   std::vector<std::string> extensions; ///< "SYNC", "SETNX"; empty on 0-db
   std::map<std::string, std::string, std::less<>> lines;
 };
@@ -84,23 +87,27 @@ public:
   session(const session&) = delete;
   session& operator=(const session&) = delete;
 
-  /// Once, first. Operations started before it is done wait behind it unsent; if it fails they fail with
-  /// the same error and the session is closed. access_denied: a password is wrong; not_found: no such namespace;
-  /// unsupported: the server knows no challenge and plain passwords are not allowed.
+  /// Once, first. Operations started before it is done wait behind it unsent; if it fails they fail
+  /// with the same error and the session is closed. access_denied: a password is wrong; not_found:
+  /// no such namespace; unsupported: the server knows no challenge and plain passwords are not
+  /// allowed.
   void handshake(callback<void> done);
 
   // Operations. Keys: 1..255 bytes, values: up to 8 MiB, else invalid_argument at once.
   void set(std::string key, buffer_ptr value, callback<set_outcome> done);
-  /// Stores only if the key is free; false: it exists. errc::unsupported where the server has no SETNX.
+  /// Stores only if the key is free; false: it exists. errc::unsupported where the server has no
+  /// SETNX.
   void setnx(std::string key, buffer_ptr value, callback<bool> done);
   /// errc::not_found when there is no such key.
   void get(std::string key, callback<buffer_ptr> done);
   /// errc::not_found when there was no such key.
   void del(std::string key, callback<void> done);
   void exists(std::string key, callback<bool> done);
-  /// True: the stored bytes fit their checksum. False: damaged or unreadable. errc::not_found: no such key.
+  /// True: the stored bytes fit their checksum. False: damaged or unreadable. errc::not_found: no
+  /// such key.
   void check(std::string key, callback<bool> done);
-  /// Done when all that was answered before on this namespace is on disk. errc::unsupported without the extension.
+  /// Done when all that was answered before on this namespace is on disk. errc::unsupported without
+  /// the extension.
   void sync(callback<void> done);
   /// One page; `cursor` empty: from the start.
   void scan(std::string cursor, callback<scan_page> done);
@@ -121,18 +128,19 @@ public:
   void nslist(callback<std::vector<std::string>> done);
   /// Empties the selected namespace. It must be private and have a password.
   void flush(callback<void> done);
-  /// SELECT of another namespace, as in the handshake; the operations started later are for that one.
+  /// SELECT of another namespace, as in the handshake; the operations started later are for that
+  /// one.
   void select(std::string name_space, std::string password, callback<void> done);
 
   // The owner's side.
   /// What is to be sent now; from this call on it counts as sent.
   [[nodiscard]] std::vector<piece> take_output();
   [[nodiscard]] bool has_output() const noexcept { return !out_.empty(); }
-  /// Bytes from the socket. errc::protocol: the peer does not speak zdb, everything pending has been
-  /// failed and the session is closed: close the socket.
+  /// Bytes from the socket. errc::protocol: the peer does not speak zdb, everything pending has
+  /// been failed and the session is closed: close the socket.
   status receive(byte_span bytes);
-  /// Fails everything pending: reads with `why` (unreachable or timed_out), writes that were sent with
-  /// maybe_delivered, what was not sent with unreachable.
+  /// Fails everything pending: reads with `why` (unreachable or timed_out), writes that were sent
+  /// with maybe_delivered, what was not sent with unreachable.
   void connection_lost(const error& why);
 
   /// Request bytes started and not yet answered: what a window counts.
@@ -161,7 +169,6 @@ private:
 
   void start(effect what, std::vector<piece> pieces, std::function<bool(result<reply>)> done,
              bool urgent = false);
-  bool valid_key(const std::string& key) const;
   void release_held();
   void greet_auth();
   void greet_select();

@@ -42,12 +42,13 @@ status store::take_lock() {
   lock.l_whence = SEEK_SET;
   if (::fcntl(lock_.get(), F_OFD_SETLK, &lock) != 0) {
     if (errno == EAGAIN || errno == EACCES)
-      return error{errc::busy, fmt::format("another zdb server runs on {} (it holds {})", options_.data.string(),
-                                           path.string())};
+      return error{errc::busy, fmt::format("another zdb server runs on {} (it holds {})",
+                                           options_.data.string(), path.string())};
     return errno_error(fmt::format("lock {}", path.string()), errno);
   }
   struct stat st {};
-  if (::fstat(lock_.get(), &st) != 0) return errno_error(fmt::format("stat {}", path.string()), errno);
+  if (::fstat(lock_.get(), &st) != 0)
+    return errno_error(fmt::format("stat {}", path.string()), errno);
   lock_inode_ = st.st_ino;
   return {};
 }
@@ -55,8 +56,12 @@ status store::take_lock() {
 status store::load() {
   std::error_code ec;
   std::vector<fs::path> found;
-  for (auto& entry : fs::directory_iterator{spaces_path(options_.data), ec}) found.push_back(entry.path());
-  if (ec) return error{errc::io, fmt::format("read {}: {}", spaces_path(options_.data).string(), ec.message()), ec.value()};
+  for (auto& entry : fs::directory_iterator{spaces_path(options_.data), ec})
+    found.push_back(entry.path());
+  if (ec)
+    return error{errc::io,
+                 fmt::format("read {}: {}", spaces_path(options_.data).string(), ec.message()),
+                 ec.value()};
   for (auto& path : found) {
     auto name = path.filename().string();
     std::uint32_t number = 0;
@@ -72,8 +77,8 @@ status store::load() {
     QS_TRY_ASSIGN(auto ns, name_space::open(pool_, path, limits()));
     auto [it, fresh] = spaces_.emplace(ns->settings().name, ns);
     if (!fresh)
-      return error{errc::corrupt, fmt::format("two namespaces of one name in {} and {}", path.string(),
-                                              it->second->directory().string())};
+      return error{errc::corrupt, fmt::format("two namespaces of one name in {} and {}",
+                                              path.string(), it->second->directory().string())};
   }
   return {};
 }
@@ -83,7 +88,9 @@ std::shared_ptr<name_space> store::find(std::string_view name) {
   return it == spaces_.end() ? nullptr : it->second;
 }
 
-bool store::is_taken(std::string_view name) const { return spaces_.contains(name) || making_.contains(name); }
+bool store::is_taken(std::string_view name) const {
+  return spaces_.contains(name) || making_.contains(name);
+}
 
 store::creation store::begin_new(std::string_view name) {
   making_.emplace(name);
@@ -134,7 +141,8 @@ status store::remove_files(const fs::path& directory) {
 
 bool store::lock_linked() const {
   struct stat st {};
-  return ::lstat(lock_path(options_.data).c_str(), &st) == 0 && st.st_ino == lock_inode_ && st.st_nlink > 0;
+  return ::lstat(lock_path(options_.data).c_str(), &st) == 0 && st.st_ino == lock_inode_ &&
+         st.st_nlink > 0;
 }
 
 bool store::linked() const {

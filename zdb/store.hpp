@@ -1,6 +1,6 @@
 // All namespaces of one data directory, and the lock that says it is ours. Layout:
-// <data>/lock (OFD lock for the life of the server), <data>/namespaces/NNNNNNNN/ (name_space.hpp), <data>/endpoint.
-// The I/O thread owns it; the *_files functions are for the helper thread.
+// <data>/lock (OFD lock for the life of the server), <data>/namespaces/NNNNNNNN/ (name_space.hpp),
+// <data>/endpoint. The I/O thread owns it; the *_files functions are for the helper thread.
 #pragma once
 
 #include <filesystem>
@@ -22,14 +22,15 @@ struct store_options {
 
 class store {
 public:
-  /// Makes what is missing, takes the lock, opens every namespace. Errors: busy, io, corrupt, version_mismatch.
+  /// Makes what is missing, takes the lock, opens every namespace. Errors: busy, io, corrupt,
+  /// version_mismatch.
   static result<std::unique_ptr<store>> open(store_options options);
 
   std::shared_ptr<name_space> find(std::string_view name);
   [[nodiscard]] const auto& all() const noexcept { return spaces_; }
 
-  /// Where a new namespace will stand, and its settings; the name is taken until finish_new. Then, on the helper thread,
-  /// name_space::create(directory, settings).
+  /// Where a new namespace will stand, and its settings; the name is taken until finish_new. Then,
+  /// on the helper thread, name_space::create(directory, settings).
   struct creation {
     std::filesystem::path directory;
     namespace_settings settings;
@@ -37,7 +38,8 @@ public:
   creation begin_new(std::string_view name);
   status finish_new(const creation& what, const status& made);
   [[nodiscard]] bool is_taken(std::string_view name) const;
-  /// Out of sight at once, its name still taken; the directory is then deleted with remove_files on the helper thread.
+  /// Out of sight at once, its name still taken; the directory is then deleted with remove_files on
+  /// the helper thread.
   std::filesystem::path begin_remove(const std::shared_ptr<name_space>& ns);
   /// The name is free again, or, when the files could not be removed, the namespace is back.
   void finish_remove(const std::shared_ptr<name_space>& ns, const status& removed);

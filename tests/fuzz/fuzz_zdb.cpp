@@ -1,5 +1,6 @@
-// The zdb wire from both sides. First byte: which parser. Requests go on into the command table with a real store, so
-// that the table's checks are fuzzed as well. Whatever the split, the outcome must be the same.
+// The zdb wire from both sides. First byte: which parser. Requests go on into the command table
+// with a real store, so that the table's checks are fuzzed as well. Whatever the split, the outcome
+// must be the same.
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -28,7 +29,8 @@ std::string replies(byte_span in, std::size_t step) {
   reply_parser parser;
   std::string all;
   for (std::size_t at = 0; at < in.size(); at += step) {
-    auto fed = parser.feed(in.subspan(at, std::min(step, in.size() - at)), [&](reply&& r) { all += shown(r); });
+    auto fed = parser.feed(in.subspan(at, std::min(step, in.size() - at)),
+                           [&](reply&& r) { all += shown(r); });
     if (!fed.ok()) return all + "!";
   }
   return all;
@@ -109,7 +111,9 @@ void execute(byte_span in) {
   for (std::size_t n = 0; (n = c->out.gather(parts, 256)) > 0;) {
     std::size_t total = 0;
     for (std::size_t i = 0; i < n; ++i) {
-      QS_ASSERT(back.feed({static_cast<std::byte*>(parts[i].iov_base), parts[i].iov_len}, [](reply&&) {}).ok());
+      QS_ASSERT(
+          back.feed({static_cast<std::byte*>(parts[i].iov_base), parts[i].iov_len}, [](reply&&) {})
+              .ok());
       total += parts[i].iov_len;
     }
     c->out.sent(total);
@@ -117,7 +121,8 @@ void execute(byte_span in) {
   QS_ASSERT(back.idle());
 }
 
-/// A session that has asked for one of everything meets a peer that says anything: each callback once.
+/// A session that has asked for one of everything meets a peer that says anything: each callback
+/// once.
 void answer(byte_span in) {
   session s{{}};
   int asked = 0;
@@ -154,10 +159,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   byte_span in{reinterpret_cast<const std::byte*>(data) + 1, size - 1};
   auto step = std::size_t{1} + (data[0] >> 2);
   switch (data[0] & 3) {
-  case 0: QS_ASSERT(replies(in, step) == replies(in, in.size())); break;
-  case 1: QS_ASSERT(requests(in, step) == requests(in, in.size())); break;
-  case 2: execute(in); break;
-  default: answer(in); break;
+  case 0:
+    QS_ASSERT(replies(in, step) == replies(in, in.size()));
+    break;
+  case 1:
+    QS_ASSERT(requests(in, step) == requests(in, in.size()));
+    break;
+  case 2:
+    execute(in);
+    break;
+  default:
+    answer(in);
+    break;
   }
   return 0;
 }

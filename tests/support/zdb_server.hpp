@@ -1,4 +1,5 @@
-// What the zdb tests share: a temporary directory, a server in a thread or in a process of its own, a raw socket.
+// What the zdb tests share: a temporary directory, a server in a thread or in a process of its own,
+// a raw socket.
 #pragma once
 
 #include <csignal>
@@ -138,8 +139,10 @@ public:
     while (!text.empty()) {
       auto n = ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL);
       if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) return;
-      if (n > 0) text.remove_prefix(static_cast<std::size_t>(n));
-      else wait(POLLOUT);
+      if (n > 0)
+        text.remove_prefix(static_cast<std::size_t>(n));
+      else
+        wait(POLLOUT);
     }
   }
   /// Exactly so many bytes, or what came before the end.

@@ -29,7 +29,9 @@ result<std::unique_ptr<store>> open_store(const fs::path& data) {
   o.data = data;
   return store::open(o);
 }
-fs::path first_file(const fs::path& data) { return data / "namespaces" / "00000001" / "00000001.data"; }
+fs::path first_file(const fs::path& data) {
+  return data / "namespaces" / "00000001" / "00000001.data";
+}
 fs::path mark_file(const fs::path& data) { return data / "namespaces" / "00000001" / "synced"; }
 
 struct quiet {
@@ -53,12 +55,15 @@ TEST_CASE("a torn tail is cut, at every byte of the last record") {
   REQUIRE(whole.ok());
   for (auto size = before; size <= whole->size(); ++size) {
     CAPTURE(size);
-    REQUIRE(write_file_atomic(first_file(dir.path), as_bytes(std::string_view{*whole}.substr(0, size))).ok());
+    REQUIRE(
+        write_file_atomic(first_file(dir.path), as_bytes(std::string_view{*whole}.substr(0, size)))
+            .ok());
     auto s = open_store(dir.path);
     REQUIRE(s.ok());
     auto ns = (*s)->find("default");
     CHECK(value_of(*ns, "first") == "the first value");
-    CHECK(value_of(*ns, "last") == (size == whole->size() ? std::optional<std::string>{"the last value"} : std::nullopt));
+    CHECK(value_of(*ns, "last") ==
+          (size == whole->size() ? std::optional<std::string>{"the last value"} : std::nullopt));
     CHECK(ns->disk_bytes() == (size == whole->size() ? size : before));
     CHECK(ns->entries() == (size == whole->size() ? 2 : 1));
     // It goes on from there.
@@ -173,7 +178,8 @@ TEST_CASE("settings: what is damaged or newer is refused") {
 }
 
 TEST_CASE("a full disk is an error, the server lives, and nothing is half there") {
-  // A file size limit stands in for the disk: the write that crosses it is cut short, as on a full disk.
+  // A file size limit stands in for the disk: the write that crosses it is cut short, as on a full
+  // disk.
   quiet no_log;
   temporary_directory dir;
   auto child = ::fork();
@@ -199,7 +205,8 @@ TEST_CASE("a full disk is an error, the server lives, and nothing is half there"
   CHECK(WEXITSTATUS(state) == 0);
 }
 
-TEST_CASE("a really full disk: writes are refused as no space, all else goes on, also after a restart") {
+TEST_CASE(
+    "a really full disk: writes are refused as no space, all else goes on, also after a restart") {
   quiet no_log;
   temporary_directory dir;
   auto small = dir.path / "small";
@@ -237,7 +244,8 @@ TEST_CASE("a really full disk: writes are refused as no space, all else goes on,
   CHECK(::umount2(small.c_str(), MNT_DETACH) == 0);
 }
 
-TEST_CASE("kill -9 in the middle of writing: every acknowledged key is right afterwards, 20 rounds") {
+TEST_CASE(
+    "kill -9 in the middle of writing: every acknowledged key is right afterwards, 20 rounds") {
   temporary_directory dir;
   std::map<std::string, std::string> manifest; // outside: what was acknowledged
   seeded_random random{42};
@@ -268,16 +276,20 @@ TEST_CASE("kill -9 in the middle of writing: every acknowledged key is right aft
       if (random.below(8) == 0) {
         (*c)->raw().del(key, [&, key](status s) {
           --pending;
-          if (s.ok() || s.err().code == errc::not_found) manifest[key] = "", ++acknowledged;
-          else manifest.erase(key); // unknown: either is right
+          if (s.ok() || s.err().code == errc::not_found)
+            manifest[key] = "", ++acknowledged;
+          else
+            manifest.erase(key); // unknown: either is right
         });
         return;
       }
       auto value = fmt::format("{} {} {}", key, round, std::string(random.below(6000), 'v'));
       (*c)->raw().set(key, share(to_buffer(value)), [&, key, value](result<set_outcome> r) {
         --pending;
-        if (r.ok()) manifest[key] = value, ++acknowledged;
-        else manifest.erase(key);
+        if (r.ok())
+          manifest[key] = value, ++acknowledged;
+        else
+          manifest.erase(key);
       });
     };
     while (!killed) {
@@ -290,7 +302,8 @@ TEST_CASE("kill -9 in the middle of writing: every acknowledged key is right aft
       }
     }
     REQUIRE(killed);
-    (void)(*c)->run_until([&] { return pending == 0; }); // what was answered before the end, then the loss
+    (void)(*c)->run_until(
+        [&] { return pending == 0; }); // what was answered before the end, then the loss
     REQUIRE(pending == 0);
   }
   CHECK(manifest.size() > 100);
@@ -354,8 +367,10 @@ TEST_CASE("data deleted behind its back: SYNC says so, and the server ends") {
     auto c = server.connect();
     REQUIRE(c->set("k", "v").ok());
     REQUIRE(c->sync().ok());
-    if (lock_only) fs::remove(o.data / "lock");
-    else fs::remove_all(o.data);
+    if (lock_only)
+      fs::remove(o.data / "lock");
+    else
+      fs::remove_all(o.data);
     auto synced = c->sync();
     REQUIRE(!synced.ok());
     CHECK(synced.err().code == errc::data_lost);
@@ -374,7 +389,8 @@ TEST_CASE("data deleted or replaced: found out without a SYNC, too") {
     server_thread server{o};
     REQUIRE(server.connect()->set("k", "v").ok());
     auto copy = *read_file(first_file(o.data));
-    REQUIRE(write_file_atomic(first_file(o.data), as_bytes(copy)).ok()); // same path and bytes, another file
+    REQUIRE(write_file_atomic(first_file(o.data), as_bytes(copy))
+                .ok()); // same path and bytes, another file
     server.wait();
     CHECK(server.ended.err().code == errc::data_lost);
   }

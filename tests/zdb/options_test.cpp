@@ -12,8 +12,10 @@ TEST_CASE("flags have 0-db's names and meanings") {
   CHECK(none->port == 9900);
   CHECK(none->listen == "127.0.0.1");
   CHECK(none->sync == sync_mode::never);
-  auto all = parse({"--data", "/d", "--index=/i", "--listen", "::1", "--port", "0", "--socket=/s", "--dualnet", "--admin", "pw",
-                    "--protect", "--maxsize", "10M", "--datasize", "512K", "--mode=seq", "--sync", "--logfile", "/l", "--verbose"});
+  auto all = parse({"--data",    "/d",          "--index=/i", "--listen", "::1",        "--port",
+                    "0",         "--socket=/s", "--dualnet",  "--admin",  "pw",         "--protect",
+                    "--maxsize", "10M",         "--datasize", "512K",     "--mode=seq", "--sync",
+                    "--logfile", "/l",          "--verbose"});
   REQUIRE(all.ok());
   CHECK(all->data == "/d");
   CHECK(all->listen == "::1");
@@ -36,19 +38,20 @@ TEST_CASE("what is wrong is named") {
     std::vector<std::string> args;
     std::string_view says;
   };
-  for (auto& [args, says] : std::vector<row>{{{"--port", "70000"}, "--port 70000: a port from 0 to 65535 is expected"},
-                                             {{"--port"}, "--port: a value is expected"},
-                                             {{"data"}, "a flag is expected"},
-                                             {{"--colour", "red"}, "--colour: no such flag"},
-                                             {{"--datasize", "5G"}, "512K to 4080M"},
-                                             {{"--datasize", "1K"}, "512K to 4080M"},
-                                             {{"--maxsize", "lots"}, "a size such as 256M"},
-                                             {{"--mode", "direct"}, "user or seq"},
-                                             {{"--sync=often"}, "always, never or an interval"},
-                                             {{"--protect"}, "--protect needs an admin password"},
-                                             {{"--hook", "x"}, "cannot do that yet"},
-                                             {{"--background"}, "systemd"},
-                                             {{"--admin-file", "/nonexistent"}, "/nonexistent"}}) {
+  for (auto& [args, says] :
+       std::vector<row>{{{"--port", "70000"}, "--port 70000: a port from 0 to 65535 is expected"},
+                        {{"--port"}, "--port: a value is expected"},
+                        {{"data"}, "a flag is expected"},
+                        {{"--colour", "red"}, "--colour: no such flag"},
+                        {{"--datasize", "5G"}, "512K to 4080M"},
+                        {{"--datasize", "1K"}, "512K to 4080M"},
+                        {{"--maxsize", "lots"}, "a size such as 256M"},
+                        {{"--mode", "direct"}, "user or seq"},
+                        {{"--sync=often"}, "always, never or an interval"},
+                        {{"--protect"}, "--protect needs an admin password"},
+                        {{"--hook", "x"}, "cannot do that yet"},
+                        {{"--background"}, "systemd"},
+                        {{"--admin-file", "/nonexistent"}, "/nonexistent"}}) {
     auto parsed = parse(args);
     REQUIRE(!parsed.ok());
     CAPTURE(describe(parsed.err()));
@@ -61,7 +64,8 @@ TEST_CASE("the admin password comes from a private file or the environment") {
   auto file = (dir.path / "admin").string();
   REQUIRE(write_file_atomic(file, as_bytes("secret word\n"), 0600).ok());
   CHECK(parse({"--admin-file", file})->admin_password == "secret word");
-  std::filesystem::permissions(file, std::filesystem::perms::others_read, std::filesystem::perm_options::add);
+  std::filesystem::permissions(file, std::filesystem::perms::others_read,
+                               std::filesystem::perm_options::add);
   auto refused = parse({"--admin-file", file});
   REQUIRE(!refused.ok());
   CHECK(refused.err().code == errc::refused);

@@ -13,7 +13,8 @@ namespace {
 
 TEST_CASE("golden bytes of file and record header") {
   auto file = encode_file_header({3, true, true});
-  CHECK(to_hex(byte_span{file}.first(24)) == "51535a44420d0a1a010000000300000001000000" "01000000");
+  CHECK(to_hex(byte_span{file}.first(24)) == "51535a44420d0a1a010000000300000001000000"
+                                             "01000000");
   auto back = decode_file_header(file);
   REQUIRE(back.ok());
   CHECK((back->id == 3 && back->flushes && back->sequential));
@@ -23,7 +24,9 @@ TEST_CASE("golden bytes of file and record header") {
   h.timestamp = 1;
   h.key_length = 1;
   auto record = encode_record_header(h, as_bytes("a"), 64);
-  CHECK(to_hex(byte_span{record}.subspan(4)) == "01000000b2ca88c2010000000000000000000000400000000101" "0000");
+  CHECK(to_hex(byte_span{record}.subspan(4)) ==
+        "01000000b2ca88c2010000000000000000000000400000000101"
+        "0000");
   CHECK(record_header_fits(record, as_bytes("a"), 64));
   CHECK(!record_header_fits(record, as_bytes("b"), 64));
   CHECK(!record_header_fits(record, as_bytes("a"), 65)); // elsewhere it is no record
@@ -57,8 +60,10 @@ TEST_CASE("the index against a map, with many deletions") {
     if (found.there()) REQUIRE(found.entry.place.offset == want[key]);
     if (random.below(2) == 0) {
       disk[next] = key;
-      if (found.there()) index.replace(found.slot, {{1, next}, 5});
-      else index.insert(as_bytes(key), {{1, next}, 5});
+      if (found.there())
+        index.replace(found.slot, {{1, next}, 5});
+      else
+        index.insert(as_bytes(key), {{1, next}, 5});
       want[key] = next++;
     } else if (found.there()) {
       index.erase(found.slot);

@@ -11,12 +11,18 @@ namespace {
 
 std::string shown(const reply& r) {
   switch (r.kind) {
-  case reply_kind::simple: return "+" + r.text;
-  case reply_kind::error: return "-" + r.text;
-  case reply_kind::integer: return fmt::format(":{}", r.number);
-  case reply_kind::bulk: return fmt::format("<{}>", r.string());
-  case reply_kind::nil: return "nil";
-  case reply_kind::array: break;
+  case reply_kind::simple:
+    return "+" + r.text;
+  case reply_kind::error:
+    return "-" + r.text;
+  case reply_kind::integer:
+    return fmt::format(":{}", r.number);
+  case reply_kind::bulk:
+    return fmt::format("<{}>", r.string());
+  case reply_kind::nil:
+    return "nil";
+  case reply_kind::array:
+    break;
   }
   std::string out = "[";
   for (auto& i : r.items) out += shown(i) + " ";
@@ -26,20 +32,25 @@ std::string shown(const reply& r) {
 TEST_CASE("replies are the same however their bytes are split") {
   std::string wire = "+PONG\r\n-No more data\r\n:-1\r\n$3\r\na\r\n\r\n$0\r\n\r\n$-1\r\n*0\r\n"
                      "*2\r\n$2\r\nab\r\n*1\r\n*3\r\n$1\r\nk\r\n:5\r\n:1700000000\r\n+OK\n*-1\r\n";
-  std::string want = "+PONG|-No more data|:-1|<a\r\n>|<>|nil|[]|[<ab> [[<k> :5 :1700000000 ] ] ]|+OK|nil|";
+  std::string want =
+      "+PONG|-No more data|:-1|<a\r\n>|<>|nil|[]|[<ab> [[<k> :5 :1700000000 ] ] ]|+OK|nil|";
   for (std::size_t step = 1; step <= wire.size(); ++step) {
     reply_parser parser;
     std::string got;
     for (std::size_t at = 0; at < wire.size(); at += step)
-      REQUIRE(parser.feed(as_bytes(std::string_view{wire}.substr(at, step)), [&](reply&& r) { got += shown(r) + "|"; }).ok());
+      REQUIRE(parser
+                  .feed(as_bytes(std::string_view{wire}.substr(at, step)),
+                        [&](reply&& r) { got += shown(r) + "|"; })
+                  .ok());
     CHECK(got == want);
     CHECK(parser.idle());
   }
 }
 
 TEST_CASE("a peer that does not speak the protocol is refused, and stays refused") {
-  for (auto* text : {"HTTP/1.1 400\r\n", "$abc\r\n", "$-2\r\n", ":1x\r\n", "\r\n", "*9999999999\r\n", "$3\r\nabcXY",
-                     "$99999999999\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n+a\r\n"}) {
+  for (auto* text :
+       {"HTTP/1.1 400\r\n", "$abc\r\n", "$-2\r\n", ":1x\r\n", "\r\n", "*9999999999\r\n",
+        "$3\r\nabcXY", "$99999999999\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n+a\r\n"}) {
     CAPTURE(text);
     reply_parser parser;
     auto fed = parser.feed(as_bytes(text), [](reply&&) { FAIL("no reply"); });
@@ -68,7 +79,9 @@ TEST_CASE("requests carry payloads without copying them") {
 
 TEST_CASE("requests are read the same however they are split") {
   std::string big(70'000, 'b');
-  std::string wire = "*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$0\r\n\r\n*3\n$3\nSET\r\n$1\r\nk\r\n$70000\r\n" + big + "XY*1\r\n$1\r\nP\r\n";
+  std::string wire =
+      "*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$0\r\n\r\n*3\n$3\nSET\r\n$1\r\nk\r\n$70000\r\n" +
+      big + "XY*1\r\n$1\r\nP\r\n";
   std::string want = "PING,|GET,,|SET,k," + big + ",|P,|";
   for (std::size_t step : {1UL, 2UL, 3UL, 7UL, 64UL, 8192UL, wire.size()}) {
     for (bool direct : {false, true}) {
@@ -102,17 +115,20 @@ TEST_CASE("requests are read the same however they are split") {
 }
 
 TEST_CASE("malformed requests get the texts of the protocol") {
-  struct row { std::string in, text; };
-  for (auto& [in, text] : std::initializer_list<row>{{"PING\r\n", "Malformed request, array expected"},
-                               {"*x\r\n", "Malformed request, array expected"},
-                               {"*0\r\n", "Missing arguments"},
-                               {"*1025\r\n", "Too many arguments"},
-                               {"*-1\r\n", "Internal memory error"},
-                               {"*1\r\n+PING\r\n", "Malformed query string"},
-                               {"*1\r\n$x\r\n", "Malformed query string"},
-                               {"*1\r\n$-5\r\n", "Malformed query string"},
-                               {"*1\r\n$8388609\r\n", "Payload too big"},
-                               {"*" + std::string(100, '1'), "Malformed request, array expected"}}) {
+  struct row {
+    std::string in, text;
+  };
+  for (auto& [in, text] : std::initializer_list<row>{
+           {"PING\r\n", "Malformed request, array expected"},
+           {"*x\r\n", "Malformed request, array expected"},
+           {"*0\r\n", "Missing arguments"},
+           {"*1025\r\n", "Too many arguments"},
+           {"*-1\r\n", "Internal memory error"},
+           {"*1\r\n+PING\r\n", "Malformed query string"},
+           {"*1\r\n$x\r\n", "Malformed query string"},
+           {"*1\r\n$-5\r\n", "Malformed query string"},
+           {"*1\r\n$8388609\r\n", "Payload too big"},
+           {"*" + std::string(100, '1'), "Malformed request, array expected"}}) {
     CAPTURE(in);
     request_parser parser;
     std::size_t used = 0;

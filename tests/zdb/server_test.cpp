@@ -96,7 +96,8 @@ TEST_CASE("scan gives every live key once, in the order written, ended by its er
   }
   CHECK(got == want);
   std::size_t files = 0;
-  for (auto& e : std::filesystem::recursive_directory_iterator{dir.path}) files += e.path().extension() == ".data" ? 1 : 0;
+  for (auto& e : std::filesystem::recursive_directory_iterator{dir.path})
+    files += e.path().extension() == ".data" ? 1 : 0;
   CHECK(files > 4); // rotated
   raw_socket s{server.address()};
   s.talk(command({"SCAN", cursor}), "-No more data\r\n");
@@ -245,7 +246,8 @@ TEST_CASE("a challenge can be used once") {
   s.talk(command({"AUTH", "SECURE", challenge_answer(line.substr(1, 16), "boss")}),
          "-No CHALLENGE requested, secure authentication not available\r\n");
   raw_socket other{server.address()};
-  other.talk(command({"AUTH", "SECURE", answer}), "-No CHALLENGE requested, secure authentication not available\r\n");
+  other.talk(command({"AUTH", "SECURE", answer}),
+             "-No CHALLENGE requested, secure authentication not available\r\n");
 }
 
 TEST_CASE("protected mode: default is read-only without the admin password") {
@@ -305,9 +307,13 @@ TEST_CASE("a pipeline of 10,000, with SYNC among them, is answered in order") {
       ++answered;
     };
     auto key = fmt::format("k{}", i % 1000);
-    if (i % 500 == 499) c->raw().sync([next](status s) { next(s.ok()); });
-    else if (i % 2 == 0) c->raw().set(key, share(to_buffer(fmt::format("value {}", i))), [next](auto r) { next(r.ok()); });
-    else c->raw().exists(key, [next](auto r) { next(r.ok()); });
+    if (i % 500 == 499)
+      c->raw().sync([next](status s) { next(s.ok()); });
+    else if (i % 2 == 0)
+      c->raw().set(key, share(to_buffer(fmt::format("value {}", i))),
+                   [next](auto r) { next(r.ok()); });
+    else
+      c->raw().exists(key, [next](auto r) { next(r.ok()); });
   }
   REQUIRE(c->run_until([&] { return answered == 10'000; }).ok());
   CHECK(in_order);
@@ -317,7 +323,8 @@ TEST_CASE("values of every size up to 8 MiB") {
   temporary_directory dir;
   server_thread server{local_options(dir.path)};
   auto c = server.connect();
-  for (std::size_t size : {0UL, 1UL, 511UL, 16383UL, 16384UL, 16385UL, 65536UL, 528576UL, 8388607UL, 8388608UL}) {
+  for (std::size_t size :
+       {0UL, 1UL, 511UL, 16383UL, 16384UL, 16385UL, 65536UL, 528576UL, 8388607UL, 8388608UL}) {
     buffer value(size);
     seeded_random{size}.fill(value);
     auto shared = share(value);
@@ -345,7 +352,8 @@ TEST_CASE("a client that does not read is not read from, and the others are serv
   for (int i = 0; i < 50; ++i) REQUIRE(good->get("big").ok());
   auto info = good->info();
   REQUIRE(info.ok());
-  // What went to the slow one fits the kernel's buffers and the limit; it is far from what it asked for.
+  // What went to the slow one fits the kernel's buffers and the limit; it is far from what it asked
+  // for.
   auto sent = std::stoull(info->lines.find("network_tx_bytes")->second);
   CHECK(sent < (50ULL << 20) + (16ULL << 20));
   // When it reads at last, it gets what it asked for.
@@ -380,7 +388,8 @@ TEST_CASE("unix socket, and both") {
     REQUIRE(c.ok());
     CHECK((*c)->ping().ok());
   }
-  CHECK((std::filesystem::status(o.socket).permissions() & std::filesystem::perms::others_all) == std::filesystem::perms::none);
+  CHECK((std::filesystem::status(o.socket).permissions() & std::filesystem::perms::others_all) ==
+        std::filesystem::perms::none);
 }
 
 TEST_CASE("sync always: written means on disk") {

@@ -1,4 +1,5 @@
-// The session against a scripted peer that answers with the exact replies of the protocol, as a 0-db does.
+// The session against a scripted peer that answers with the exact replies of the protocol, as a
+// 0-db does.
 #include <doctest/doctest.h>
 
 #include <fmt/format.h>
@@ -22,7 +23,8 @@ std::string asks(std::initializer_list<std::string_view> args) {
   return out;
 }
 void answer(session& s, std::string_view text, std::size_t step = 1) {
-  for (std::size_t at = 0; at < text.size() && !s.closed(); at += step) (void)s.receive(as_bytes(text.substr(at, step)));
+  for (std::size_t at = 0; at < text.size() && !s.closed(); at += step)
+    (void)s.receive(as_bytes(text.substr(at, step)));
 }
 template <class T>
 struct taken {
@@ -35,14 +37,19 @@ struct taken {
     };
   }
   [[nodiscard]] bool ok() const { return value && value->ok(); }
-  [[nodiscard]] errc code() const { return !value ? errc::none : value->ok() ? errc::none : value->err().code; }
+  [[nodiscard]] errc code() const {
+    return !value ? errc::none : value->ok() ? errc::none : value->err().code;
+  }
 };
 
 std::string zero_db_info() {
-  return bulk("# server\nserver_name: 0-db (zdb)\nserver_revision: 2.0.7\nengine_revision: 2.0.7\ninstance_id: 1234\n"
+  return bulk("# server\nserver_name: 0-db (zdb)\nserver_revision: 2.0.7\nengine_revision: "
+              "2.0.7\ninstance_id: 1234\n"
               "boot_time: 1700000000\nuptime: 5\n\n# clients\nclients_lifetime: 1\n");
 }
-std::string our_info() { return bulk("# server\ninstance_id: 99\nboot_time: 17\nextensions: SYNC SETNX\n"); }
+std::string our_info() {
+  return bulk("# server\ninstance_id: 99\nboot_time: 17\nextensions: SYNC SETNX\n");
+}
 
 struct ready_session {
   manual_clock time;
@@ -73,7 +80,8 @@ TEST_CASE("handshake: AUTH and SELECT by challenge, operations wait behind it") 
   answer(s, "+OK\r\n");
   CHECK(sends(s) == asks({"AUTH", "SECURE", "CHALLENGE"}));
   answer(s, "+8899aabbccddeeff\r\n");
-  CHECK(sends(s) == asks({"SELECT", "qs1", "SECURE", challenge_answer("8899aabbccddeeff", "secret")}));
+  CHECK(sends(s) ==
+        asks({"SELECT", "qs1", "SECURE", challenge_answer("8899aabbccddeeff", "secret")}));
   answer(s, "+OK\r\n");
   CHECK(sends(s) == asks({"INFO"}));
   CHECK(!greeted.value);
@@ -89,7 +97,8 @@ TEST_CASE("handshake: AUTH and SELECT by challenge, operations wait behind it") 
 
 TEST_CASE("the challenge answer is SHA-1 of challenge:password") {
   // printf %s 0123456789abcdef:password | sha1sum
-  CHECK(challenge_answer("0123456789abcdef", "password") == "098613a9ee6db421f3ddebac4196b182ca060784");
+  CHECK(challenge_answer("0123456789abcdef", "password") ==
+        "098613a9ee6db421f3ddebac4196b182ca060784");
 }
 
 TEST_CASE("handshake: what goes wrong has its own code") {
@@ -97,9 +106,10 @@ TEST_CASE("handshake: what goes wrong has its own code") {
     const char* select_reply;
     errc code;
   };
-  for (auto& [reply, code] : std::initializer_list<row>{{"-Access denied\r\n", errc::access_denied},
-                                                        {"-Namespace not found\r\n", errc::not_found},
-                                                        {":1\r\n", errc::protocol}}) {
+  for (auto& [reply, code] :
+       std::initializer_list<row>{{"-Access denied\r\n", errc::access_denied},
+                                  {"-Namespace not found\r\n", errc::not_found},
+                                  {":1\r\n", errc::protocol}}) {
     CAPTURE(reply);
     session_options o;
     o.name_space = "n";
@@ -182,12 +192,19 @@ TEST_CASE("operations and their replies, split at every byte") {
     CHECK(wire.ends_with(asks({"NSSET", "n", "maxsize", "5"}) + asks({"NSDEL", "n"})));
     CHECK(s.bytes_in_flight() == wire.size());
     std::string cursor(17, 'c');
-    answer(s, bulk("k") + "$-1\r\n-No space left on this namespace\r\n-Namespace is temporarily locked (read-only)\r\n" +
-                  bulk("k") + "$-1\r\n" + bulk("value") + "$-1\r\n+OK\r\n-Key not found\r\n:1\r\n:0\r\n:1\r\n+OK\r\n+PONG\r\n" +
-                  "*2\r\n" + bulk(cursor) + "*1\r\n*3\r\n" + bulk("k") + ":5\r\n:1700000000\r\n-No more data\r\n" +
-                  bulk("# namespace\nname: n\nentries: 3\npublic: no\nworm: no\nlocked: no\npassword: yes\ndata_size_bytes: 77\n"
-                       "data_limits_bytes: 100\nmode: userkey\ndata_disk_freespace_bytes: 1000\n") +
-                  ":3\r\n" + bulk(std::string(8, '\1')) + "+OK\r\n-This namespace is not available\r\n-Permission denied\r\n+OK\r\n",
+    answer(s,
+           bulk("k") +
+               "$-1\r\n-No space left on this namespace\r\n-Namespace is temporarily locked "
+               "(read-only)\r\n" +
+               bulk("k") + "$-1\r\n" + bulk("value") +
+               "$-1\r\n+OK\r\n-Key not found\r\n:1\r\n:0\r\n:1\r\n+OK\r\n+PONG\r\n" + "*2\r\n" +
+               bulk(cursor) + "*1\r\n*3\r\n" + bulk("k") +
+               ":5\r\n:1700000000\r\n-No more data\r\n" +
+               bulk("# namespace\nname: n\nentries: 3\npublic: no\nworm: no\nlocked: no\npassword: "
+                    "yes\ndata_size_bytes: 77\n"
+                    "data_limits_bytes: 100\nmode: userkey\ndata_disk_freespace_bytes: 1000\n") +
+               ":3\r\n" + bulk(std::string(8, '\1')) +
+               "+OK\r\n-This namespace is not available\r\n-Permission denied\r\n+OK\r\n",
            step);
     CHECK(stored.ok());
     CHECK(**stored.value == set_outcome::stored);
@@ -257,7 +274,8 @@ TEST_CASE("out of protocol closes the session") {
     std::string reply;
     errc get;
   };
-  for (auto& [reply, code] : std::initializer_list<row>{{"garbage\r\n", errc::protocol}, {":5\r\n", errc::protocol}}) {
+  for (auto& [reply, code] :
+       std::initializer_list<row>{{"garbage\r\n", errc::protocol}, {":5\r\n", errc::protocol}}) {
     ready_session r;
     taken<buffer_ptr> get;
     taken<set_outcome> set;
@@ -273,7 +291,8 @@ TEST_CASE("out of protocol closes the session") {
   auto unasked = r.s.receive(as_bytes("+OK\r\n"));
   REQUIRE(!unasked.ok());
   CHECK(unasked.err().code == errc::protocol);
-  ready_session wrong_key; // the key comes back with SET: another one means that replies are off by one
+  ready_session
+      wrong_key; // the key comes back with SET: another one means that replies are off by one
   taken<set_outcome> set;
   wrong_key.s.set("mine", share(to_buffer("v")), set.take());
   (void)sends(wrong_key.s);
@@ -286,17 +305,18 @@ TEST_CASE("error texts and their codes") {
     const char* text;
     errc code;
   };
-  for (auto& [text, code] : std::initializer_list<row>{{"Access denied", errc::access_denied},
-                                                       {"Namespace protected and private", errc::access_denied},
-                                                       {"No space left on this namespace", errc::no_space},
-                                                       {"Namespace is temporarily frozen (read-write disabled)", errc::refused},
-                                                       {"Namespace is in read-only mode", errc::refused},
-                                                       {"Data files are gone", errc::data_lost},
-                                                       {"Namespace not found", errc::not_found},
-                                                       {"Command not supported", errc::unsupported},
-                                                       {"Cannot write data right now", errc::io},
-                                                       {"Invalid key", errc::invalid_argument},
-                                                       {"Internal Error", errc::io}})
+  for (auto& [text, code] : std::initializer_list<row>{
+           {"Access denied", errc::access_denied},
+           {"Namespace protected and private", errc::access_denied},
+           {"No space left on this namespace", errc::no_space},
+           {"Namespace is temporarily frozen (read-write disabled)", errc::refused},
+           {"Namespace is in read-only mode", errc::refused},
+           {"Data files are gone", errc::data_lost},
+           {"Namespace not found", errc::not_found},
+           {"Command not supported", errc::unsupported},
+           {"Cannot write data right now", errc::io},
+           {"Invalid key", errc::invalid_argument},
+           {"Internal Error", errc::io}})
     CHECK(error_from_reply(text).code == code);
 }
 
