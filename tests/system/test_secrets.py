@@ -1,0 +1,48 @@
+"""No secret in ps, logs, events, plans or world-readable files; servers listen on loopback."""
+import pathlib
+import stat
+import subprocess
+import sys
+
+from harness import Sandbox, need_fuse
+
+need_fuse()
+with Sandbox(sys.argv[1], "secret") as box:
+    shown = box.init("--show-words")
+    phrase = next((box.root / "config").rglob("phrase")).read_text().split()
+    assert len(phrase) == 24, len(phrase)
+    box.apply()
+    (box.mount / "plain.txt").write_text("the quick brown fox of the plaintext\n" * 50)
+    box.wait_ready()
+    # Three words in a row are enough to know a phrase by.
+    needles = {" ".join(phrase[i:i + 3]).encode() for i in range(0, 22)}
+    admin = [p.read_bytes().strip() for p in (box.root / "grid").rglob("admin*") if p.is_file()]
+    needles |= {a for a in admin if len(a) > 16}
+    assert admin, "the admin password files were not found: has the layout changed?"
+    texts = {"plan": box.run("diff").stdout.encode(), "events": box.run("events").stdout.encode(), "status": box.run("status", "--json").stdout.encode(),
+             "nodes": box.run("nodes", "--json").stdout.encode(), "ps": subprocess.run(["ps", "auxww"], capture_output=True).stdout}
+    for log in box.root.rglob("*.log*"):
+        texts[str(log)] = log.read_bytes()
+    for where, text in texts.items():
+        for needle in needles:
+            assert needle not in text, f"a secret stands in {where}"
+    secret_files = 0
+    for path in box.root.rglob("*"):
+        if path.is_symlink() or not path.is_file() or box.mount in path.parents or box.work in path.parents:
+            continue
+        content = path.read_bytes() if path.stat().st_size < 64 << 20 else b""
+        if any(n in content for n in needles):
+            secret_files += 1
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, f"{path} holds a secret and is {oct(path.stat().st_mode)}"
+    assert secret_files >= 1
+    # What leaves this machine is ciphertext.
+    for path in (box.root / "grid").rglob("*"):
+        if path.is_file():
+            assert b"quick brown fox" not in path.read_bytes(), f"{path} holds plaintext"
+    ours = {str(pid) for pid, _ in box.processes()}
+    listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout
+    for line in listening.splitlines():
+        if any(f"pid={p}," in line for p in ours):
+            assert line.split()[3].startswith(("127.", "[::1]")), line
+    box.run("destroy", "--confirm", "secret")
+print("no secret out of place")
