@@ -18,8 +18,8 @@ using nlohmann::json;
 
 constexpr std::size_t hosts_max = 4096;
 constexpr byte_count capacity_max = 1024 * tib;
-const std::vector<std::string_view> host_keys{"id",       "farm",                "country",  "region",
-                                              "capacity", "price_per_gib_month", "available"};
+const std::vector<std::string_view> host_keys{
+    "id", "farm", "country", "region", "capacity", "price_per_gib_month", "available"};
 
 struct farm {
   const char* name;
@@ -31,14 +31,14 @@ struct farm {
 
 // Made up. Three hosts each.
 constexpr std::array<farm, 8> farms{{
-  {"greenfarm", "Belgium", "Europe", "2TiB", "0.05"},
-  {"meuse", "Belgium", "Europe", "1TiB", "0.045"},
-  {"alpenrack", "Switzerland", "Europe", "4TiB", "0.08"},
-  {"jura", "Switzerland", "Europe", "2TiB", "0.075"},
-  {"northwind", "Finland", "Europe", "4TiB", "0.035"},
-  {"maple", "Canada", "North America", "2TiB", "0.04"},
-  {"prairie", "Canada", "North America", "1TiB", "0.03"},
-  {"merlion", "Singapore", "Asia", "2TiB", "0.06"},
+    {"greenfarm", "Belgium", "Europe", "2TiB", "0.05"},
+    {"meuse", "Belgium", "Europe", "1TiB", "0.045"},
+    {"alpenrack", "Switzerland", "Europe", "4TiB", "0.08"},
+    {"jura", "Switzerland", "Europe", "2TiB", "0.075"},
+    {"northwind", "Finland", "Europe", "4TiB", "0.035"},
+    {"maple", "Canada", "North America", "2TiB", "0.04"},
+    {"prairie", "Canada", "North America", "1TiB", "0.03"},
+    {"merlion", "Singapore", "Asia", "2TiB", "0.06"},
 }};
 constexpr int hosts_per_farm = 3;
 
@@ -66,9 +66,12 @@ public:
     auto written = text("capacity", true);
     if (written.empty()) return 0;
     auto bytes = parse_bytes(written);
-    if (!bytes) problem(fmt::format("'capacity': {}", bytes.err().message));
-    else if (*bytes < gib || *bytes > capacity_max) problem("'capacity' must be between 1GiB and 1PiB");
-    else return *bytes;
+    if (!bytes)
+      problem(fmt::format("'capacity': {}", bytes.err().message));
+    else if (*bytes < gib || *bytes > capacity_max)
+      problem("'capacity' must be between 1GiB and 1PiB");
+    else
+      return *bytes;
     return 0;
   }
 
@@ -76,9 +79,12 @@ public:
     auto written = text("price_per_gib_month", true);
     if (written.empty()) return {};
     auto amount = model::parse_money(written);
-    if (!amount) problem(fmt::format("'price_per_gib_month': {}", amount.err().message));
-    else if (amount->units > 1000 * model::units_per_tft) problem("'price_per_gib_month' must be at most 1000 TFT");
-    else return *amount;
+    if (!amount)
+      problem(fmt::format("'price_per_gib_month': {}", amount.err().message));
+    else if (amount->units > 1000 * model::units_per_tft)
+      problem("'price_per_gib_month' must be at most 1000 TFT");
+    else
+      return *amount;
     return {};
   }
 
@@ -115,15 +121,19 @@ bool valid_id(std::string_view id) {
 
 model::host read_host(const json& item, std::size_t index, std::set<std::string>& ids,
                       std::vector<std::string>& problems) {
-  auto id = item.is_object() && item.contains("id") && item["id"].is_string() ? item["id"].get<std::string>() : "";
-  host_reader in{item, id.empty() ? fmt::format("hosts[{}]", index) : fmt::format("host {}", id), problems};
+  auto id = item.is_object() && item.contains("id") && item["id"].is_string()
+                ? item["id"].get<std::string>()
+                : "";
+  host_reader in{item, id.empty() ? fmt::format("hosts[{}]", index) : fmt::format("host {}", id),
+                 problems};
   model::host out;
   if (!item.is_object()) {
     in.problem("must be an object {\"id\": …, \"farm\": …}");
     return out;
   }
   out.id = in.text("id", true);
-  if (!out.id.empty() && !valid_id(out.id)) in.problem("'id' may have a-z 0-9 . _ - and at most 32 characters");
+  if (!out.id.empty() && !valid_id(out.id))
+    in.problem("'id' may have a-z 0-9 . _ - and at most 32 characters");
   if (!out.id.empty() && !ids.insert(out.id).second) in.problem("'id' is used twice");
   out.place = {in.text("farm", true), in.text("country", true), in.text("region", false)};
   out.capacity = in.capacity();
@@ -145,7 +155,8 @@ result<std::vector<model::host>> read_document(const json& document) {
   if (!document.contains("version") || document["version"] != 1)
     problems.emplace_back("\"version\" must be 1");
   for (const auto& [key, value] : document.items())
-    if (key != "version" && key != "hosts") problems.push_back(fmt::format("unknown key '{}'", key));
+    if (key != "version" && key != "hosts")
+      problems.push_back(fmt::format("unknown key '{}'", key));
   const auto& list = document["hosts"];
   if (list.size() > hosts_max) return wrong({fmt::format("more than {} hosts", hosts_max)});
   std::vector<model::host> out;
@@ -163,10 +174,11 @@ std::string default_catalogue() {
   for (const auto& f : farms)
     for (int i = 0; i < hosts_per_farm; ++i) {
       ++number;
-      out += fmt::format("    {{\"id\": \"h{}\", \"farm\": \"{}\", \"country\": \"{}\", \"region\": \"{}\", "
-                         "\"capacity\": \"{}\", \"price_per_gib_month\": \"{}\"}}{}\n",
-                         number, f.name, f.country, f.region, f.capacity, f.price,
-                         number == static_cast<int>(farms.size()) * hosts_per_farm ? "" : ",");
+      out += fmt::format(
+          "    {{\"id\": \"h{}\", \"farm\": \"{}\", \"country\": \"{}\", \"region\": \"{}\", "
+          "\"capacity\": \"{}\", \"price_per_gib_month\": \"{}\"}}{}\n",
+          number, f.name, f.country, f.region, f.capacity, f.price,
+          number == static_cast<int>(farms.size()) * hosts_per_farm ? "" : ",");
     }
   return out + "  ]\n}\n";
 }
@@ -185,7 +197,8 @@ result<std::vector<model::host>> load_catalogue(const std::filesystem::path& gri
   if (!text && text.err().sys == ENOENT) {
     if (!make) return parse_catalogue(default_catalogue());
     auto made = create_file_atomic(path, as_bytes(default_catalogue()), 0600);
-    if (!made && made.err().sys != EEXIST && made.err().code != errc::already_exists) return std::move(made).err();
+    if (!made && made.err().sys != EEXIST && made.err().code != errc::already_exists)
+      return std::move(made).err();
     text = read_file(path, 4 * mib);
   }
   if (!text) return std::move(text).err();

@@ -9,7 +9,8 @@
 namespace qs::grid {
 namespace {
 
-result<std::unique_ptr<zdb::blocking_client>> connect(const model::endpoint& where, const std::string& password,
+result<std::unique_ptr<zdb::blocking_client>> connect(const model::endpoint& where,
+                                                      const std::string& password,
                                                       std::chrono::milliseconds deadline) {
   zdb::session_options options;
   options.name_space = where.ns;
@@ -27,8 +28,9 @@ result<buffer_ptr> read_object(zdb::blocking_client& client, const std::string& 
 }
 
 error other_identity(const model::endpoint& where) {
-  return {errc::data_lost, fmt::format("{} has the identity of another node, or of an earlier life of this one",
-                                       stream_address(where))};
+  return {errc::data_lost,
+          fmt::format("{} has the identity of another node, or of an earlier life of this one",
+                      stream_address(where))};
 }
 
 } // namespace
@@ -40,29 +42,34 @@ std::string stream_address(const model::endpoint& where) {
   return fmt::format("{}:{}", where.address, where.port);
 }
 
-status write_identity(const model::endpoint& where, const std::string& password, const codec::object_key& name,
-                      byte_span sealed, std::chrono::milliseconds deadline) {
+status write_identity(const model::endpoint& where, const std::string& password,
+                      const codec::object_key& name, byte_span sealed,
+                      std::chrono::milliseconds deadline) {
   QS_TRY_ASSIGN(auto client, connect(where, password, deadline));
   auto key = key_of(name);
   QS_TRY_ASSIGN(auto there, read_object(*client, key));
   if (there && !std::ranges::equal(*there, sealed)) return other_identity(where);
   if (!there) {
     QS_TRY(client->set(key, share(to_buffer(sealed))));
-    QS_TRY_ASSIGN(auto back, read_object(*client, key)); // nil to a SET may mean anything (invariant 3)
+    QS_TRY_ASSIGN(auto back,
+                  read_object(*client, key)); // nil to a SET may mean anything (invariant 3)
     if (!back || !std::ranges::equal(*back, sealed))
-      return error{errc::data_lost, fmt::format("{} did not keep the identity it was given", stream_address(where))};
+      return error{errc::data_lost,
+                   fmt::format("{} did not keep the identity it was given", stream_address(where))};
   }
   if (!client->has("SYNC")) return {};
   return client->sync();
 }
 
-status check_identity(const model::endpoint& where, const std::string& password, const codec::object_key& name,
-                      byte_span sealed, std::chrono::milliseconds deadline) {
+status check_identity(const model::endpoint& where, const std::string& password,
+                      const codec::object_key& name, byte_span sealed,
+                      std::chrono::milliseconds deadline) {
   QS_TRY_ASSIGN(auto client, connect(where, password, deadline));
   QS_TRY_ASSIGN(auto there, read_object(*client, key_of(name)));
   if (!there)
-    return error{errc::data_lost, fmt::format("{} answers, but its identity is gone: its data was lost",
-                                              stream_address(where))};
+    return error{errc::data_lost,
+                 fmt::format("{} answers, but its identity is gone: its data was lost",
+                             stream_address(where))};
   if (!std::ranges::equal(*there, sealed)) return other_identity(where);
   return {};
 }

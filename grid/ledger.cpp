@@ -13,8 +13,8 @@
 
 namespace qs::grid {
 
-// One line of the file. `amount` is what moved; a charge's `owed` is what the balance did not cover,
-// a credit's `owed` what of it went to old debts at once.
+// One line of the file. `amount` is what moved; a charge's `owed` is what the balance did not
+// cover, a credit's `owed` what of it went to old debts at once.
 struct ledger::line {
   wall_time at{};
   std::string wallet;
@@ -77,14 +77,16 @@ result<Line> parse(std::string_view text) {
     if (in.contains("until_ms"))
       for (const auto& [name, until] : in["until_ms"].items())
         l.nodes[name] = from_millis(until.template get<std::int64_t>());
-    if (l.kind != "credit" && l.kind != "charge") return error{errc::corrupt, fmt::format("unknown kind '{}'", l.kind)};
+    if (l.kind != "credit" && l.kind != "charge")
+      return error{errc::corrupt, fmt::format("unknown kind '{}'", l.kind)};
     return l;
   } catch (const json::exception& e) {
     return error{errc::corrupt, e.what()};
   }
 }
 
-/// Calls `each(line, offset behind it)` for every whole line from `offset` on. Gives the end of the last whole line.
+/// Calls `each(line, offset behind it)` for every whole line from `offset` on. Gives the end of the
+/// last whole line.
 template <class Each>
 result<std::uint64_t> whole_lines(int fd, std::uint64_t offset, std::uint64_t size, Each&& each) {
   constexpr std::size_t line_max = 4 * mib;
@@ -120,8 +122,9 @@ status ledger::apply(const line& l) {
   auto& a = accounts_[l.wallet];
   auto after = l.kind == "credit" ? a.balance + l.amount - l.owed : a.balance - l.amount;
   if (after != l.balance)
-    return error{errc::corrupt, fmt::format("the balance should be {} and is written as {}", model::to_decimal(after),
-                                            model::to_decimal(l.balance))};
+    return error{errc::corrupt,
+                 fmt::format("the balance should be {} and is written as {}",
+                             model::to_decimal(after), model::to_decimal(l.balance))};
   a.balance = after;
   a.owed = l.kind == "credit" ? a.owed - l.owed : a.owed + l.owed;
   for (const auto& [name, until] : l.nodes) {
@@ -168,7 +171,8 @@ status ledger::refresh(const std::string& wallet, wall_time now) {
   QS_TRY_ASSIGN(auto fd, open_file(file_, O_RDWR | O_CREAT, 0600));
   QS_TRY_ASSIGN(auto size, size_of(fd.get()));
   QS_TRY_ASSIGN(auto end, read_lines(fd.get(), size));
-  // A crash cut the last append. Whoever wrote it held the lock we hold, so nobody is still writing.
+  // A crash cut the last append. Whoever wrote it held the lock we hold, so nobody is still
+  // writing.
   if (end < size && (::ftruncate(fd.get(), static_cast<off_t>(end)) != 0 || ::fsync(fd.get()) != 0))
     return errno_error(fmt::format("cut the torn end of {}", file_.string()), errno);
   if (size == 0) QS_TRY(sync_directory(file_.parent_path()));
@@ -183,7 +187,8 @@ status ledger::append(const line& l) {
   if (written.ok() && ::fdatasync(fd.get()) != 0) written = errno_error("fdatasync", errno);
   if (!written.ok()) {
     // Not counted here, so it must not be there either.
-    if (::ftruncate(fd.get(), static_cast<off_t>(offset_)) != 0) offset_ = UINT64_MAX; // read all again next time
+    if (::ftruncate(fd.get(), static_cast<off_t>(offset_)) != 0)
+      offset_ = UINT64_MAX; // read all again next time
     return std::move(written).err().with(fmt::format("append to {}", file_.string()));
   }
   offset_ += text.size();
@@ -194,12 +199,14 @@ status ledger::append(const line& l) {
 model::money ledger::due(const account& a, const charged_node& node, wall_time now) const {
   auto to = node.until == wall_time{} ? now : std::min(now, node.until);
   auto from = node.since;
-  if (auto it = a.charged_until.find(node.name); it != a.charged_until.end()) from = std::max(from, it->second);
+  if (auto it = a.charged_until.find(node.name); it != a.charged_until.end())
+    from = std::max(from, it->second);
   if (to <= from) return {};
   return {cost(node.rate, to - node.since) - cost(node.rate, from - node.since)};
 }
 
-model::money ledger::balance(const std::string& wallet, const std::vector<charged_node>& nodes, wall_time now) const {
+model::money ledger::balance(const std::string& wallet, const std::vector<charged_node>& nodes,
+                             wall_time now) const {
   auto it = accounts_.find(wallet);
   if (it == accounts_.end()) return {};
   auto left = it->second.balance - it->second.owed;
@@ -207,7 +214,8 @@ model::money ledger::balance(const std::string& wallet, const std::vector<charge
   return std::max(left, model::money{});
 }
 
-status ledger::pay(const std::string& wallet, const std::vector<charged_node>& nodes, wall_time now) {
+status ledger::pay(const std::string& wallet, const std::vector<charged_node>& nodes,
+                   wall_time now) {
   const auto& a = accounts_[wallet];
   line l{now, wallet, "charge", {}, {}, {}, {}, {}};
   model::money sum;
@@ -218,18 +226,21 @@ status ledger::pay(const std::string& wallet, const std::vector<charged_node>& n
     l.nodes[node.name] = node.until == wall_time{} ? now : std::min(now, node.until);
   }
   if (l.nodes.empty()) return {};
-  l.subject = l.nodes.size() == 1 ? l.nodes.begin()->first : fmt::format("{} nodes", l.nodes.size());
+  l.subject =
+      l.nodes.size() == 1 ? l.nodes.begin()->first : fmt::format("{} nodes", l.nodes.size());
   l.amount = std::min(sum, a.balance);
   l.owed = sum - l.amount;
   l.balance = a.balance - l.amount;
   return append(l);
 }
 
-status ledger::settle(const std::string& wallet, const std::vector<charged_node>& nodes, wall_time now) {
+status ledger::settle(const std::string& wallet, const std::vector<charged_node>& nodes,
+                      wall_time now) {
   return pay(wallet, nodes, now);
 }
 
-status ledger::charge(const std::string& wallet, const std::vector<charged_node>& nodes, wall_time now) {
+status ledger::charge(const std::string& wallet, const std::vector<charged_node>& nodes,
+                      wall_time now) {
   const auto& a = accounts_[wallet];
   for (const auto& node : nodes) {
     auto it = a.charged_until.find(node.name);
@@ -239,17 +250,20 @@ status ledger::charge(const std::string& wallet, const std::vector<charged_node>
   return {};
 }
 
-status ledger::credit(const std::string& wallet, model::money amount, const std::string& subject, wall_time now) {
+status ledger::credit(const std::string& wallet, model::money amount, const std::string& subject,
+                      wall_time now) {
   if (amount.units <= 0 || amount > credit_max)
-    return error{errc::invalid_argument, fmt::format("{} cannot be credited; give a positive amount of at most {}",
-                                                     model::format_money(amount), model::format_money(credit_max))};
+    return error{errc::invalid_argument,
+                 fmt::format("{} cannot be credited; give a positive amount of at most {}",
+                             model::format_money(amount), model::format_money(credit_max))};
   const auto& a = accounts_[wallet];
   line l{now, wallet, "credit", subject, amount, std::min(amount, a.owed), {}, {}};
   l.balance = a.balance + amount - l.owed;
   return append(l);
 }
 
-result<std::vector<ledger_entry>> ledger::newest(const std::string& wallet, std::size_t most) const {
+result<std::vector<ledger_entry>> ledger::newest(const std::string& wallet,
+                                                 std::size_t most) const {
   auto fd = open_file(file_, O_RDONLY);
   if (!fd && fd.err().sys == ENOENT) return std::vector<ledger_entry>{};
   if (!fd) return std::move(fd).err();

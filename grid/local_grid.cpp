@@ -46,7 +46,8 @@ result<std::vector<placed_node>> of_volume(const grid_paths& grid, std::string_v
   std::erase_if(*all, [&](const auto& n) { return !tag.empty() && n.contract.order.tag != tag; });
   std::sort(all->begin(), all->end(), [](const auto& a, const auto& b) {
     auto key = [](const placed_node& n) {
-      return std::tuple{n.contract.order.tag, n.contract.order.node.number, n.contract.order.incarnation};
+      return std::tuple{n.contract.order.tag, n.contract.order.node.number,
+                        n.contract.order.incarnation};
     };
     return key(a) < key(b);
   });
@@ -61,14 +62,17 @@ result<placed_node> find_node(const grid_paths& grid, std::string_view tag, mode
   for (const auto& n : all) {
     if (n.contract.order.node != id) continue;
     found = &n;
-    if (volumes.empty() || volumes.back() != n.contract.order.tag) volumes.push_back(n.contract.order.tag);
+    if (volumes.empty() || volumes.back() != n.contract.order.tag)
+      volumes.push_back(n.contract.order.tag);
   }
   if (found == nullptr)
-    return error{errc::not_found, fmt::format("the local grid has no node {} of this volume; qs nodes lists them",
-                                              model::to_string(id))};
+    return error{errc::not_found,
+                 fmt::format("the local grid has no node {} of this volume; qs nodes lists them",
+                             model::to_string(id))};
   if (volumes.size() > 1)
-    return error{errc::invalid_argument, fmt::format("{} volumes have a node {}; say which with --volume NAME",
-                                                     volumes.size(), model::to_string(id))};
+    return error{errc::invalid_argument,
+                 fmt::format("{} volumes have a node {}; say which with --volume NAME",
+                             volumes.size(), model::to_string(id))};
   return *found;
 }
 
@@ -81,25 +85,29 @@ result<std::filesystem::path> local_grid_directory() {
   };
   if (auto dir = variable("QS_GRID_DIR"); !dir.empty()) return dir;
   if (auto dir = variable("XDG_STATE_HOME"); dir.is_absolute()) return dir / "qs" / "grid-local";
-  if (auto home = variable("HOME"); home.is_absolute()) return home / ".local" / "state" / "qs" / "grid-local";
-  return error{errc::invalid_argument, "no place for the local grid: set QS_GRID_DIR, XDG_STATE_HOME or HOME"};
+  if (auto home = variable("HOME"); home.is_absolute())
+    return home / ".local" / "state" / "qs" / "grid-local";
+  return error{errc::invalid_argument,
+               "no place for the local grid: set QS_GRID_DIR, XDG_STATE_HOME or HOME"};
 }
 
 std::string local_volume_tag(const model::volume_id& id) {
   buffer message = to_buffer("qs local grid 1");
   message.insert(message.end(), id.begin(), id.end());
   std::array<std::byte, crypto_generichash_BYTES> hash{};
-  crypto_generichash(uchars(mutable_byte_span{hash}), hash.size(), uchars(byte_span{message}), message.size(), nullptr,
-                     0);
+  crypto_generichash(uchars(mutable_byte_span{hash}), hash.size(), uchars(byte_span{message}),
+                     message.size(), nullptr, 0);
   return to_hex(byte_span{hash}.first(8));
 }
 
-result<local_grid> local_grid::open(std::filesystem::path directory, std::filesystem::path program) {
+result<local_grid> local_grid::open(std::filesystem::path directory,
+                                    std::filesystem::path program) {
   std::error_code failed;
   auto whole = std::filesystem::weakly_canonical(directory, failed);
   if (failed || !std::filesystem::is_directory(whole / "nodes", failed))
-    return error{errc::not_found, fmt::format("there is no local grid in {}; the first apply makes it",
-                                              directory.string())};
+    return error{
+        errc::not_found,
+        fmt::format("there is no local grid in {}; the first apply makes it", directory.string())};
   return local_grid{std::move(whole), std::move(program)};
 }
 
@@ -137,13 +145,15 @@ result<unsigned> local_grid::down(std::string_view tag) const {
   for (const auto& n : all)
     if (auto p = find_process(n.paths, n.paths.data(), true)) {
       QS_TRY_ASSIGN(auto lock, lock_node(n.paths.directory, lock_deadline));
-      auto asked = end_process(*p, SIGTERM, std::chrono::milliseconds{0}); // all are asked before any is waited for
+      auto asked = end_process(
+          *p, SIGTERM, std::chrono::milliseconds{0}); // all are asked before any is waited for
       if (!asked && asked.err().code != errc::timed_out) return std::move(asked).err();
       stopping.push_back(std::move(*p));
     }
   for (const auto& p : stopping) {
     auto ended = end_process(p, SIGTERM, stop_deadline);
-    if (!ended && ended.err().code == errc::timed_out) ended = end_process(p, SIGKILL, stop_deadline);
+    if (!ended && ended.err().code == errc::timed_out)
+      ended = end_process(p, SIGKILL, stop_deadline);
     if (!ended) return std::move(ended).err();
   }
   return static_cast<unsigned>(stopping.size());
@@ -161,7 +171,9 @@ result<unsigned> local_grid::up(std::string_view tag) const {
     if (!lock) return std::move(lock).err();
     if (inspect_node(grid, name).what != inspection::state::stopped) continue;
     auto where = start_node(program_, n.paths, name, start_deadline);
-    if (!where) return std::move(where).err().with(fmt::format("start {}", model::to_string(n.contract.order.node)));
+    if (!where)
+      return std::move(where).err().with(
+          fmt::format("start {}", model::to_string(n.contract.order.node)));
     ++started;
   }
   return started;

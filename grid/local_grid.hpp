@@ -1,6 +1,7 @@
-// The local grid as `qs grid` sees it: hosts and nodes listed, a node made to die, all of it stopped and started.
-// Works without an engine, without the phrase and beside engines that run. Not the provider: it reserves and deletes nothing.
-// Blocking; a value without state of its own, any thread.
+// The local grid as `qs grid` sees it: hosts and nodes listed, a node made to die, all of it
+// stopped and started. Works without an engine, without the phrase and beside engines that run. Not
+// the provider: it reserves and deletes nothing. Blocking; a value without state of its own, any
+// thread.
 #pragma once
 
 #include <filesystem>
@@ -16,7 +17,8 @@
 
 namespace qs::grid {
 
-/// QS_GRID_DIR, else $XDG_STATE_HOME/qs/grid-local, else ~/.local/state/qs/grid-local. Errors: invalid_argument (no home).
+/// QS_GRID_DIR, else $XDG_STATE_HOME/qs/grid-local, else ~/.local/state/qs/grid-local. Errors:
+/// invalid_argument (no home).
 result<std::filesystem::path> local_grid_directory();
 
 /// How reservations of a volume are marked: 16 hex digits derived from its public id.
@@ -33,8 +35,8 @@ struct local_node {
   model::money price; ///< per month
   wall_time since{};
   inspection::state what = inspection::state::unknown;
-  std::string reason; ///< as provider::inspect() says it
-  int pid = 0;        ///< 0: no process
+  std::string reason;    ///< as provider::inspect() says it
+  int pid = 0;           ///< 0: no process
   model::endpoint where; ///< valid when running
 };
 
@@ -48,16 +50,17 @@ public:
   [[nodiscard]] result<std::vector<model::host>> hosts() const;
   /// Nodes of one volume, or of all if `tag` is empty; by volume, number and incarnation.
   [[nodiscard]] result<std::vector<local_node>> nodes(std::string_view tag = {}) const;
-  /// SIGKILL, and a tombstone so that it stays dead; `wipe`: with its data. Of several incarnations the newest.
-  /// `tag` may be empty where only one volume has such a node. Done again it changes nothing but the wipe.
-  /// Errors: not_found, invalid_argument (several volumes have it), busy, io.
+  /// SIGKILL, and a tombstone so that it stays dead; `wipe`: with its data. Of several incarnations
+  /// the newest. `tag` may be empty where only one volume has such a node. Done again it changes
+  /// nothing but the wipe. Errors: not_found, invalid_argument (several volumes have it), busy, io.
   result<local_node> kill(std::string_view tag, model::node_id node, bool wipe) const;
-  /// Orderly stop of every node's process (SIGTERM, after ten seconds SIGKILL). How many were stopped.
-  /// A running engine starts them again.
+  /// Orderly stop of every node's process (SIGTERM, after ten seconds SIGKILL). How many were
+  /// stopped. A running engine starts them again.
   result<unsigned> down(std::string_view tag = {}) const;
   /// Starts every node that is stopped with whole data and has no tombstone. How many were started.
   result<unsigned> up(std::string_view tag = {}) const;
-  /// The request that made a reservation (list_ours() names them), for adopting or cancelling a stray. Errors: not_found.
+  /// The request that made a reservation (list_ours() names them), for adopting or cancelling a
+  /// stray. Errors: not_found.
   [[nodiscard]] result<request> request_of(const std::string& name) const;
 
 private:

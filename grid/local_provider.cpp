@@ -19,7 +19,8 @@ status local_provider::start() {
   if (read_only()) return {};
   QS_TRY(make_directories(grid_.nodes()));
   if (auto hosts = load_catalogue(grid_.root); !hosts) {
-    // A slip in editing must not stop the engine that keeps the nodes there are; hosts() says it again.
+    // A slip in editing must not stop the engine that keeps the nodes there are; hosts() says it
+    // again.
     if (hosts.err().code != errc::invalid_argument) return std::move(hosts).err();
     log::warning("grid", "{}", hosts.err().message);
   }
@@ -34,7 +35,11 @@ result<local_provider::look> local_provider::take_look(bool charge) {
   if (read_only()) {
     auto there = list_reservations(grid_);
     if (!there && there.err().sys != ENOENT) return std::move(there).err();
-    look out{std::move(here), {}, there ? std::move(*there) : std::vector<placed_node>{}, {}, options_.time->wall()};
+    look out{std::move(here),
+             {},
+             there ? std::move(*there) : std::vector<placed_node>{},
+             {},
+             options_.time->wall()};
     out.paid = charged_nodes(out.all, options_.wallet);
     QS_TRY(ledger_.peek(options_.wallet));
     return out;
@@ -59,14 +64,16 @@ result<order_document> local_provider::ours(const request& r) const {
 
 result<request> local_provider::prepare(const node_order& order) const {
   auto wrong = [&](std::string_view why) {
-    return error{errc::invalid_argument, fmt::format("reserve {}: {}", model::to_string(order.node), why)};
+    return error{errc::invalid_argument,
+                 fmt::format("reserve {}: {}", model::to_string(order.node), why)};
   };
   if (!order.node.valid()) return wrong("no node id");
   if (order.host.empty()) return wrong("no host");
-  if (order.size == 0 || order.size > node_size_max) return wrong("the size must be between 1 byte and 1 PiB");
+  if (order.size == 0 || order.size > node_size_max)
+    return wrong("the size must be between 1 byte and 1 PiB");
   if (order.price_limit.units < 0) return wrong("a negative price limit");
-  return encode_order({options_.keys.node_name(order.node, order.incarnation), tag_, order.node, order.incarnation,
-                       order.host, order.size, order.price_limit});
+  return encode_order({options_.keys.node_name(order.node, order.incarnation), tag_, order.node,
+                       order.incarnation, order.host, order.size, order.price_limit});
 }
 
 result<std::vector<model::host>> local_provider::hosts() {
@@ -99,16 +106,19 @@ inspection local_provider::inspect(const request& r) {
 // -- a node that was made -------------------------------------------------------------------------
 
 /// Starts a stopped node and makes sure that its namespace is still in it.
-result<model::endpoint> local_provider::start_made(const node_paths& node, const reservation& contract) {
+result<model::endpoint> local_provider::start_made(const node_paths& node,
+                                                   const reservation& contract) {
   const auto& ns = contract.order.name;
-  QS_TRY_ASSIGN(auto where, start_node(options_.program, node, ns, options_.start_deadline, options_.after_step));
+  QS_TRY_ASSIGN(auto where, start_node(options_.program, node, ns, options_.start_deadline,
+                                       options_.after_step));
   QS_TRY_ASSIGN(auto client, admin(where, ns));
   auto there = client->nsinfo(ns);
   if (!there && there.err().code == errc::not_found) {
     // Emptied behind our back. An empty node that answers must not be taken for a healthy one.
     QS_TRY(write_tombstone(node, {options_.time->wall(), "DataGone"}));
     QS_TRY(stop_node(node, node.data(), SIGKILL, std::chrono::milliseconds{5000}));
-    return error{errc::data_lost, fmt::format("the namespace of {} is gone from {}", ns, node.data().string())};
+    return error{errc::data_lost,
+                 fmt::format("the namespace of {} is gone from {}", ns, node.data().string())};
   }
   if (!there) return std::move(there).err();
   if (there->data_limits_bytes != contract.size)
@@ -131,7 +141,8 @@ answer local_provider::restart(const request& r) {
   if (!lock) return say(outcome::unknown, lock.err().message);
   auto found = inspect_node(grid_, order->name);
   if (found.what == inspection::state::gone)
-    return say(found.reason == "ReservationGone" ? outcome::absent : outcome::refused, found.reason);
+    return say(found.reason == "ReservationGone" ? outcome::absent : outcome::refused,
+               found.reason);
   auto contract = read_reservation(node);
   if (!contract) return say(outcome::unknown, contract.err().message);
   if (!contract->made) return say(outcome::pending, "half made: resolve() finishes it");
@@ -148,7 +159,8 @@ answer local_provider::resize(const request& r, byte_count size) {
   if (read_only()) return say(outcome::refused, only_looking);
   auto order = ours(r);
   if (!order) return say(outcome::refused, order.err().message);
-  if (size == 0 || size > node_size_max) return say(outcome::refused, "the size must be between 1 byte and 1 PiB");
+  if (size == 0 || size > node_size_max)
+    return say(outcome::refused, "the size must be between 1 byte and 1 PiB");
   auto node = grid_.node(order->name);
   auto lock = lock_node(node.directory, node_lock_deadline);
   if (!lock && lock.err().code == errc::not_found) return say(outcome::absent, lock.err().message);
@@ -167,8 +179,9 @@ answer local_provider::resize(const request& r, byte_count size) {
   auto info = (*client)->nsinfo(order->name);
   if (!info) return say(outcome::pending, info.err().message);
   if (info->data_size_bytes > size)
-    return say(outcome::refused, fmt::format("{} holds {}, more than {}", model::to_string(order->node),
-                                             format_bytes(info->data_size_bytes), format_bytes(size)));
+    return say(outcome::refused,
+               fmt::format("{} holds {}, more than {}", model::to_string(order->node),
+                           format_bytes(info->data_size_bytes), format_bytes(size)));
   if (size != contract->size) {
     auto world = take_look();
     if (!world) return say(outcome::unknown, world.err().message);
@@ -179,8 +192,9 @@ answer local_provider::resize(const request& r, byte_count size) {
       for (const auto& h : *hosts)
         if (h.id == order->host) free = h.free;
       if (free < size - contract->size)
-        return say(outcome::refused, fmt::format("host {} has {} free, {} more are needed", order->host,
-                                                 format_bytes(free), format_bytes(size - contract->size)));
+        return say(outcome::refused,
+                   fmt::format("host {} has {} free, {} more are needed", order->host,
+                               format_bytes(free), format_bytes(size - contract->size)));
       auto left = ledger_.balance(options_.wallet, world->paid, world->now);
       if (left.units <= 0 && contract->price_per_gib_month.units > 0)
         return say(outcome::refused, "the wallet is empty; qs wallet topup AMOUNT");
@@ -235,7 +249,8 @@ bool valid_wallet(std::string_view id) {
 
 result<std::unique_ptr<provider>> make_local(local_options options) {
   if (!valid_wallet(options.wallet))
-    return error{errc::invalid_argument, fmt::format("'{}' is no wallet id: a-z 0-9 - and at most 64", options.wallet)};
+    return error{errc::invalid_argument,
+                 fmt::format("'{}' is no wallet id: a-z 0-9 - and at most 64", options.wallet)};
   std::error_code failed;
   options.directory = std::filesystem::weakly_canonical(options.directory, failed);
   if (failed || options.directory.empty())

@@ -1,5 +1,6 @@
-// The local provider's class, for its own two files only: local_provider.cpp (the world, the wallet, nodes that were made)
-// and local_reserve.cpp (making a node and ending it). Others see local_provider.hpp.
+// The local provider's class, for its own two files only: local_provider.cpp (the world, the
+// wallet, nodes that were made) and local_reserve.cpp (making a node and ending it). Others see
+// local_provider.hpp.
 #pragma once
 
 #include <memory>
@@ -52,7 +53,7 @@ private:
   /// What holds while the grid's lock is held: all reservations, the ledger up to date.
   struct look {
     std::unique_lock<std::mutex> here; ///< the ledger object is one for all threads
-    std::optional<file_lock> grid; ///< none when read-only
+    std::optional<file_lock> grid;     ///< none when read-only
     std::vector<placed_node> all;
     std::vector<charged_node> paid; ///< by our wallet
     wall_time now{};
@@ -62,11 +63,14 @@ private:
   [[nodiscard]] result<order_document> ours(const request& r) const;
   [[nodiscard]] std::optional<std::string> objection(const order_document& order, const look& world,
                                                      model::money& price_per_gib) const;
-  status place(const request& r, const order_document& order, model::money price_per_gib, wall_time now);
+  status place(const request& r, const order_document& order, model::money price_per_gib,
+               wall_time now);
   answer finish(const order_document& order, bool roll_back);
   status provision(const model::endpoint& where, const reservation& contract);
-  result<std::unique_ptr<zdb::blocking_client>> admin(const model::endpoint& where, const std::string& name) const;
-  [[nodiscard]] answer made(const reservation& contract, std::string detail, model::endpoint where) const;
+  result<std::unique_ptr<zdb::blocking_client>> admin(const model::endpoint& where,
+                                                      const std::string& name) const;
+  [[nodiscard]] answer made(const reservation& contract, std::string detail,
+                            model::endpoint where) const;
   result<bool> remove(const std::string& name);
   result<model::endpoint> start_made(const node_paths& node, const reservation& contract);
   void step(std::string_view name) const {

@@ -27,39 +27,47 @@ std::int64_t millis(wall_time t) { return t.time_since_epoch().count(); }
 wall_time from_millis(std::int64_t ms) { return wall_time{std::chrono::milliseconds{ms}}; }
 
 bool valid_name(std::string_view name) {
-  return name.size() == 18 && name.starts_with("qs") && std::all_of(name.begin() + 2, name.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-  });
+  return name.size() == 18 && name.starts_with("qs") &&
+         std::all_of(name.begin() + 2, name.end(),
+                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 } // namespace
 
-result<file_lock> file_lock::take(const std::filesystem::path& file, std::chrono::milliseconds deadline) {
+result<file_lock> file_lock::take(const std::filesystem::path& file,
+                                  std::chrono::milliseconds deadline) {
   auto fd = open_file(file, O_RDWR | O_CREAT, 0600);
   if (!fd) {
-    if (fd.err().sys == ENOENT) return error{errc::not_found, fmt::format("{} is not there", file.string()), ENOENT};
+    if (fd.err().sys == ENOENT)
+      return error{errc::not_found, fmt::format("{} is not there", file.string()), ENOENT};
     return std::move(fd).err();
   }
   auto until = system_clock().boot() + deadline;
   for (;;) {
     if (::flock(fd->get(), LOCK_EX | LOCK_NB) == 0) return file_lock{std::move(*fd)};
-    if (errno != EWOULDBLOCK && errno != EINTR) return errno_error(fmt::format("lock {}", file.string()), errno);
+    if (errno != EWOULDBLOCK && errno != EINTR)
+      return errno_error(fmt::format("lock {}", file.string()), errno);
     if (system_clock().boot() >= until)
-      return error{errc::busy, fmt::format("{} is held by another program; try again", file.string())};
+      return error{errc::busy,
+                   fmt::format("{} is held by another program; try again", file.string())};
     ::poll(nullptr, 0, 3); // flock has no deadline of its own
   }
 }
 
-result<file_lock> lock_node(const std::filesystem::path& directory, std::chrono::milliseconds deadline) {
+result<file_lock> lock_node(const std::filesystem::path& directory,
+                            std::chrono::milliseconds deadline) {
   node_paths paths{directory};
   auto gone = [&] {
-    return error{errc::not_found, fmt::format("there is no node in {}", directory.string()), ENOENT};
+    return error{errc::not_found, fmt::format("there is no node in {}", directory.string()),
+                 ENOENT};
   };
   QS_TRY_ASSIGN(auto lock, file_lock::take(paths.op_lock(), deadline));
-  // While we waited the node may have been cancelled: then we hold a lock in a directory that was renamed.
+  // While we waited the node may have been cancelled: then we hold a lock in a directory that was
+  // renamed.
   struct ::stat held {};
   struct ::stat there {};
-  if (::fstat(lock.fd_.get(), &held) != 0 || ::stat(paths.op_lock().c_str(), &there) != 0) return gone();
+  if (::fstat(lock.fd_.get(), &held) != 0 || ::stat(paths.op_lock().c_str(), &there) != 0)
+    return gone();
   if (held.st_ino != there.st_ino || held.st_dev != there.st_dev) return gone();
   return lock;
 }
@@ -84,7 +92,8 @@ result<order_document> decode_order(const request& text) {
   try {
     auto in = json::parse(text);
     if (in.at("version") != order_version)
-      return error{errc::version_mismatch, "this request for the local grid was made by a newer version"};
+      return error{errc::version_mismatch,
+                   "this request for the local grid was made by a newer version"};
     if (in.at("provider") != "local") return wrong("another provider's");
     order_document out;
     out.name = in.at("name").get<std::string>();
@@ -122,7 +131,8 @@ result<reservation> read_reservation(const node_paths& node) {
   auto text = read_file(node.reservation(), document_max);
   if (!text) {
     if (text.err().sys == ENOENT || text.err().sys == ENOTDIR)
-      return error{errc::not_found, fmt::format("no reservation in {}", node.directory.string()), ENOENT};
+      return error{errc::not_found, fmt::format("no reservation in {}", node.directory.string()),
+                   ENOENT};
     return std::move(text).err();
   }
   auto wrong = [&](std::string_view why) {
@@ -166,7 +176,7 @@ result<std::optional<tombstone>> read_tombstone(const node_paths& node) {
   try {
     auto in = json::parse(*text);
     return std::optional<tombstone>{
-      {from_millis(in.at("at_ms").get<std::int64_t>()), in.at("reason").get<std::string>()}};
+        {from_millis(in.at("at_ms").get<std::int64_t>()), in.at("reason").get<std::string>()}};
   } catch (const json::exception& e) {
     return error{errc::corrupt, fmt::format("{}: {}", node.tombstone().string(), e.what())};
   }
@@ -182,28 +192,32 @@ data_state look_at_data(const node_paths& node, const reservation& r) {
 result<std::vector<placed_node>> list_reservations(const grid_paths& grid) {
   std::vector<placed_node> out;
   std::error_code failed;
-  for (std::filesystem::directory_iterator it{grid.nodes(), failed}, end; !failed && it != end; it.increment(failed)) {
+  for (std::filesystem::directory_iterator it{grid.nodes(), failed}, end; !failed && it != end;
+       it.increment(failed)) {
     auto name = it->path().filename().string();
     if (!valid_name(name)) continue;
     placed_node node{{it->path()}, {}, {}};
     auto contract = read_reservation(node.paths);
     if (!contract) {
-      if (contract.err().code != errc::not_found) log::warning("grid", "{}", contract.err().message);
+      if (contract.err().code != errc::not_found)
+        log::warning("grid", "{}", contract.err().message);
       continue;
     }
     node.contract = std::move(*contract);
     auto dead = read_tombstone(node.paths);
-    if (dead) node.dead = *dead;
-    else log::warning("grid", "{}", dead.err().message);
+    if (dead)
+      node.dead = *dead;
+    else
+      log::warning("grid", "{}", dead.err().message);
     out.push_back(std::move(node));
   }
   // Missing is an error: an unmounted disk must not read as a grid without nodes.
-  if (failed)
-    return errno_error(fmt::format("list {}", grid.nodes().string()), failed.value());
+  if (failed) return errno_error(fmt::format("list {}", grid.nodes().string()), failed.value());
   return out;
 }
 
-std::vector<charged_node> charged_nodes(const std::vector<placed_node>& all, const std::string& wallet) {
+std::vector<charged_node> charged_nodes(const std::vector<placed_node>& all,
+                                        const std::string& wallet) {
   std::vector<charged_node> out;
   for (const auto& node : all) {
     const auto& c = node.contract;
@@ -214,8 +228,8 @@ std::vector<charged_node> charged_nodes(const std::vector<placed_node>& all, con
   return out;
 }
 
-result<std::vector<model::host>> hosts_with_free(const grid_paths& grid, const std::vector<placed_node>& all,
-                                                 bool make_catalogue) {
+result<std::vector<model::host>>
+hosts_with_free(const grid_paths& grid, const std::vector<placed_node>& all, bool make_catalogue) {
   auto hosts = load_catalogue(grid.root, make_catalogue);
   if (!hosts) return hosts;
   for (auto& host : *hosts)

@@ -1,15 +1,16 @@
-// The directories of the local grid and what is written in them. Shared by the provider and the commands; knows files and
-// locks, not processes, not zdb, not money.
+// The directories of the local grid and what is written in them. Shared by the provider and the
+// commands; knows files and locks, not processes, not zdb, not money.
 //
-//   <grid>/catalogue.json   hosts, edited by users          <grid>/ledger.jsonl   see ledger.hpp
-//   <grid>/lock             flock, held for milliseconds by whoever changes reservations or the ledger
-//   <grid>/nodes/NAME/      a node, 0700. It appears by rename, complete, and goes by rename: both are atomic.
-//     reservation.json      the contract            admin       the server's admin password, 0600
-//     op.lock               flock of whoever starts, changes or ends this node   process.json  pid and start time
-//     tombstone.json        it stays dead, and why  log, log.1  the server's output
-//     data/                 the server's; data/qs-node holds the reservation's marker, so that a directory that was
-//                           deleted, emptied or swapped is told from one whose process merely died
-//   <grid>/nodes/.new-NAME, .gone-NAME-X   what a crash left of a submit or a cancel
+// - <grid>/catalogue.json: the hosts, edited by users; ledger.jsonl: see ledger.hpp
+// - <grid>/lock: flock, held for milliseconds by whoever changes reservations or the ledger
+// - <grid>/nodes/NAME/: a node, 0700. It appears by rename, complete, and goes by rename
+// - - reservation.json: the contract; tombstone.json: it stays dead, and why
+// - - admin: the server's admin password, 0600; log, log.1: the server's output
+// - - op.lock: flock of whoever starts, changes or ends this node
+// - - process.json: pid and start time
+// - - data/: the server's; data/qs-node holds the reservation's marker, so that a directory that
+//     was deleted or swapped is told from one whose process merely died
+// - <grid>/nodes/.new-NAME, .gone-NAME-X: what a crash left of a submit or a cancel
 #pragma once
 
 #include <chrono>
@@ -33,8 +34,10 @@ namespace qs::grid {
 /// An flock on a file, freed when it goes or the process ends.
 class file_lock {
 public:
-  /// Errors: busy when it is not free within the deadline, not_found when the file's directory is not there.
-  static result<file_lock> take(const std::filesystem::path& file, std::chrono::milliseconds deadline);
+  /// Errors: busy when it is not free within the deadline, not_found when the file's directory is
+  /// not there.
+  static result<file_lock> take(const std::filesystem::path& file,
+                                std::chrono::milliseconds deadline);
 
 private:
   friend result<file_lock> lock_node(const std::filesystem::path&, std::chrono::milliseconds);
@@ -62,7 +65,9 @@ struct grid_paths {
   [[nodiscard]] std::filesystem::path ledger() const { return root / "ledger.jsonl"; }
   [[nodiscard]] std::filesystem::path nodes() const { return root / "nodes"; }
   [[nodiscard]] node_paths node(const std::string& name) const { return {nodes() / name}; }
-  [[nodiscard]] std::filesystem::path fresh(const std::string& name) const { return nodes() / (".new-" + name); }
+  [[nodiscard]] std::filesystem::path fresh(const std::string& name) const {
+    return nodes() / (".new-" + name);
+  }
 };
 
 /// What one node order says, as the request document has it.
@@ -89,7 +94,8 @@ struct reservation {
   wall_time since{};
   wall_time rate_since{}; ///< when `size` was last changed
   std::string marker;     ///< 32 hex digits, also in data/qs-node
-  bool made = false;      ///< the namespace was finished once: from then on nothing here deletes the data unasked
+  bool made = false; ///< the namespace was finished once: from then on nothing here deletes the
+                     ///< data unasked
   std::uint16_t port = 0; ///< last seen
 };
 status write_reservation(const node_paths& node, const reservation& r);
@@ -108,21 +114,25 @@ result<std::optional<tombstone>> read_tombstone(const node_paths& node);
 enum class data_state : std::uint8_t { whole, gone, foreign, unknown };
 data_state look_at_data(const node_paths& node, const reservation& r);
 
-/// Excludes everybody else who starts, changes or ends this node. Errors: not_found (no such node), busy.
-result<file_lock> lock_node(const std::filesystem::path& directory, std::chrono::milliseconds deadline);
+/// Excludes everybody else who starts, changes or ends this node. Errors: not_found (no such node),
+/// busy.
+result<file_lock> lock_node(const std::filesystem::path& directory,
+                            std::chrono::milliseconds deadline);
 
 struct placed_node {
   node_paths paths;
   reservation contract;
   std::optional<tombstone> dead;
 };
-/// Every reservation of every volume; what cannot be read is logged and left out. One pass over the directory;
-/// an error if that is missing.
+/// Every reservation of every volume; what cannot be read is logged and left out. One pass over the
+/// directory; an error if that is missing.
 result<std::vector<placed_node>> list_reservations(const grid_paths& grid);
 /// Those that `wallet` pays for.
-std::vector<charged_node> charged_nodes(const std::vector<placed_node>& all, const std::string& wallet);
+std::vector<charged_node> charged_nodes(const std::vector<placed_node>& all,
+                                        const std::string& wallet);
 /// The catalogue's hosts with what the reservations leave free.
-result<std::vector<model::host>> hosts_with_free(const grid_paths& grid, const std::vector<placed_node>& all,
+result<std::vector<model::host>> hosts_with_free(const grid_paths& grid,
+                                                 const std::vector<placed_node>& all,
                                                  bool make_catalogue = true);
 
 /// rm -r, done again it is no error.

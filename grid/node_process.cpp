@@ -62,7 +62,8 @@ bool serves(pid_t pid, const std::filesystem::path& data) {
 }
 
 /// A pidfd first, then the checks: what matched is what the pidfd means.
-std::optional<process> open_if(pid_t pid, const std::filesystem::path& data, std::optional<std::uint64_t> start_time) {
+std::optional<process> open_if(pid_t pid, const std::filesystem::path& data,
+                               std::optional<std::uint64_t> start_time) {
   if (pid <= 1) return {};
   process p{pid, unique_fd{open_pidfd(pid)}};
   if (!p.handle.valid()) return {};
@@ -75,7 +76,8 @@ std::optional<process> open_if(pid_t pid, const std::filesystem::path& data, std
 
 std::optional<process> search_proc(const std::filesystem::path& data) {
   std::error_code failed;
-  for (std::filesystem::directory_iterator it{"/proc", failed}, end; !failed && it != end; it.increment(failed)) {
+  for (std::filesystem::directory_iterator it{"/proc", failed}, end; !failed && it != end;
+       it.increment(failed)) {
     auto name = it->path().filename().string();
     pid_t pid = 0;
     auto [rest, bad] = std::from_chars(name.data(), name.data() + name.size(), pid);
@@ -119,7 +121,8 @@ struct launch {
   int log = -1, null = -1, report = -1, go = -1;
 };
 
-/// In the forked child: only async-signal-safe calls from here on, the engine's threads are gone and their locks are not.
+/// In the forked child: only async-signal-safe calls from here on, the engine's threads are gone
+/// and their locks are not.
 [[noreturn]] void become_server(const launch& l) {
   ::setsid();
   // Away from the low numbers first, so that none is overwritten before it was moved.
@@ -133,17 +136,20 @@ struct launch {
   ::dup3(go, 4, O_CLOEXEC);
   ::close_range(5, ~0U, 0);
   auto second = ::_Fork();
-  if (second != 0) ::_exit(second < 0 ? 127 : 0); // the server is nobody's child: its end leaves no zombie here
+  if (second != 0)
+    ::_exit(second < 0 ? 127 : 0); // the server is nobody's child: its end leaves no zombie here
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (int s : {SIGPIPE, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2}) ::signal(s, SIG_DFL);
+  for (int s : {SIGPIPE, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2})
+    ::signal(s, SIG_DFL);
   ::umask(077);
   if (::chdir("/") != 0) ::_exit(127);
   pid_t self = ::getpid();
   if (::write(3, &self, sizeof self) != sizeof self) ::_exit(127);
   char word = 0;
-  if (::read(4, &word, 1) != 1) ::_exit(127); // whoever started us is gone before it wrote our number down
+  if (::read(4, &word, 1) != 1)
+    ::_exit(127); // whoever started us is gone before it wrote our number down
   ::execve(l.program.c_str(), l.argv.data(), l.envp.data());
   int why = errno;
   if (::write(3, &why, sizeof why) != sizeof why) ::_exit(126);
@@ -154,7 +160,8 @@ std::string program_path(const std::filesystem::path& program) {
   if (program != "/proc/self/exe") return program.string();
   std::error_code failed;
   auto target = std::filesystem::read_symlink(program, failed);
-  // After an upgrade the file has another inode or none; then the running one is still reached through the link.
+  // After an upgrade the file has another inode or none; then the running one is still reached
+  // through the link.
   if (failed || !std::filesystem::exists(target, failed)) return program.string();
   return target.string();
 }
@@ -176,8 +183,11 @@ std::string last_words(const node_paths& node) {
 }
 
 void fill_vectors(launch& l, const node_paths& node) {
-  l.words = {"qs", "zdb", "--data", node.data().string(), "--admin-file", node.admin().string(), "--listen",
-             "127.0.0.1", "--port", "0"};
+  l.words = {"qs",           "zdb",
+             "--data",       node.data().string(),
+             "--admin-file", node.admin().string(),
+             "--listen",     "127.0.0.1",
+             "--port",       "0"};
   // The engine's own variables name its phrase and directories: not a server's business.
   for (char** v = environ; v != nullptr && *v != nullptr; ++v)
     if (!std::string_view{*v}.starts_with("QS_")) l.variables.emplace_back(*v);
@@ -210,12 +220,14 @@ result<bool> server_runs(const node_paths& node) {
   return probe.l_type != F_UNLCK;
 }
 
-std::optional<process> find_process(const node_paths& node, const std::filesystem::path& data, bool search) {
+std::optional<process> find_process(const node_paths& node, const std::filesystem::path& data,
+                                    bool search) {
   if (auto text = read_file(node.process(), 4096)) {
     auto in = json::parse(*text, nullptr, false);
-    if (in.is_object() && in.contains("pid") && in["pid"].is_number_integer() && in.contains("start_time") &&
-        in["start_time"].is_number_unsigned())
-      if (auto p = open_if(in["pid"].get<pid_t>(), data, in["start_time"].get<std::uint64_t>())) return p;
+    if (in.is_object() && in.contains("pid") && in["pid"].is_number_integer() &&
+        in.contains("start_time") && in["start_time"].is_number_unsigned())
+      if (auto p = open_if(in["pid"].get<pid_t>(), data, in["start_time"].get<std::uint64_t>()))
+        return p;
   }
   if (!search) return {};
   return search_proc(data);
@@ -259,7 +271,8 @@ result<process> spawn_server(const std::filesystem::path& program, const node_pa
   report_write.reset();
   go_read.reset();
   int code = 0;
-  while (::waitpid(first, &code, 0) < 0 && errno == EINTR) {}
+  while (::waitpid(first, &code, 0) < 0 && errno == EINTR) {
+  }
   process p;
   if (read_some(report_read.get(), &p.pid, sizeof p.pid, spawn_deadline) != sizeof p.pid)
     return error{errc::io, "a server's process could not be made"};
@@ -267,7 +280,8 @@ result<process> spawn_server(const std::filesystem::path& program, const node_pa
   p.handle.reset(open_pidfd(p.pid));
   if (!p.handle.valid()) return errno_error("pidfd_open", errno);
   QS_TRY(write_process_file(node, p.pid)); // on failure the pipe closes and it ends
-  if (::write(go_write.get(), "g", 1) != 1) return error{errc::io, "a server's process ended before it began"};
+  if (::write(go_write.get(), "g", 1) != 1)
+    return error{errc::io, "a server's process ended before it began"};
   int why = 0;
   if (read_some(report_read.get(), &why, sizeof why, spawn_deadline) == sizeof why)
     return errno_error(fmt::format("run {}", l.program), why);
@@ -277,7 +291,8 @@ result<process> spawn_server(const std::filesystem::path& program, const node_pa
 result<model::endpoint> read_endpoint(const node_paths& node) {
   auto text = read_file(node.endpoint(), 4096);
   if (!text) {
-    if (text.err().sys == ENOENT) return error{errc::not_found, "the server does not listen yet", ENOENT};
+    if (text.err().sys == ENOENT)
+      return error{errc::not_found, "the server does not listen yet", ENOENT};
     return std::move(text).err();
   }
   while (!text->empty() && (text->back() == '\n' || text->back() == '\r')) text->pop_back();
@@ -290,22 +305,26 @@ result<model::endpoint> read_endpoint(const node_paths& node) {
     auto [rest, bad] = std::from_chars(first, last, out.port);
     ok = bad == std::errc{} && rest == last && out.port != 0;
   }
-  if (!ok) return error{errc::corrupt, fmt::format("{}: '{}' is no address", node.endpoint().string(), *text)};
+  if (!ok)
+    return error{errc::corrupt,
+                 fmt::format("{}: '{}' is no address", node.endpoint().string(), *text)};
   out.address = text->substr(0, colon);
   return out;
 }
 
-result<model::endpoint> wait_listening(const node_paths& node, const process& p, std::chrono::milliseconds deadline) {
+result<model::endpoint> wait_listening(const node_paths& node, const process& p,
+                                       std::chrono::milliseconds deadline) {
   auto until = system_clock().boot() + deadline;
   for (;;) {
     auto where = read_endpoint(node);
     if (where) return where;
     if (where.err().code != errc::not_found) return std::move(where).err();
     if (readable(p.handle.get(), std::chrono::milliseconds{5}))
-      return error{errc::refused, fmt::format("the server of {} ended at its start: {}", node.directory.string(),
-                                              last_words(node))};
+      return error{errc::refused, fmt::format("the server of {} ended at its start: {}",
+                                              node.directory.string(), last_words(node))};
     if (system_clock().boot() >= until)
-      return error{errc::timed_out, fmt::format("the server of {} does not listen yet", node.directory.string())};
+      return error{errc::timed_out,
+                   fmt::format("the server of {} does not listen yet", node.directory.string())};
   }
 }
 

@@ -1,5 +1,5 @@
-// A grid directory of its own for one test, with real servers. Every server started in it is ended by pid and the
-// directory deleted, also when the test fails.
+// A grid directory of its own for one test, with real servers. Every server started in it is ended
+// by pid and the directory deleted, also when the test fails.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -49,7 +49,11 @@ public:
   }
 
   [[nodiscard]] local_options options(std::string_view volume = "v") {
-    local_options o{.directory = root, .keys = keys_of(volume), .wallet = "w1", .program = QS_TEST_ZDB, .time = &time,
+    local_options o{.directory = root,
+                    .keys = keys_of(volume),
+                    .wallet = "w1",
+                    .program = QS_TEST_ZDB,
+                    .time = &time,
                     .after_step = nullptr};
     return o;
   }
@@ -58,7 +62,8 @@ public:
     if (!made) FAIL(made.err().message);
     return std::move(*made);
   }
-  /// Runs `work` in a child process that dies at the `n`th step (0: the first); true if it got that far.
+  /// Runs `work` in a child process that dies at the `n`th step (0: the first); true if it got that
+  /// far.
   bool dies_at(std::size_t n, const std::function<void(provider&)>& work) {
     auto child = ::fork();
     REQUIRE(child >= 0);
@@ -74,7 +79,8 @@ public:
       ::_exit(0);
     }
     int code = 0;
-    while (::waitpid(child, &code, 0) < 0) {}
+    while (::waitpid(child, &code, 0) < 0) {
+    }
     REQUIRE(WIFEXITED(code));
     REQUIRE((WEXITSTATUS(code) == 9 || WEXITSTATUS(code) == 0));
     return WEXITSTATUS(code) == 9;
@@ -94,10 +100,12 @@ public:
   /// What there is in nodes/, hidden names too.
   [[nodiscard]] std::vector<std::string> entries() const {
     std::vector<std::string> out;
-    for (const auto& e : std::filesystem::directory_iterator{root / "nodes"}) out.push_back(e.path().filename());
+    for (const auto& e : std::filesystem::directory_iterator{root / "nodes"})
+      out.push_back(e.path().filename());
     return out;
   }
-  [[nodiscard]] std::filesystem::path node_directory(model::node_id node, std::uint32_t incarnation = 1) const {
+  [[nodiscard]] std::filesystem::path node_directory(model::node_id node,
+                                                     std::uint32_t incarnation = 1) const {
     return root / "nodes" / keys_of("v").node_name(node, incarnation);
   }
 
@@ -116,14 +124,17 @@ bool eventually(Condition&& condition, std::chrono::milliseconds deadline = 15s)
   return condition();
 }
 
-inline result<std::unique_ptr<zdb::blocking_client>> enter(const model::endpoint& where, const std::string& password) {
+inline result<std::unique_ptr<zdb::blocking_client>> enter(const model::endpoint& where,
+                                                           const std::string& password) {
   zdb::session_options o;
   o.name_space = where.ns;
   o.password = password;
   return zdb::blocking_client::connect(stream_address(where), std::move(o), 5s);
 }
 
-inline std::string password_of(const model::endpoint& where) { return keys_of("v").node_password(where.ns); }
+inline std::string password_of(const model::endpoint& where) {
+  return keys_of("v").node_password(where.ns);
+}
 
 constexpr model::node_id n1{1}, n2{2}, n3{3};
 

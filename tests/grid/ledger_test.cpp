@@ -1,8 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <fcntl.h>
+#include <filesystem>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -82,7 +82,8 @@ TEST_CASE("charging by time: thirty days cost the monthly price, in one charge o
   }
 }
 
-TEST_CASE("looks within the hour write nothing and are counted all the same; time that goes back costs nothing") {
+TEST_CASE("looks within the hour write nothing and are counted all the same; time that goes back "
+          "costs nothing") {
   place p;
   ledger l{p.file()};
   std::vector<charged_node> nodes{{"n", tft(720), t0, {}}}; // 1 TFT an hour

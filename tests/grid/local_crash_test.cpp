@@ -1,4 +1,5 @@
-// The engine killed after every durable step of every mutation (control.md 4): nothing is reserved twice, nothing leaks.
+// The engine killed after every durable step of every mutation (control.md 4): nothing is reserved
+// twice, nothing leaks.
 #include "grid_fixture.hpp"
 
 using namespace grid_test;
@@ -113,7 +114,8 @@ TEST_CASE("cancel killed after every step") {
       ++steps;
       auto p = g.open();
       if (reused) { // the same name comes again: the old one's rests are not taken for the new
-        if (p->resolve(order(*p)).what == outcome::absent) CHECK(p->submit(order(*p)).what == outcome::done);
+        if (p->resolve(order(*p)).what == outcome::absent)
+          CHECK(p->submit(order(*p)).what == outcome::done);
         one_node(g, *p);
         CHECK(p->inspect(order(*p)).what == inspection::state::running);
         continue;
@@ -169,13 +171,16 @@ TEST_CASE("the engine killed at any moment of submit and cancel, not only betwee
     REQUIRE(child >= 0);
     if (child == 0) {
       auto made = make_local(g.options());
-      if (made && (*made)->submit(order(**made)).what == outcome::done) (void)(*made)->cancel(order(**made));
+      if (made && (*made)->submit(order(**made)).what == outcome::done)
+        (void)(*made)->cancel(order(**made));
       ::_exit(0);
     }
-    ::usleep(static_cast<useconds_t>(round) * 2500); // where it hits differs from run to run; what must hold does not
+    ::usleep(static_cast<useconds_t>(round) *
+             2500); // where it hits differs from run to run; what must hold does not
     ::kill(child, SIGKILL);
     int code = 0;
-    while (::waitpid(child, &code, 0) < 0) {}
+    while (::waitpid(child, &code, 0) < 0) {
+    }
     auto p = g.open();
     auto a = p->resolve(order(*p));
     CAPTURE(a.detail);

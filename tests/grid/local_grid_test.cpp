@@ -113,9 +113,11 @@ TEST_CASE_FIXTURE(three_nodes, "a pid file that names somebody else kills nobody
   }
   auto file = node_directory(n1) / "process.json";
   auto pid = commands->nodes(tag)->front().pid;
-  REQUIRE(write_file_atomic(file, as_bytes("{\"pid\": " + std::to_string(innocent) + ", \"start_time\": 5}")).ok());
+  REQUIRE(write_file_atomic(
+              file, as_bytes("{\"pid\": " + std::to_string(innocent) + ", \"start_time\": 5}"))
+              .ok());
   CHECK(p->inspect(asked(n1)).what == inspection::state::running); // told by the lock
-  CHECK(commands->kill(tag, n1, false).ok());                       // and found by its directory
+  CHECK(commands->kill(tag, n1, false).ok());                      // and found by its directory
   CHECK_FALSE(servers().contains(pid));
   int code = 0;
   CHECK(::waitpid(innocent, &code, WNOHANG) == 0);

@@ -8,7 +8,8 @@ using namespace grid_test;
 
 namespace {
 
-answer reserve(provider& p, model::node_id node, const std::string& host = "h1", byte_count size = 2 * gib) {
+answer reserve(provider& p, model::node_id node, const std::string& host = "h1",
+               byte_count size = 2 * gib) {
   auto r = p.prepare({node, 1, host, size, {}});
   REQUIRE(r.ok());
   return p.submit(*r);
@@ -74,7 +75,7 @@ TEST_CASE("a node from reservation to end") {
     CHECK(p->resolve(r).where == made.where);
     CHECK(p->restart(r).where == made.where);
     CHECK(g.servers().size() == 1);
-    CHECK(reserve(*p, n1, "h2").what == outcome::refused);         // the same node elsewhere
+    CHECK(reserve(*p, n1, "h2").what == outcome::refused);          // the same node elsewhere
     CHECK(reserve(*p, n1, "h1", 3 * gib).what == outcome::refused); // or larger
     CHECK(g.servers().size() == 1);
   }
@@ -222,14 +223,17 @@ TEST_CASE("SIGKILL: stopped, data whole; restarted, everything is there; never a
   auto keys = keys_of("v");
   auto identity = codec::make_identity(keys, n1, 1, system_random());
   auto name = keys.identity_name(n1, 1);
-  CHECK(check_identity(made.where, password_of(made.where), name, identity).err().code == errc::data_lost);
+  CHECK(check_identity(made.where, password_of(made.where), name, identity).err().code ==
+        errc::data_lost);
   REQUIRE(write_identity(made.where, password_of(made.where), name, identity).ok());
   REQUIRE(write_identity(made.where, password_of(made.where), name, identity).ok()); // invariant 2
   CHECK(check_identity(made.where, password_of(made.where), name, identity).ok());
   CHECK(check_identity(made.where, "wrong", name, identity).err().code == errc::access_denied);
   auto foreign = codec::make_identity(keys, n1, 1, system_random());
-  CHECK(check_identity(made.where, password_of(made.where), name, foreign).err().code == errc::data_lost);
-  CHECK(write_identity(made.where, password_of(made.where), name, foreign).err().code == errc::data_lost);
+  CHECK(check_identity(made.where, password_of(made.where), name, foreign).err().code ==
+        errc::data_lost);
+  CHECK(write_identity(made.where, password_of(made.where), name, foreign).err().code ==
+        errc::data_lost);
   for (int round = 0; round < 2; ++round) {
     auto before = g.servers();
     REQUIRE(before.size() == 1);
@@ -277,7 +281,8 @@ TEST_CASE("data deleted, swapped or emptied behind our back is lost, never an em
     CHECK(p->inspect(r).reason == "DataGone");
     CHECK(p->restart(r).what == outcome::refused);
     CHECK_FALSE(std::filesystem::exists(node / "data"));
-    CHECK(p->resolve(r).what == outcome::done); // the contract stands and is paid until it is cancelled
+    CHECK(p->resolve(r).what ==
+          outcome::done); // the contract stands and is paid until it is cancelled
     CHECK(eventually([&] { return g.servers().empty(); })); // it finds out by itself
   }
   SUBCASE("deleted while it is down") {
@@ -291,7 +296,8 @@ TEST_CASE("data deleted, swapped or emptied behind our back is lost, never an em
     REQUIRE(p->submit(r2).what == outcome::done);
     stop();
     std::filesystem::remove_all(node / "data");
-    std::filesystem::copy(g.node_directory(n2) / "data", node / "data", std::filesystem::copy_options::recursive);
+    std::filesystem::copy(g.node_directory(n2) / "data", node / "data",
+                          std::filesystem::copy_options::recursive);
     CHECK(p->inspect(r).reason == "Foreign");
     CHECK(p->restart(r).what == outcome::refused);
     CHECK(p->inspect(r2).what == inspection::state::stopped);
@@ -340,7 +346,9 @@ TEST_CASE("a damaged or missing contract is not taken for absence; cancel ends i
   auto file = g.node_directory(n1) / "reservation.json";
   SUBCASE("missing") { std::filesystem::remove(file); }
   SUBCASE("damaged") { REQUIRE(write_file_atomic(file, as_bytes("{\"version\": 1}")).ok()); }
-  SUBCASE("of a newer version") { REQUIRE(write_file_atomic(file, as_bytes("{\"version\": 2}")).ok()); }
+  SUBCASE("of a newer version") {
+    REQUIRE(write_file_atomic(file, as_bytes("{\"version\": 2}")).ok());
+  }
   CHECK(p->resolve(r).what == outcome::unknown);
   CHECK(p->inspect(r).what == inspection::state::unknown);
   CHECK(p->submit(r).what == outcome::unknown);
@@ -352,7 +360,8 @@ TEST_CASE("a damaged or missing contract is not taken for absence; cancel ends i
 
 TEST_CASE("two volumes race for the last room: one gets it") {
   grid_fixture g;
-  auto tight = R"({"version": 1, "hosts": [{"id": "a", "farm": "f", "country": "c", "capacity": "3GiB",
+  auto tight =
+      R"({"version": 1, "hosts": [{"id": "a", "farm": "f", "country": "c", "capacity": "3GiB",
                   "price_per_gib_month": "0.1"}]})";
   REQUIRE(write_file_atomic(g.root / "catalogue.json", as_bytes(tight)).ok());
   for (int round = 0; round < 3; ++round) {
