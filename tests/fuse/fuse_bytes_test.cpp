@@ -39,6 +39,13 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: what is written is read, across sizes 
   CHECK(files.fsyncs == 2);
 }
 
+TEST_CASE_FIXTURE(mounted_fixture, "fuse: small writes are one message each, without a question for privileges before") {
+  QS_NEEDS_FUSE();
+  unique_fd fd{::open((root / "f").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)};
+  for (int i = 0; i < 100; ++i) CHECK(::pwrite(fd.get(), "x", 1, i * 10'000) == 1);
+  CHECK(files.getxattrs <= 2); // 100 where FUSE_HANDLE_KILLPRIV_V2 was not agreed on (before Linux 5.11)
+}
+
 TEST_CASE_FIXTURE(mounted_fixture, "fuse: eight threads append, no line is lost or torn") {
   QS_NEEDS_FUSE();
   constexpr int threads = 8;

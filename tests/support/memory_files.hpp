@@ -63,7 +63,10 @@ public:
   void remember(inode_number inode, std::uint64_t lookups) override { names_.remember(inode, lookups); }
   void forget(inode_number inode, std::uint64_t lookups) override { names_.forget(inode, lookups); }
   std::vector<inode_number> remembered() const override { return names_.remembered(); }
-  result<buffer> getxattr(inode_number inode, std::string_view name) override { return names_.getxattr(inode, name); }
+  result<buffer> getxattr(inode_number inode, std::string_view name) override {
+    ++getxattrs;
+    return names_.getxattr(inode, name);
+  }
   result<std::vector<std::string>> listxattr(inode_number inode) override { return names_.listxattr(inode); }
   status setxattr(inode_number inode, std::string_view name, byte_span value, volume::xattr_mode mode) override {
     return names_.setxattr(inode, name, value, mode);
@@ -166,6 +169,7 @@ public:
   memory_core core;
   std::atomic<std::uint64_t> reads{0};
   std::atomic<std::uint64_t> fsyncs{0};
+  std::atomic<std::uint64_t> getxattrs{0};
   std::atomic<bool> late_reads{false};
   std::atomic<bool> fail_reads{false};
 
