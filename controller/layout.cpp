@@ -61,11 +61,11 @@ struct layout::inside {
   std::uint64_t seed = 0;
 
   using rank = std::tuple<double, std::uint64_t, std::size_t>;
-  std::set<rank> by_load; ///< of those that take
+  std::set<rank> by_load; ///< of those that take: slots per GiB as they would be with one more
 
   rank rank_of(std::size_t i) const {
     const auto& m = members[i];
-    return {static_cast<double>(m.slots) / m.size, stir(stir(seed, m.id.number), m.slots), i};
+    return {static_cast<double>(m.slots + 1) / m.size, stir(stir(seed, m.id.number), m.slots), i};
   }
   void change(std::size_t i, int by) {
     if (members[i].takes) by_load.erase(rank_of(i));
@@ -177,6 +177,8 @@ std::vector<handing> layout::balance(std::vector<model::group>& groups,
   std::set<std::size_t> stuck;
   auto give = [&](std::size_t a) {
     auto& giver = in_->members[a];
+    auto full = static_cast<double>(giver.slots) / giver.size;
+    if (full <= std::get<0>(*in_->by_load.begin())) return false;
     for (auto g : groups_of[giver.id]) {
       auto& group = groups[g];
       auto slot_at = std::find(group.slots.begin(), group.slots.end(), giver.id);
@@ -186,7 +188,7 @@ std::vector<handing> layout::balance(std::vector<model::group>& groups,
       for (const auto& [load, tie, b] : in_->by_load) {
         const auto& taker = in_->members[b];
         // Worth it only while the giver stays at least as full as the taker becomes: so this ends, and at a difference of one.
-        if (static_cast<double>(giver.slots) / giver.size <= static_cast<double>(taker.slots + 1) / taker.size) break;
+        if (full <= load) break;
         if (inside::holds(group, taker.id) || !rest.fits(taker, in_->most)) continue;
         done.push_back({g, slot, giver.id, taker.id});
         open[g] = false;

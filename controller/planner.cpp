@@ -177,7 +177,15 @@ std::vector<std::string> changed_settings(const spec::storage_spec& before, cons
   std::vector<std::string> out;
   auto note = [&](const std::string& key, const std::string& text) {
     if (key == "storage.capacity" || key == "storage.nodes") return; // have actions of their own
-    (key.starts_with("mount.") ? mount : out).push_back(key + " " + text);
+    if (auto list = key.find('['); list != std::string::npos) {
+      auto line = key.substr(0, list) + " changed"; // once, however many entries
+      if (std::find(out.begin(), out.end(), line) == out.end()) out.push_back(std::move(line));
+      return;
+    }
+    if (key.starts_with("mount."))
+      mount.push_back(key.substr(6) + " " + text);
+    else
+      out.push_back(key + " " + text);
   };
   for (const auto& [key, value] : old) {
     auto at = now.find(key);

@@ -232,6 +232,8 @@ std::string planner::enough_nodes(byte_count size_now) const {
     if (size >= size_now) continue;
     placement trial{smaller, observed_, recorded_.lineage, recorded_.serial, nodes};
     auto stay = 0;
+    std::vector<layout_node> made;
+    auto all = true;
     for (const auto& f : fates_) {
       const auto& row = *f.row;
       auto fits = row.size >= size || trial.room(row.provider, row.host) >= size - row.size;
@@ -240,11 +242,16 @@ std::string planner::enough_nodes(byte_count size_now) const {
         continue;
       }
       trial.keep(row);
+      made.push_back(to_layout_node(row));
       ++stay;
     }
-    auto all = true;
-    for (auto i = stay; all && i < nodes; ++i)
-      all = trial.choose({recorded_.next_node_number + static_cast<std::uint32_t>(i)}, size).has_value();
+    for (auto i = stay; all && i < nodes; ++i) {
+      model::node_id id{recorded_.next_node_number + static_cast<std::uint32_t>(i)};
+      auto host = trial.choose(id, size);
+      all = host.has_value();
+      if (all) made.push_back({id, size, host->provider + "/" + host->host, host->place, true});
+    }
+    all = all && can_form_group(made, s.spread, s.data_shards + s.parity_shards);
     if (all) return fmt::format("; {} nodes of {} would do (storage.nodes)", nodes, format_bytes(size));
   }
   return "";

@@ -138,7 +138,7 @@ std::string render(const plan& p, const render_options& options) {
                        p.summary.worst_redundancy == 1 ? "shard" : "shards");
   std::string names;
   for (const auto& a : p.actions) {
-    if (a.effect != action_effect::destroy) continue;
+    if (a.effect != action_effect::destroy || a.kind == action_kind::change_mount) continue;
     auto [noun, name] = subject(a);
     names += (names.empty() ? "" : ", ") + (name.empty() ? noun : name);
   }
