@@ -219,6 +219,7 @@ model::observed supervisor_state::observe() const {
   o.strays_known = strays_known;
   o.wallet = money;
   o.volume = volume.view;
+  if (volume.mounted) o.mounted_at = volume.mount_path;
   o.open_intents = open_intents;
   o.failed_hosts = failed_hosts;
   for (const auto& at : unreachable_replaced)
