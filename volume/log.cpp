@@ -216,7 +216,6 @@ bool write_log::trim(std::uint64_t flushed) {
   while (files_.size() > 1) {
     auto& [number, front] = *files_.begin();
     if (front.uses != 0) return false;
-    if (front.dirty) return false; // records after it may be synced before it otherwise
     if (front.last_sequence > flushed) return true;
     if (::unlink(front.file->path().c_str()) != 0 && errno != ENOENT) return false;
     bytes_ -= front.length;

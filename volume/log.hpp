@@ -70,11 +70,11 @@ public:
     byte_count file_bytes = 64 * mib; ///< a new file begins when one is this long
   };
 
+  /// Finds the files and syncs them: what is read below may be built upon. Errors: io.
+  static result<std::unique_ptr<write_log>> open(options opt);
   /// Reads every file, oldest first, and calls `each` for every sound record. Stops at the first bad one (see log_recovery).
-  /// Nothing is written before start(). Errors: io, refused (another volume's log), version_mismatch.
-  static result<std::unique_ptr<write_log>> open(options opt,
-                                                 const std::function<status(const found_record&)>& each,
-                                                 log_recovery& recovered);
+  /// Writes nothing. Once, before start(). Errors: io, refused (another volume's log), version_mismatch, and those of `each`.
+  status replay(const std::function<status(const found_record&)>& each, log_recovery& out);
   /// Cuts a torn tail and begins a new file: from now on append() works. Not after corruption.
   status start(std::uint64_t last_sequence);
   ~write_log();
@@ -110,7 +110,6 @@ private:
   };
 
   explicit write_log(options opt) : options_{std::move(opt)} {}
-  status read_all(const std::function<status(const found_record&)>& each, log_recovery& out);
   /// False: stop here, the rest is bad.
   result<bool> read_one(entry& file, const std::function<status(const found_record&)>& each, log_recovery& out);
   status begin_file();

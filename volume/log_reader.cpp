@@ -15,9 +15,7 @@ namespace qs::volume {
 
 using namespace log_layout;
 
-result<std::unique_ptr<write_log>> write_log::open(options opt,
-                                                   const std::function<status(const found_record&)>& each,
-                                                   log_recovery& recovered) {
+result<std::unique_ptr<write_log>> write_log::open(options opt) {
   QS_TRY(make_directories(opt.directory));
   std::unique_ptr<write_log> log{new write_log{std::move(opt)}};
   std::error_code ec;
@@ -26,6 +24,7 @@ result<std::unique_ptr<write_log>> write_log::open(options opt,
     if (!number) continue;
     QS_TRY_ASSIGN(auto fd, open_file(item.path(), O_RDWR));
     struct stat st {};
+    if (::fdatasync(fd.get()) != 0) return errno_error("sync " + item.path().string(), errno);
     if (::fstat(fd.get(), &st) != 0) return errno_error("look at " + item.path().string(), errno);
     entry e;
     e.file = std::make_shared<log_file>(*number, item.path(), std::move(fd));
@@ -33,8 +32,6 @@ result<std::unique_ptr<write_log>> write_log::open(options opt,
     log->files_.emplace(*number, std::move(e));
   }
   if (ec) return error{errc::io, "list the log directory: " + ec.message(), ec.value()};
-  recovered = {};
-  QS_TRY(log->read_all(each, recovered));
   return log;
 }
 
@@ -45,7 +42,8 @@ std::uint64_t write_log::read_watermark() const {
   return mark && mark->volume == options_.volume ? mark->sequence : 0;
 }
 
-status write_log::read_all(const std::function<status(const found_record&)>& each, log_recovery& out) {
+status write_log::replay(const std::function<status(const found_record&)>& each, log_recovery& out) {
+  out = {};
   out.synced_sequence = read_watermark();
   bool first = true;
   bool stopped = false;

@@ -352,27 +352,19 @@ std::uint64_t segment_table::bytes_on(model::node_id node) const {
   return it == node_sums_.end() ? 0 : it->second.bytes;
 }
 
-void segment_table::each_repair(
-  const std::function<bool(model::segment_ref, const segment_entry&)>& visit) const {
-  std::vector<std::pair<model::segment_ref, segment_entry>> some;
-  {
-    std::lock_guard lock{mutex_};
-    for (const auto& [key, ref] : work_) {
-      some.emplace_back(ref, segments_.at(ref));
-      if (some.size() >= 1024) break; // the rest comes when these are done
-    }
-  }
-  for (const auto& [ref, e] : some)
-    if (!visit(ref, e)) return;
+std::vector<std::pair<segment_table::work_key, segment_entry>> segment_table::work(std::optional<work_key> after,
+                                                                                   std::size_t most) const {
+  std::lock_guard lock{mutex_};
+  std::vector<std::pair<work_key, segment_entry>> out;
+  for (auto it = after ? work_.upper_bound(*after) : work_.begin(); it != work_.end() && out.size() < most; ++it)
+    out.emplace_back(*it, segments_.at(it->second));
+  return out;
 }
 
-std::vector<model::segment_ref> segment_table::dead(std::size_t most) const {
+std::vector<model::segment_ref> segment_table::dead(model::segment_ref after, std::size_t most) const {
   std::lock_guard lock{mutex_};
   std::vector<model::segment_ref> out;
-  for (auto ref : dead_) {
-    if (out.size() >= most) break;
-    out.push_back(ref);
-  }
+  for (auto it = dead_.upper_bound(after); it != dead_.end() && out.size() < most; ++it) out.push_back(*it);
   return out;
 }
 

@@ -3,6 +3,7 @@
 // A mirror of the rows, fed after each commit. Thread-safe.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -90,10 +91,11 @@ public:
   [[nodiscard]] std::vector<model::node_id> sources() const;
   [[nodiscard]] std::uint64_t bytes_on(model::node_id node) const;
 
-  /// Stored segments that need a shard made or moved, least redundancy first.
-  void each_repair(const std::function<bool(model::segment_ref, const segment_entry&)>& visit) const;
-  /// Segments whose frames are all gone, sealed or stored.
-  [[nodiscard]] std::vector<model::segment_ref> dead(std::size_t most) const;
+  /// Stored segments that need a shard made or moved, least redundancy first, from behind `after` on.
+  using work_key = std::pair<int, model::segment_ref>; ///< redundancy left, segment
+  [[nodiscard]] std::vector<std::pair<work_key, segment_entry>> work(std::optional<work_key> after, std::size_t most) const;
+  /// Segments whose frames are all gone, sealed or stored, from behind `after` on.
+  [[nodiscard]] std::vector<model::segment_ref> dead(model::segment_ref after, std::size_t most) const;
   /// Segments with a confirmed shard on the node, confirmed not before `since_ms`. A walk.
   [[nodiscard]] std::vector<model::segment_ref> confirmed_on(model::node_id node, std::uint64_t since_ms) const;
 
@@ -135,7 +137,7 @@ private:
   std::map<std::uint64_t, std::uint64_t> pinned_since_; ///< sealed_ms -> how many
   std::vector<std::uint64_t> by_missing_;
   std::uint64_t used_ = 0, pinned_ = 0, at_risk_stored_ = 0;
-  std::set<std::pair<int, model::segment_ref>> work_;
+  std::set<work_key> work_;
   std::set<model::segment_ref> dead_;
 };
 

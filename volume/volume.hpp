@@ -35,6 +35,8 @@ struct volume_options {
   std::uint8_t data_shards = 4;
   std::uint8_t parity_shards = 2;
   byte_count capacity = 0;               ///< usable, declared: the roof of statfs
+  byte_count free_disk_bytes = 1 * gib;  ///< the log takes nothing new when its disk has less left than this
+  byte_count log_file_bytes = 64 * mib;  ///< a log file is closed when it is this long
 };
 
 struct volume_environment {

@@ -1,0 +1,149 @@
+// The common way of bytes through a volume: log, segment, nodes and back.
+#include <doctest/doctest.h>
+
+#include "support/memory_nodes.hpp"
+
+using namespace qs;
+using namespace qs::test;
+
+TEST_CASE("a volume is made once, and opened by its phrase only") {
+  volume_fixture f;
+  REQUIRE(f.create().ok());
+  auto again = f.create();
+  REQUIRE(!again.ok());
+  CHECK(again.err().code == errc::already_exists);
+  REQUIRE(f.open().ok());
+  CHECK(f.fs().getattr(volume::root_inode).ok());
+  REQUIRE(f.opened->close().ok());
+  f.crash();
+  std::array<std::byte, 32> other;
+  other.fill(std::byte{8});
+  f.options.root = root_secret{other};
+  auto wrong = f.open();
+  REQUIRE(!wrong.ok());
+  CHECK(wrong.err().code == errc::refused);
+  f.options.state_directory = f.directory.path() / "elsewhere";
+  auto missing = f.open();
+  REQUIRE(!missing.ok());
+  CHECK(missing.err().code == errc::not_found);
+}
+
+TEST_CASE("what was written reads back from the log, from the nodes, and after opening again") {
+  volume_fixture f;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  auto big = noise(1, 3 * mib + 12345);
+  auto small = to_buffer(std::string_view{"a few bytes"});
+  auto a = f.make_file("big");
+  auto b = f.make_file("small");
+  REQUIRE(a.ok());
+  REQUIRE(b.ok());
+  REQUIRE(f.write(*a, 0, big).ok());
+  REQUIRE(f.write(*b, 0, small).ok());
+  auto check = [&](const char* when) {
+    INFO(when);
+    auto x = f.read(*a, 0, big.size() + 100);
+    REQUIRE_MESSAGE(x.ok(), describe(x.err()));
+    CHECK(*x == big);
+    auto y = f.read(*b, 0, 100);
+    REQUIRE_MESSAGE(y.ok(), describe(y.err()));
+    CHECK(*y == small);
+  };
+  check("from the log, open segments and ranges");
+  CHECK(f.opened->stats().bytes_at_risk > 0);
+  f.crash();
+  REQUIRE(f.open().ok());
+  check("after kill -9, nothing sealed");
+  REQUIRE(f.drain());
+  CHECK(f.opened->stats().bytes_at_risk == 0);
+  check("sealed");
+  REQUIRE(f.opened->drop_caches().ok());
+  CHECK(f.opened->stats().log_bytes < 4096);
+  auto before = f.opened->stats().node_read_bytes;
+  check("from the nodes");
+  CHECK(f.opened->stats().node_read_bytes - before >= big.size());
+  check("from the caches");
+  f.crash();
+  REQUIRE(f.open().ok());
+  before = f.opened->stats().node_read_bytes;
+  check("after kill -9, from the disk cache");
+  CHECK(f.opened->stats().node_read_bytes == before);
+  REQUIRE(f.opened->close().ok());
+  f.crash();
+  REQUIRE(f.open().ok());
+  check("after an orderly end");
+  CHECK(f.ports.violation == "");
+  for (const auto& n : f.notes) INFO(n);
+  CHECK(f.opened->stats().read_only == false);
+}
+
+TEST_CASE("any two of six nodes may be wiped, are made anew, and then any two others (invariant 11)") {
+  volume_fixture f;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  std::vector<std::pair<volume::inode_number, buffer>> files;
+  for (unsigned i = 0; i < 20; ++i) {
+    auto inode = f.make_file("f" + std::to_string(i));
+    REQUIRE(inode.ok());
+    files.emplace_back(*inode, noise(i, 1000 + i * 40'000));
+    REQUIRE(f.write(*inode, 0, files.back().second).ok());
+  }
+  REQUIRE(f.drain());
+  auto all_there = [&](const char* when) {
+    INFO(when);
+    REQUIRE(f.opened->drop_caches().ok());
+    for (auto& [inode, data] : files) {
+      auto got = f.read(inode, 0, data.size());
+      REQUIRE_MESSAGE(got.ok(), describe(got.err()));
+      CHECK(*got == data);
+    }
+  };
+  auto kill = [&](unsigned n) {
+    f.ports.wipe(n);
+    f.ports[n].reachable = false;
+    f.lost.insert({n});
+    f.see_nodes();
+  };
+  auto replace = [&](unsigned old, unsigned fresh) {
+    f.ports.nodes[{fresh}] = {};
+    for (auto& g : f.groups) {
+      bool changed = false;
+      for (auto& s : g.slots)
+        if (s.number == old) {
+          s = {fresh};
+          changed = true;
+        }
+      if (changed) ++g.generation;
+    }
+    REQUIRE(f.opened->set_groups(f.groups).ok());
+    f.see_nodes();
+  };
+  kill(1);
+  kill(2);
+  CHECK(f.opened->stats().redundancy_left_min == 0);
+  CHECK(f.opened->indispensable().size() == 4);
+  all_there("two away");
+  CHECK(f.opened->stats().decoded_bytes > 0);
+  replace(1, 7);
+  replace(2, 8);
+  REQUIRE(f.repair_all());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  CHECK(f.opened->indispensable().empty());
+  CHECK(f.opened->sources().empty());
+  for (auto h : f.opened->health()) {
+    CHECK(h.segments_missing_shards == 0);
+    CHECK(h.segments_on_older_generation == 0);
+  }
+  kill(3);
+  kill(4);
+  all_there("two others away");
+  f.crash();
+  REQUIRE(f.open().ok());
+  all_there("opened again");
+  kill(5);
+  REQUIRE(f.opened->drop_caches().ok());
+  auto got = f.read(files[5].first, 0, 100);
+  REQUIRE(!got.ok());
+  CHECK(got.err().sys == EIO);
+  CHECK(f.ports.violation == "");
+}

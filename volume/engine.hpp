@@ -1,0 +1,405 @@
+// The volume's core: one object that owns log, rows, ranges, segments on their way and caches, and does everything below names.
+// Its parts by file: engine.cpp (operations), recovery.cpp (start), write.cpp, trim.cpp (dropping data), read.cpp, merge.cpp (ranges to
+// frames), seal.cpp, send.cpp, repair.cpp, upkeep.cpp (tick, drain, figures). Thread-safe; owns no thread.
+//
+// Order of locks: opening, operation, view, then the small ones (open, queue, a segment's), of which no two are held at once.
+// No lock is held while a callback or the port is called. Jobs and port callbacks hold a weak pointer: a volume that is
+// destroyed is a volume that crashed.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/limits.hpp"
+#include "codec/shard.hpp"
+#include "volume/caches.hpp"
+#include "volume/core.hpp"
+#include "volume/extents.hpp"
+#include "volume/local_segment.hpp"
+#include "volume/log.hpp"
+#include "volume/log_record.hpp"
+#include "volume/row_store.hpp"
+#include "volume/segment_table.hpp"
+#include "volume/volume.hpp"
+
+namespace qs::volume {
+
+class engine;
+using segment_ptr = std::shared_ptr<local_segment>;
+
+/// The right to put one frame into an open segment. The segment is not sealed while tickets are out.
+class frame_ticket {
+public:
+  frame_ticket() = default;
+  frame_ticket(engine& e, segment_ptr segment, std::uint32_t number)
+      : engine_{&e}, segment_{std::move(segment)}, number_{number} {}
+  frame_ticket(frame_ticket&& other) noexcept
+      : engine_{std::exchange(other.engine_, nullptr)}, segment_{std::move(other.segment_)}, number_{other.number_} {}
+  frame_ticket& operator=(frame_ticket&& other) noexcept;
+  ~frame_ticket() { give_back(); }
+  [[nodiscard]] const segment_ptr& segment() const noexcept { return segment_; }
+  [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+
+private:
+  void give_back();
+  engine* engine_ = nullptr;
+  segment_ptr segment_;
+  std::uint32_t number_ = 0;
+};
+
+/// A frame that is sealed and not in the log yet.
+struct sealed_frame {
+  frame_ticket ticket;
+  std::unique_ptr<std::byte[]> bytes;
+  codec::frame_size size;
+  [[nodiscard]] byte_span stored() const noexcept { return {bytes.get(), size.stored}; }
+};
+
+/// Random bytes for many threads, whatever the source is.
+class locked_random final : public random_source {
+public:
+  explicit locked_random(random_source& from) : from_{from} {}
+  void fill(mutable_byte_span out) override {
+    std::lock_guard lock{mutex_};
+    from_.fill(out);
+  }
+
+private:
+  std::mutex mutex_;
+  random_source& from_;
+};
+
+/// An operation with what the core itself adds beside rows.
+class engine_operation final : public operation {
+public:
+  engine_operation(engine& e, std::unique_lock<std::mutex> lock, std::uint64_t sequence, file_time now);
+  ~engine_operation() override;
+
+  [[nodiscard]] std::uint64_t sequence() const override { return record_.sequence; }
+  [[nodiscard]] file_time now() const override { return now_; }
+  result<std::optional<buffer>> get(std::string_view key) override;
+  status scan(std::string_view from, std::string_view end, const row_visitor& visit) override;
+  void put(row_key key, buffer value) override { record_.rows[std::move(key)] = std::move(value); }
+  void erase(row_key key) override { record_.rows[std::move(key)] = std::nullopt; }
+  void count_inodes(std::int64_t delta) override { inodes_ += delta; }
+  status commit() override;
+
+  result<std::optional<extent_row>> extent(inode_number inode, std::uint64_t index);
+  /// Bytes of a segment that became live or ceased to be.
+  void live(model::segment_ref segment, std::int64_t delta) { live_[segment] += delta; }
+  /// Points the extent elsewhere (nothing = nowhere), with the counts that go with it.
+  status set_extent(inode_number inode, std::uint64_t index, const std::optional<extent_row>& row);
+  /// Places the frame in its segment and makes it the extent's base. False if it does not fit (then nothing happened and the
+  /// segment is closing). `visible` of the extent's plain bytes count; ranges up to `ranges_upto` are in it.
+  result<bool> add_frame(sealed_frame& frame, inode_number inode, std::uint64_t inode_generation,
+                         std::uint64_t index, std::uint32_t visible, std::uint64_t ranges_upto);
+  /// `bytes` must live until commit; empty = zeros.
+  void add_range(inode_number inode, std::uint64_t index, std::uint32_t from, std::uint32_t to, byte_span bytes);
+  void add_drop(inode_number inode, std::uint64_t from, std::uint64_t to) { record_.drops.push_back({inode, from, to}); }
+  void after(std::function<void()> then) { after_.push_back(std::move(then)); }
+  /// Called under the view lock, when the record is in the log; the place is where its data begins.
+  void effect(std::function<void(log_position)> e) { effects_.push_back(std::move(e)); }
+  log_record& record() { return record_; }
+
+private:
+  engine& engine_;
+  std::unique_lock<std::mutex> lock_;
+  file_time now_;
+  log_record record_;
+  std::vector<byte_span> data_;
+  std::uint64_t data_bytes_ = 0;
+  std::map<model::segment_ref, std::int64_t> live_;
+  std::int64_t inodes_ = 0;
+  std::vector<std::pair<segment_ptr, std::uint32_t>> placed_;
+  std::vector<std::pair<model::segment_ref, std::uint32_t>> superseded_;
+  std::vector<std::function<void(log_position)>> effects_;
+  std::vector<std::function<void()>> after_;
+  bool committed_ = false;
+};
+
+class engine final : public core, public std::enable_shared_from_this<engine> {
+public:
+  /// See create_volume() and open_volume(). `names_ready` is called when core functions work and before orphans are reaped.
+  static status create(const volume_options& options, const volume_environment& env);
+  static result<std::shared_ptr<engine>> open(const volume_options& options, const volume_environment& env);
+  ~engine() override;
+  /// What must live as long as jobs may call it.
+  void keep(std::shared_ptr<void> companion) { companion_ = std::move(companion); }
+  /// Reaps orphans, takes up what was under way. After the names half registered itself.
+  void start();
+
+  // -- core -------------------------------------------------------------------------------------------------------
+  result<std::unique_ptr<operation>> begin(purpose why) override;
+  result<std::optional<buffer>> get(std::string_view key) const override { return rows_->get(key); }
+  status scan(std::string_view from, std::string_view end, const row_visitor& visit) const override {
+    return rows_->scan(from, end, visit);
+  }
+  [[nodiscard]] const codec::volume_keys& keys() const override { return ring_->volume(); }
+  inode_number new_inode() override { return make_inode_number(session_.epoch, ++inode_counter_); }
+  result<bool> drop_extents(operation& op, inode_number inode, inode_row& row, std::uint64_t from,
+                            std::uint64_t to) override;
+  void reap_orphan(inode_number inode) override;
+  void on_reaped(std::function<status(operation&, inode_number)> erase_rows) override {
+    erase_rows_ = std::move(erase_rows);
+  }
+
+  // -- bytes (filesystem.hpp) -------------------------------------------------------------------------------------
+  void read(inode_number inode, std::uint64_t offset, std::size_t length, filesystem::read_done done);
+  void write(inode_number inode, std::uint64_t offset, byte_span data, bool append, bool kill_privileges,
+             filesystem::write_done done);
+  status fallocate(inode_number inode, int mode, std::uint64_t offset, std::uint64_t length);
+  result<std::uint64_t> seek(inode_number inode, std::uint64_t offset, int whence);
+  status fsync();
+  space statfs();
+
+  // -- volume (volume.hpp) ----------------------------------------------------------------------------------------
+  status set_groups(const std::vector<model::group>& groups);
+  [[nodiscard]] std::vector<model::group> groups() const { return table_.groups(); }
+  void set_capacity(byte_count usable) { capacity_ = usable; }
+  void set_nodes(const std::vector<volume::node_view>& nodes);
+  void unconfirm(model::node_id node, wall_time since);
+  void tick();
+  std::size_t repair(std::size_t most);
+  void drain(std::chrono::milliseconds deadline, std::function<void(status)> done);
+  status drop_caches();
+  [[nodiscard]] volume_stats stats() const;
+  [[nodiscard]] const segment_table& table() const { return table_; }
+  [[nodiscard]] unsigned parity() const { return options_.parity_shards; }
+  status close();
+
+private:
+  friend class engine_operation;
+  friend class frame_ticket;
+  friend struct read_job;
+
+  engine(const volume_options& options, const volume_environment& env);
+
+  // -- engine.cpp
+  /// For the core's own operations: works on a full log.
+  result<std::unique_ptr<engine_operation>> begin_internal();
+  result<std::unique_ptr<engine_operation>> begin_operation(bool grow);
+  [[nodiscard]] bool log_is_full() const;
+  void note(std::string_view level, std::string_view kind, std::string_view message) const;
+  void go_read_only(std::string_view why);
+  [[nodiscard]] boot_time now() const { return env_.time->boot(); }
+  [[nodiscard]] std::uint64_t wall_ms() const {
+    return static_cast<std::uint64_t>(env_.time->wall().time_since_epoch().count());
+  }
+  /// Runs `job(*this)` on the executor, unless the volume is gone by then.
+  void post(std::function<void(engine&)> job);
+  [[nodiscard]] result<inode_row> inode(inode_number inode) const;
+  static result<inode_row> inode_in(operation& op, inode_number inode);
+  static row_key segment_row_key(model::segment_ref ref) { return segment_key(ref); }
+  [[nodiscard]] result<std::optional<segment_row>> segment_row_of(model::segment_ref ref) const;
+  static result<std::optional<segment_row>> segment_row_in(operation& op, model::segment_ref ref);
+
+  // -- recovery.cpp
+  status recover(bool fresh);
+  status replay(const found_record& found);
+  void apply_sections(const log_record& record, log_position data);
+  status load_tables();
+  status settle_segments();
+  status begin_session(bool fresh);
+
+  // -- write.cpp
+  struct write_plan;
+  status write_now(inode_number inode, std::uint64_t offset, byte_span data, bool append, bool kill_privileges);
+  result<bool> try_write(inode_number inode, std::uint64_t offset, byte_span data, bool append, bool kill_privileges,
+                         bool frames);
+  [[nodiscard]] std::chrono::milliseconds write_delay() const;
+  /// The end of an extent's bytes: of its base as visible, or of its ranges.
+  [[nodiscard]] std::uint32_t extent_end(inode_number inode, std::uint64_t index,
+                                         const std::optional<extent_row>& row) const;
+
+  // -- seal.cpp
+  result<frame_ticket> reserve();
+  result<sealed_frame> seal_frame(byte_span plain);
+  void give_back(const segment_ptr& segment);
+  void close_segment(const segment_ptr& segment, bool short_seal);
+  void seal(const segment_ptr& segment);
+  status seal_now(const segment_ptr& segment);
+  status open_segment();
+  void forget_local(model::segment_ref ref); ///< under the view lock
+  /// Puts the live frames of a segment into new ones; then its row goes.
+  void move_frames(const segment_ptr& from);
+
+  // -- send.cpp
+  void queue_send(const segment_ptr& segment);
+  void send_more();
+  void send(const segment_ptr& segment);
+  result<std::vector<buffer_ptr>> shard_values(local_segment& segment);
+  void progress(const segment_ptr& segment, unsigned attempt, std::uint8_t index, model::node_id node,
+                shard_outcome outcome);
+  void settle_confirmed(const segment_ptr& segment);
+  bool commit_confirmed(const segment_ptr& segment, bool unpin);
+  void retry_sends();
+  void unpin_enough();
+
+  // -- merge.cpp
+  void start_round();
+  void queue_merge(extent_place place);
+  void run_merges();
+  void merge(extent_place place);
+  void finish_merge(extent_place place, bool ok);
+  struct merge_job;
+  void merge_with_base(const std::shared_ptr<merge_job>& job, result<buffer_ptr> base);
+  result<bool> merge_now(merge_job& job, const buffer_ptr& base);
+
+  // -- trim.cpp
+  void post_trim(inode_number inode);
+  result<bool> trim_some(inode_number inode);
+  status finish_trim(inode_number inode);
+  void reap(inode_number inode);
+
+  // -- read.cpp
+  using frame_done = std::function<void(result<buffer_ptr>)>;
+  /// The plain bytes of an extent's base frame: from memory, the log, the cache or the nodes.
+  void get_frame(inode_number inode, std::uint64_t index, const extent_row& row, frame_done done);
+  [[nodiscard]] result<buffer_ptr> frame_from_log(const extent_row& row, bool& here);
+  [[nodiscard]] result<std::shared_ptr<const codec::frame_cipher>> cipher_of(model::segment_ref ref);
+  [[nodiscard]] buffer_ptr frame_from_cache(const extent_row& row);
+  [[nodiscard]] result<buffer_ptr> open_frame(const extent_row& row, byte_span stored);
+  using shard_done = std::function<void(result<buffer_ptr>)>;
+  void get_shard(shard_key key, bool background, shard_done done);
+  void fetch_shard(shard_key key, bool background, std::vector<std::pair<std::uint8_t, model::node_id>> bad,
+                   unsigned attempt);
+  void fetched(shard_key key, bool background, std::vector<std::pair<std::uint8_t, model::node_id>> bad, unsigned attempt,
+               result<std::vector<fetched_shard>> got);
+  void shard_arrived(shard_key key, const result<buffer_ptr>& value);
+  result<codec::segment_id> segment_id_of(model::segment_ref ref) const;
+  std::vector<shard_source> sources_of(const segment_entry& e, const codec::segment_id& id, int first) const;
+  /// A shard that a node gave or should have is not what it must be: repair makes it anew.
+  void mark_missing(model::segment_ref ref, std::uint8_t index, model::node_id node, std::string_view why);
+  void read_ahead(inode_number inode, std::uint64_t from_index, std::uint64_t size);
+
+  // -- repair.cpp
+  struct repair_job;
+  /// False: nothing can be done for it now.
+  bool start_repair(model::segment_ref ref, const segment_entry& e);
+  void check_first(const std::shared_ptr<repair_job>& job);
+  void fetch_sources(const std::shared_ptr<repair_job>& job);
+  void rebuild(const std::shared_ptr<repair_job>& job, std::vector<fetched_shard> got);
+  void finish_repair(const std::shared_ptr<repair_job>& job, bool moved);
+  void store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<shard_to_store> shards);
+  void commit_repair(const std::shared_ptr<repair_job>& job);
+
+  // -- upkeep.cpp
+  void upkeep();
+  void seal_by_clock();
+  void free_log();
+  void remove_dead();
+  bool remove_segment(model::segment_ref ref);
+  void removed(model::segment_ref ref, bool everywhere);
+  void check_drains();
+  void run_slowed();
+  void drop_old_generations();
+  [[nodiscard]] byte_count unsealed_bytes(std::uint64_t* since_ms) const;
+  [[nodiscard]] bool somebody_waits() const;
+
+  volume_options options_;
+  volume_environment env_;
+  locked_random random_;
+  std::optional<codec::key_ring> ring_;
+  codec::session_id session_;
+  std::unique_ptr<write_log> log_;   ///< before rows_: its flushes sync the log
+  std::unique_ptr<row_store> rows_;
+  std::function<status(operation&, inode_number)> erase_rows_;
+  std::shared_ptr<void> companion_;
+
+  std::atomic<std::uint64_t> inode_counter_{1};
+  std::atomic<std::uint64_t> segment_counter_{0};
+  std::atomic<byte_count> capacity_{0};
+  std::atomic<bool> closed_{false};
+  std::atomic<bool> read_only_{false};
+  mutable std::mutex reason_mutex_;
+  std::string read_only_reason_;
+
+  std::mutex opening_mutex_;
+  mutable std::mutex operation_mutex_;
+  std::uint64_t sequence_ = 0;      ///< under operation_mutex_
+  file_time last_now_{};            ///< under operation_mutex_
+  std::int64_t inodes_ = 0;         ///< under operation_mutex_; mirrored in a local row
+  std::atomic<std::int64_t> inodes_seen_{0};
+
+  mutable std::shared_mutex view_mutex_; ///< rows and the two below change together
+  extent_map extents_;
+  std::map<model::segment_ref, segment_ptr> segments_; ///< those in the log
+
+  std::mutex open_mutex_;
+  segment_ptr current_;
+  boot_time last_short_seal_{};
+
+  segment_table table_;
+  frame_cache frames_;
+  shard_cache shards_;
+  std::map<std::uint32_t, codec::writer_id> writers_; ///< session table: fixed after recovery
+
+  mutable std::mutex queue_mutex_; ///< queues and counters of background work
+  std::deque<segment_ptr> send_queue_;
+  unsigned flying_ = 0;
+  unsigned attempts_ = 0;
+  bool sending_ = false;
+  std::deque<extent_place> merge_queue_;
+  unsigned merge_jobs_ = 0;
+  std::size_t merges_open_ = 0;     ///< queued, running or waiting for their base; and the round itself
+  std::size_t merges_fetching_ = 0;
+  bool round_ = false;
+  std::uint64_t rounds_started_ = 0, rounds_done_ = 0;
+  std::atomic<boot_time> dirty_since_{boot_time{}}; ///< since when there have been ranges
+  std::atomic<boot_time> last_range_{boot_time{}};
+  bool upkeep_posted_ = false;
+  std::unordered_set<inode_number> trims_;
+  struct drain_waiter {
+    boot_time deadline{};
+    std::uint64_t round = 0;    ///< this round must be done
+    std::uint64_t segments = 0; ///< and segments of this session up to this counter safe (0: not known yet)
+    std::function<void(status)> done;
+  };
+  std::vector<drain_waiter> drains_;
+  struct slowed_reply {
+    boot_time due{};
+    std::function<void()> reply;
+  };
+  std::deque<slowed_reply> slowed_;
+  std::unordered_set<model::segment_ref> repairing_;
+  std::unordered_map<model::segment_ref, boot_time> repair_after_;
+  std::optional<segment_table::work_key> repair_cursor_;
+  std::unordered_set<model::segment_ref> removing_;
+  model::segment_ref removal_cursor_;
+  boot_time next_flush_{};
+  boot_time next_removal_{};
+  boot_time next_disk_look_{};
+  std::atomic<bool> disk_full_{false};
+
+  std::mutex fetch_mutex_;
+  struct pending_shard {
+    std::vector<shard_done> waiters;
+    bool background = true;
+  };
+  std::unordered_map<shard_key, pending_shard, shard_key_hash> fetching_;
+  std::deque<shard_key> fetch_queue_; ///< those of fetching_ that have not begun
+  std::size_t fetches_ = 0;
+  std::list<std::pair<model::segment_ref, std::shared_ptr<const codec::frame_cipher>>> ciphers_;
+  std::unordered_map<model::segment_ref,
+                     std::list<std::pair<model::segment_ref, std::shared_ptr<const codec::frame_cipher>>>::iterator>
+    cipher_map_;
+  struct read_position {
+    std::uint64_t next = 0;  ///< where a sequential reader goes on
+    std::uint64_t ahead = 0; ///< extents below are asked for
+  };
+  std::unordered_map<inode_number, read_position> readers_;
+
+  std::atomic<std::uint64_t> node_read_bytes_{0};
+  std::atomic<std::uint64_t> decoded_bytes_{0};
+  std::atomic<std::uint64_t> at_risk_since_ms_{0};
+};
+
+} // namespace qs::volume

@@ -1,0 +1,63 @@
+// A segment whose bytes are (also) in this machine's log: open and taking frames, or sealed and pinned until the nodes have it.
+// Knows where each frame lies in the log and how the sending stands. Guarded by its own mutex, the last in the order of locks.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "codec/shard.hpp"
+#include "volume/log.hpp"
+
+namespace qs::volume {
+
+struct local_frame {
+  log_position where;
+  std::uint32_t stored = 0;
+  std::uint32_t position = 0;
+  std::uint8_t shard = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t extent = 0;
+};
+
+struct local_segment {
+  local_segment(const codec::segment_info& i, unsigned data_shards) : info{i}, packer{data_shards} {}
+
+  const codec::segment_info info;
+  std::shared_ptr<const codec::frame_cipher> cipher; ///< null if its key generation is unknown
+  [[nodiscard]] model::segment_ref ref() const noexcept { return info.id.ref(); }
+
+  std::mutex mutex; ///< everything below
+  std::unordered_map<std::uint32_t, local_frame> frames;
+  std::vector<std::uint64_t> record_files; ///< log files of its opening and its seal record
+  std::uint64_t bytes = 0;                 ///< stored bytes of the frames
+
+  // While it is open in this session:
+  codec::segment_packer packer;
+  std::uint32_t next_frame = 0;  ///< given out once, also if the frame is never placed
+  std::uint32_t outstanding = 0; ///< tickets out: it is not sealed before they are back
+  bool ours = false;             ///< opened by this session; others' are never added to
+  bool closing = false;          ///< no more tickets; sealed when the last is back
+  bool sealing = false;
+  bool short_seal = false;
+  boot_time opened{};
+  boot_time last_frame{};
+
+  // Once it is sealed:
+  std::optional<codec::seal_record> record;
+  std::uint64_t acked = 0;     ///< on the slots of `generation`
+  std::uint64_t confirmed = 0;
+  std::uint64_t waiting = 0;   ///< sent, outcome not final
+  std::uint32_t generation = 0;
+  unsigned attempt = 0;        ///< answers to earlier attempts are ignored
+  boot_time next_try{};
+  bool queued = false;         ///< in the send queue, or being prepared
+  bool flying = false;         ///< counts among the segments in flight
+  bool replacing = false;      ///< a node was full: its frames are going to another segment
+  bool removing = false;       ///< dead, its shards are being deleted
+};
+
+} // namespace qs::volume

@@ -1,0 +1,260 @@
+// Open segments: handing out frame numbers, and sealing once (volume.md 2, 3).
+#include <cerrno>
+
+#include "volume/engine.hpp"
+
+namespace qs::volume {
+
+namespace {
+/// What a shard certainly takes: eight raw frames.
+constexpr std::uint64_t shard_fill = 8ULL * codec::frame_stored_max;
+} // namespace
+
+frame_ticket& frame_ticket::operator=(frame_ticket&& other) noexcept {
+  if (this != &other) {
+    give_back();
+    engine_ = std::exchange(other.engine_, nullptr);
+    segment_ = std::move(other.segment_);
+    number_ = other.number_;
+  }
+  return *this;
+}
+
+void frame_ticket::give_back() {
+  if (engine_ && segment_) engine_->give_back(segment_);
+  engine_ = nullptr;
+  segment_.reset();
+}
+
+void engine::give_back(const segment_ptr& segment) {
+  bool seal_it = false;
+  {
+    std::lock_guard lock{segment->mutex};
+    QS_ASSERT(segment->outstanding > 0);
+    --segment->outstanding;
+    seal_it = segment->closing && segment->outstanding == 0 && !segment->sealing;
+    if (seal_it) segment->sealing = true;
+  }
+  if (seal_it) seal(segment);
+}
+
+status engine::open_segment() {
+  QS_TRY_ASSIGN(auto op, begin_internal());
+  codec::segment_id id{session_, ++segment_counter_};
+  if (id.counter >= codec::segment_counter_limit) return error{errc::no_space, "segment numbers are used up", ENOSPC};
+  auto info = codec::new_segment(*ring_, id, random_);
+  auto segment = std::make_shared<local_segment>(info, options_.data_shards);
+  QS_TRY_ASSIGN(auto cipher, codec::make_frame_cipher(*ring_, info));
+  segment->cipher = std::move(cipher);
+  segment->ours = true;
+  segment->opened = segment->last_frame = now();
+
+  segment_row row;
+  row.data_shards = options_.data_shards;
+  row.parity_shards = options_.parity_shards;
+  row.cipher = info.cipher;
+  row.key_generation = info.generation;
+  row.salt = info.salt;
+  op->put(segment_key(id.ref()), encode(row));
+  op->record().opened = info; // in the log before the first frame that uses the salt
+  op->effect([this, segment](log_position place) {
+    log_->retain(place.file);
+    segment->record_files.push_back(place.file);
+    segments_[segment->ref()] = segment;
+  });
+  QS_TRY(op->commit());
+  std::lock_guard lock{open_mutex_};
+  current_ = segment;
+  return {};
+}
+
+result<frame_ticket> engine::reserve() {
+  std::unique_lock opening{opening_mutex_, std::defer_lock};
+  for (;;) {
+    segment_ptr full;
+    {
+      std::lock_guard lock{open_mutex_};
+      if (current_) {
+        std::lock_guard own{current_->mutex};
+        auto& s = *current_;
+        auto capacity = shard_fill * options_.data_shards;
+        auto taken = s.packer.bytes() + std::uint64_t{s.outstanding} * codec::frame_stored_max;
+        bool room = taken + codec::frame_stored_max <= capacity;
+        if (!room && s.packer.frames() > 0) {
+          // Compressible data: go on by the average. Who does not fit in the end becomes a range first.
+          auto average = s.packer.bytes() / s.packer.frames();
+          room = average < codec::frame_stored_max / 2 &&
+                 s.packer.bytes() + s.outstanding * average + codec::frame_stored_max <= capacity;
+        }
+        if (room && !s.closing) {
+          auto number = s.next_frame++;
+          ++s.outstanding;
+          s.last_frame = now();
+          return frame_ticket{*this, current_, number};
+        }
+        full = std::move(current_);
+        current_.reset();
+      }
+    }
+    if (full) close_segment(full, false);
+    if (!opening.owns_lock()) {
+      opening.lock(); // then look again: somebody may have opened one meanwhile
+      continue;
+    }
+    QS_TRY(open_segment());
+  }
+}
+
+result<sealed_frame> engine::seal_frame(byte_span plain) {
+  QS_TRY_ASSIGN(auto ticket, reserve());
+  sealed_frame frame;
+  auto room = plain.size() + codec::frame_tag_bytes;
+  frame.bytes = std::make_unique_for_overwrite<std::byte[]>(room);
+  QS_TRY_ASSIGN(frame.size, ticket.segment()->cipher->seal(ticket.number(), plain, {frame.bytes.get(), room}));
+  frame.ticket = std::move(ticket);
+  return frame;
+}
+
+void engine::close_segment(const segment_ptr& segment, bool short_seal) {
+  {
+    std::lock_guard lock{open_mutex_};
+    if (current_ == segment) current_.reset();
+    if (short_seal) last_short_seal_ = now();
+  }
+  bool seal_it = false;
+  {
+    std::lock_guard lock{segment->mutex};
+    segment->closing = true;
+    segment->short_seal = segment->short_seal || short_seal;
+    seal_it = segment->outstanding == 0 && !segment->sealing;
+    if (seal_it) segment->sealing = true;
+  }
+  if (seal_it) seal(segment);
+}
+
+void engine::seal(const segment_ptr& segment) {
+  post([segment](engine& e) {
+    auto sealed = e.seal_now(segment);
+    if (sealed.ok() || e.closed_ || e.read_only_) return;
+    e.note("error", "SealFailed", "a segment could not be sealed, will try again: " + describe(sealed.err()));
+    std::lock_guard lock{segment->mutex};
+    segment->sealing = false; // upkeep finds it closing and not sealed
+  });
+}
+
+status engine::seal_now(const segment_ptr& segment) {
+  {
+    QS_TRY_ASSIGN(auto op, begin_internal());
+    std::optional<codec::segment_layout> layout;
+    {
+      std::lock_guard lock{segment->mutex};
+      if (segment->record) return {};
+      if (!segment->packer.empty()) layout = segment->packer.layout();
+    }
+    if (!layout) {
+      op->erase(segment_key(segment->ref()));
+      op->effect([this, segment](log_position) { forget_local(segment->ref()); });
+      return op->commit();
+    }
+    QS_TRY_ASSIGN(auto record, codec::seal_segment(*ring_, segment->info, *layout, random_));
+    QS_TRY_ASSIGN(auto row, segment_row_in(*op, segment->ref()));
+    if (!row) return error{errc::corrupt, "a segment lost its row"};
+    row->state = segment_state::sealed;
+    row->used_shards = static_cast<std::uint8_t>(record.used_shards());
+    row->shard_length = record.shard_length;
+    row->sealed_ms = wall_ms();
+    op->put(segment_key(segment->ref()), encode(*row));
+    op->record().sealed = codec::encode(record);
+    op->effect([this, segment, record = std::move(record)](log_position place) {
+      std::lock_guard lock{segment->mutex};
+      log_->retain(place.file);
+      segment->record_files.push_back(place.file);
+      segment->record = record;
+      segment->packer = codec::segment_packer{1};
+    });
+    QS_TRY(op->commit());
+  }
+  // Before the first shard leaves: after a power cut exactly these bytes are sent again, or none ever were (invariant 2).
+  if (auto synced = log_->sync(); !synced.ok()) {
+    go_read_only(describe(synced.err()));
+    return synced;
+  }
+  queue_send(segment);
+  return {};
+}
+
+void engine::forget_local(model::segment_ref ref) {
+  auto it = segments_.find(ref);
+  if (it == segments_.end()) return;
+  auto segment = it->second;
+  segments_.erase(it);
+  std::lock_guard lock{segment->mutex};
+  for (const auto& [number, f] : segment->frames) log_->release(f.where.file);
+  segment->frames.clear();
+  for (auto file : segment->record_files) log_->release(file);
+  segment->record_files.clear();
+}
+
+void engine::move_frames(const segment_ptr& from) {
+  std::vector<std::pair<std::uint32_t, local_frame>> frames;
+  {
+    std::lock_guard lock{from->mutex};
+    frames.assign(from->frames.begin(), from->frames.end());
+  }
+  bool all = true;
+  auto ref = from->ref();
+  auto same = [&](const std::optional<extent_row>& row, std::uint32_t number) {
+    return row && row->segment == ref && row->frame_number == number;
+  };
+  for (const auto& [number, f] : frames) {
+    auto value = rows_->get(extent_key(f.inode, f.extent));
+    if (!value.ok()) { all = false; continue; }
+    if (!*value) continue;
+    auto row = decode_extent(**value);
+    if (!row.ok() || !same(*row, number)) continue;
+    bool here = false;
+    auto plain = frame_from_log(*row, here);
+    if (!plain.ok() || !here) {
+      note("error", "FrameLost", "a frame in the log cannot be read back: " +
+                                   (plain.ok() ? std::string{"not there"} : describe(plain.err())));
+      all = false;
+      continue;
+    }
+    auto moved = [&]() -> status {
+      for (int tries = 0; tries < 4; ++tries) {
+        QS_TRY_ASSIGN(auto frame, seal_frame(**plain));
+        QS_TRY_ASSIGN(auto op, begin_internal());
+        QS_TRY_ASSIGN(auto now_row, op->extent(f.inode, f.extent));
+        if (!same(now_row, number)) return {}; // swapped only if it still holds the old address
+        QS_TRY_ASSIGN(auto owner, inode_in(*op, f.inode));
+        QS_TRY_ASSIGN(bool fits, op->add_frame(frame, f.inode, owner.generation, f.extent, now_row->visible, 0));
+        if (!fits) continue;
+        return op->commit();
+      }
+      return error{errc::busy, "no room found"};
+    }();
+    if (!moved.ok()) all = false;
+  }
+  if (!all) {
+    std::lock_guard lock{from->mutex};
+    from->replacing = false;
+    return;
+  }
+  auto done = [&]() -> status {
+    QS_TRY_ASSIGN(auto op, begin_internal());
+    QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
+    bool sealed = false;
+    {
+      std::lock_guard lock{from->mutex};
+      sealed = from->record.has_value();
+    }
+    if (sealed) return {}; // it has no live bytes now: removed like every dead segment, on the nodes too
+    if (row && row->live_bytes != 0) return error{errc::busy, "frames were left"};
+    op->erase(segment_key(ref));
+    op->effect([this, ref](log_position) { forget_local(ref); });
+    return op->commit();
+  }();
+  if (!done.ok()) note("warning", "MoveIncomplete", describe(done.err()));
+}
+
+} // namespace qs::volume

@@ -1,0 +1,312 @@
+// Sealed segments on their way to the nodes: same name, same bytes, until every shard is confirmed (volume.md 3).
+#include <algorithm>
+#include <bit>
+#include <fmt/format.h>
+
+#include "volume/engine.hpp"
+
+namespace qs::volume {
+
+namespace {
+constexpr unsigned attempts_max = 512; ///< segments with shards out, most of them safe and waiting for a barrier or a slow node
+
+/// Shards that may be outstanding while the next segments go on.
+unsigned slack(unsigned parity) { return parity <= 1 ? 0 : parity <= 3 ? 1 : 2; }
+constexpr std::uint64_t bit(unsigned i) { return std::uint64_t{1} << i; }
+} // namespace
+
+void engine::queue_send(const segment_ptr& segment) {
+  {
+    std::lock_guard lock{segment->mutex};
+    if (segment->queued || segment->replacing) return;
+    segment->queued = true;
+  }
+  {
+    std::lock_guard lock{queue_mutex_};
+    send_queue_.push_back(segment);
+  }
+  send_more();
+}
+
+void engine::send_more() {
+  {
+    std::lock_guard lock{queue_mutex_};
+    if (sending_ || send_queue_.empty() || flying_ >= limits::segments_in_flight_max || attempts_ >= attempts_max) return;
+    sending_ = true;
+  }
+  post([](engine& e) {
+    for (;;) {
+      segment_ptr segment;
+      {
+        std::lock_guard lock{e.queue_mutex_};
+        if (e.send_queue_.empty() || e.flying_ >= limits::segments_in_flight_max || e.attempts_ >= attempts_max || e.closed_) {
+          e.sending_ = false;
+          return;
+        }
+        segment = e.send_queue_.front();
+        e.send_queue_.pop_front();
+      }
+      e.send(segment);
+    }
+  });
+}
+
+result<std::vector<buffer_ptr>> engine::shard_values(local_segment& segment) {
+  std::vector<std::pair<std::uint32_t, local_frame>> frames;
+  codec::seal_record record;
+  {
+    std::lock_guard lock{segment.mutex};
+    frames.assign(segment.frames.begin(), segment.frames.end());
+    record = *segment.record;
+  }
+  std::uint64_t total = 0;
+  for (const auto& [number, f] : frames) total += f.stored;
+  buffer bytes(total);
+  std::vector<codec::placed_frame> placed;
+  placed.reserve(frames.size());
+  std::uint64_t at = 0;
+  std::shared_ptr<const log_file> file;
+  for (const auto& [number, f] : frames) {
+    if (!file || file->number() != f.where.file) file = log_->file(f.where.file);
+    if (!file) return error{errc::io, "the log file of a pinned segment is gone"};
+    mutable_byte_span out{bytes.data() + at, f.stored};
+    QS_TRY(file->read(f.where.offset, out));
+    placed.push_back({{f.shard, f.position}, out});
+    at += f.stored;
+  }
+  return codec::build_shards(*ring_, record, placed, options_.parity_shards);
+}
+
+void engine::send(const segment_ptr& segment) {
+  auto ref = segment->ref();
+  auto give_up = [&](std::chrono::milliseconds wait) {
+    std::lock_guard lock{segment->mutex};
+    segment->queued = false;
+    segment->next_try = now() + wait;
+  };
+  auto entry = table_.find(ref);
+  if (!entry || entry->state != segment_state::sealed || entry->live_bytes == 0) return give_up(std::chrono::hours{1});
+
+  // Where to: a group of its own, or the newest generation of the one it has.
+  std::vector<model::node_id> slots;
+  auto placed = [&]() -> result<bool> {
+    if (entry->group == no_group) {
+      auto chosen = table_.choose(codec::shard_header_bytes + entry->shard_length, entry->parity_shards, random_);
+      if (!chosen) return false;
+      QS_TRY_ASSIGN(auto op, begin_internal());
+      QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
+      if (!row) return false;
+      row->group = chosen->id.number;
+      row->group_generation = chosen->generation;
+      op->put(segment_key(ref), encode(*row));
+      QS_TRY(op->commit());
+      slots = chosen->slots;
+      std::lock_guard lock{segment->mutex};
+      segment->generation = chosen->generation;
+      segment->acked = segment->confirmed = 0;
+      return true;
+    }
+    auto newest = table_.newest(entry->group);
+    if (!newest) return false;
+    slots = newest->slots;
+    if (newest->generation == entry->group_generation) return true;
+    auto old = table_.slots(entry->group, entry->group_generation);
+    QS_TRY_ASSIGN(auto op, begin_internal());
+    QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
+    if (!row) return false;
+    std::uint64_t keep = 0;
+    for (unsigned i = 0; old && i < slots.size() && i < old->size(); ++i)
+      if (slots[i] == (*old)[i]) keep |= bit(i);
+    row->confirmed &= keep;
+    row->group_generation = newest->generation;
+    op->put(segment_key(ref), encode(*row));
+    QS_TRY(op->commit());
+    std::lock_guard lock{segment->mutex};
+    segment->generation = newest->generation;
+    segment->acked &= keep;
+    segment->confirmed &= keep;
+    return true;
+  }();
+  if (!placed.ok() || !*placed) return give_up(std::chrono::milliseconds{500});
+  auto values = shard_values(*segment);
+  if (!values.ok()) {
+    note("error", "SegmentUnreadable", fmt::format("segment {}: {}", model::to_string(ref), describe(values.err())));
+    return give_up(std::chrono::seconds{30});
+  }
+
+  store_request request;
+  request.segment = ref;
+  unsigned attempt = 0;
+  bool hurry = somebody_waits();
+  {
+    std::lock_guard lock{segment->mutex};
+    attempt = ++segment->attempt;
+    segment->waiting = 0;
+    for (unsigned i = 0; i < slots.size() && i < values->size(); ++i) {
+      if (!(*values)[i] || ((segment->acked | segment->confirmed) >> i & 1) != 0 || !table_.reachable(slots[i])) continue;
+      request.shards.push_back({static_cast<std::uint8_t>(i), slots[i], ring_->volume().shard_name(segment->info.id, i), (*values)[i]});
+      segment->waiting |= bit(i);
+    }
+    request.sync_soon = segment->short_seal || hurry;
+    if (request.shards.empty()) {
+      segment->queued = false;
+      segment->next_try = now() + std::chrono::seconds{1};
+    } else {
+      segment->flying = true;
+    }
+  }
+  if (request.shards.empty()) return;
+  {
+    std::lock_guard lock{queue_mutex_};
+    ++flying_;
+    ++attempts_;
+  }
+  env_.port->store(std::move(request), [weak = weak_from_this(), segment, attempt](std::uint8_t index, model::node_id node,
+                                                                                  shard_outcome outcome) {
+    if (auto e = weak.lock()) e->progress(segment, attempt, index, node, outcome);
+  });
+}
+
+void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t index, model::node_id node,
+                      shard_outcome outcome) {
+  auto entry = table_.find(segment->ref());
+  bool landed = false; // no longer counts among those in flight
+  bool over = false;   // the attempt has no shard left that is not final
+  bool complete = false;
+  bool full = outcome == shard_outcome::full;
+  if (full) table_.mark_full(node);
+  std::vector<model::node_id> slots;
+  if (entry)
+    if (auto s = table_.slots(entry->group, entry->group_generation)) slots = *s;
+  {
+    std::lock_guard lock{segment->mutex};
+    if (attempt != segment->attempt || index >= slots.size() || slots[index] != node) {
+      if (attempt != segment->attempt) return;
+      segment->waiting &= ~bit(index);
+    } else {
+      switch (outcome) {
+        case shard_outcome::acknowledged: segment->acked |= bit(index); break;
+        case shard_outcome::confirmed:
+          segment->acked |= bit(index);
+          segment->confirmed |= bit(index);
+          segment->waiting &= ~bit(index);
+          break;
+        case shard_outcome::unconfirmed: segment->acked &= ~bit(index); [[fallthrough]];
+        default: segment->waiting &= ~bit(index); break;
+      }
+    }
+    over = segment->waiting == 0 && segment->queued;
+    auto required = entry ? entry->required : 0;
+    auto acked = static_cast<unsigned>(std::popcount(segment->acked & required));
+    auto all = static_cast<unsigned>(std::popcount(required));
+    bool reached = true; // all reachable ones answered, and there are enough
+    for (unsigned i = 0; i < slots.size(); ++i)
+      if ((required >> i & 1) != 0 && (segment->acked >> i & 1) == 0 && table_.reachable(slots[i])) reached = false;
+    bool safe = acked >= all - slack(options_.parity_shards) || (reached && entry && acked >= entry->used_shards);
+    if (segment->flying && (safe || over)) {
+      segment->flying = false;
+      landed = true;
+    }
+    complete = (segment->confirmed & required) == required && required != 0;
+    if (over) {
+      segment->queued = false;
+      // Unknown is never failed and never done: again, under the same name, with the same bytes.
+      segment->next_try = now() + std::chrono::milliseconds{std::min(30'000U, 500U << std::min(segment->attempt, 6U))};
+    }
+    if (full && !segment->replacing) segment->replacing = true;
+    else full = false;
+  }
+  {
+    std::lock_guard lock{queue_mutex_};
+    if (landed) --flying_;
+    if (over) --attempts_;
+  }
+  if (complete) post([segment](engine& e) { e.settle_confirmed(segment); });
+  if (full) {
+    note("warning", "NodeFull", fmt::format("{} has no space; segment {} goes to another group", model::to_string(node),
+                                            model::to_string(segment->ref())));
+    post([segment](engine& e) { e.move_frames(segment); });
+  }
+  if (landed || over) send_more();
+}
+
+void engine::settle_confirmed(const segment_ptr& segment) {
+  if (commit_confirmed(segment, true)) check_drains();
+}
+
+/// Writes the confirmed bits into the row; with `unpin`, whatever is not confirmed becomes repair's and the log lets go.
+bool engine::commit_confirmed(const segment_ptr& segment, bool unpin) {
+  auto ref = segment->ref();
+  std::uint64_t confirmed = 0;
+  std::uint32_t generation = 0;
+  {
+    std::lock_guard lock{segment->mutex};
+    confirmed = segment->confirmed;
+    generation = segment->generation;
+  }
+  auto op = begin_internal();
+  if (!op.ok()) return false;
+  auto row = segment_row_in(**op, ref);
+  if (!row.ok() || !*row || (*row)->state != segment_state::sealed) return false;
+  // Only on the generation it was sent to, checked at the commit (invariant 10).
+  auto newest = table_.newest((*row)->group);
+  if ((*row)->group_generation != generation || !newest || newest->generation != generation) return false;
+  if (confirmed == (*row)->confirmed && !unpin) return true;
+  (*row)->confirmed = confirmed & (*row)->required();
+  (*row)->confirmed_ms = wall_ms();
+  if (unpin) {
+    (*row)->state = segment_state::stored;
+    (*op)->effect([this, ref](log_position) { forget_local(ref); });
+  }
+  (*op)->put(segment_key(ref), encode(**row));
+  auto done = (*op)->commit();
+  if (!done.ok()) note("warning", "RowNotWritten", describe(done.err()));
+  return done.ok();
+}
+
+void engine::retry_sends() {
+  std::vector<segment_ptr> due;
+  {
+    std::shared_lock view{view_mutex_};
+    for (const auto& [ref, segment] : segments_) {
+      std::lock_guard lock{segment->mutex};
+      if (!segment->record || segment->queued || segment->replacing || now() < segment->next_try) continue;
+      auto entry = table_.find(ref);
+      if (!entry || entry->live_bytes == 0 || entry->state != segment_state::sealed) continue;
+      if ((segment->confirmed & entry->required) == entry->required && entry->group != no_group) {
+        auto newest = table_.newest(entry->group);
+        if (newest && newest->generation == segment->generation) {
+          segment->next_try = now() + std::chrono::seconds{1};
+          post([segment](engine& e) { e.settle_confirmed(segment); });
+          continue;
+        }
+      }
+      // What is acknowledged and never heard of again is sent again: the barrier's answer was lost.
+      if (segment->acked != segment->confirmed) segment->acked = segment->confirmed;
+      due.push_back(segment);
+    }
+  }
+  for (const auto& segment : due) queue_send(segment);
+}
+
+void engine::unpin_enough() {
+  auto limit = options_.staging_bytes / 4;
+  if (log_->bytes() <= limit) return;
+  std::vector<segment_ptr> enough;
+  {
+    std::shared_lock view{view_mutex_};
+    for (const auto& [ref, segment] : segments_) {
+      std::lock_guard lock{segment->mutex};
+      if (!segment->record || segment->replacing || segment->waiting != 0) continue;
+      auto entry = table_.find(ref);
+      if (!entry || entry->live_bytes == 0 || entry->group == no_group || entry->state != segment_state::sealed) continue;
+      auto have = static_cast<unsigned>(std::popcount(segment->confirmed & entry->required));
+      auto all = static_cast<unsigned>(std::popcount(entry->required));
+      auto need = options_.parity_shards <= 1 ? all : entry->used_shards + 1U;
+      if (have >= std::min(need, all)) enough.push_back(segment);
+    }
+  }
+  for (const auto& segment : enough) commit_confirmed(segment, true);
+}
+
+} // namespace qs::volume

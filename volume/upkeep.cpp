@@ -1,0 +1,355 @@
+// What the clock drives, and the figures: sealing by age, freeing the log, deleting dead segments, drain, caches, stats.
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+
+#include "volume/engine.hpp"
+
+namespace qs::volume {
+
+namespace {
+using namespace std::chrono_literals;
+constexpr std::uint64_t ranges_bytes_max = 16 * mib; ///< more in ranges than this and they are merged whatever their age
+constexpr std::size_t ranges_max = 100'000;
+} // namespace
+
+void engine::tick() {
+  run_slowed();
+  {
+    std::lock_guard lock{queue_mutex_};
+    if (upkeep_posted_ || closed_) return;
+    upkeep_posted_ = true;
+  }
+  post([](engine& e) {
+    e.upkeep();
+    std::lock_guard lock{e.queue_mutex_};
+    e.upkeep_posted_ = false;
+  });
+}
+
+void engine::upkeep() {
+  if (read_only_ || closed_) return check_drains();
+  seal_by_clock();
+  retry_sends();
+  send_more();
+  unpin_enough();
+  remove_dead();
+  drop_old_generations();
+  free_log();
+  check_drains();
+}
+
+void engine::run_slowed() {
+  std::vector<slowed_reply> due;
+  {
+    std::lock_guard lock{queue_mutex_};
+    auto relieved = write_delay().count() == 0;
+    while (!slowed_.empty() && (relieved || slowed_.front().due <= now())) {
+      due.push_back(std::move(slowed_.front()));
+      slowed_.pop_front();
+    }
+  }
+  for (auto& s : due) s.reply();
+}
+
+bool engine::somebody_waits() const {
+  std::lock_guard lock{queue_mutex_};
+  return !drains_.empty();
+}
+
+void engine::seal_by_clock() {
+  auto t = now();
+  bool something = false;
+  bool much = false;
+  auto oldest = t;
+  auto last = boot_time{};
+  boot_time short_seal{};
+  std::vector<segment_ptr> stuck;
+  {
+    std::shared_lock view{view_mutex_};
+    if (extents_.extents() > 0) {
+      something = true;
+      much = extents_.bytes() > ranges_bytes_max || extents_.ranges() > ranges_max;
+      oldest = std::min(oldest, dirty_since_.load());
+      last = last_range_;
+    }
+    for (const auto& [ref, segment] : segments_) {
+      std::lock_guard lock{segment->mutex};
+      if (segment->ours && segment->closing && !segment->sealing && !segment->record && segment->outstanding == 0)
+        stuck.push_back(segment);
+    }
+  }
+  for (const auto& segment : stuck) close_segment(segment, false);
+  {
+    std::lock_guard lock{open_mutex_};
+    short_seal = last_short_seal_;
+    if (current_) {
+      std::lock_guard own{current_->mutex};
+      if (!current_->packer.empty()) {
+        something = true;
+        oldest = std::min(oldest, current_->opened);
+        last = std::max(last, current_->last_frame);
+      }
+    }
+  }
+  if (!something && !somebody_waits()) return;
+  {
+    std::lock_guard lock{queue_mutex_};
+    if (round_) return;
+  }
+  bool idle = t - last >= 250ms && (short_seal == boot_time{} || t - short_seal >= 5s);
+  if (idle || much || t - oldest >= 5s || somebody_waits()) start_round();
+}
+
+void engine::free_log() {
+  auto flushed = rows_->flushed_sequence();
+  if (flushed.ok() && log_->trim(*flushed) && now() >= next_flush_) {
+    // The front of the log waits only for the rows to be on the disk. Not at every file: a flush costs.
+    if (log_->bytes() > std::min<byte_count>(options_.staging_bytes / 16, 512 * mib)) {
+      next_flush_ = now() + 1s;
+      if (auto started = rows_->flush(false); !started.ok()) note("warning", "FlushFailed", describe(started.err()));
+    }
+  }
+  if (now() < next_disk_look_) return;
+  next_disk_look_ = now() + 1s;
+  struct statvfs disk {};
+  auto path = options_.staging_directory.empty() ? options_.state_directory / "log" : options_.staging_directory;
+  if (::statvfs(path.c_str(), &disk) != 0) return;
+  bool full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
+  if (full != disk_full_.exchange(full))
+    note(full ? "error" : "info", full ? "LocalDiskFull" : "LocalDiskRoom",
+         full ? "the disk under the log has too little free space: nothing new is taken" : "the disk under the log has space again");
+}
+
+void engine::remove_dead() {
+  if (now() < next_removal_) return;
+  std::size_t running = 0;
+  {
+    std::lock_guard lock{queue_mutex_};
+    running = removing_.size();
+  }
+  if (running >= 64) return;
+  auto refs = table_.dead(removal_cursor_, 64);
+  if (refs.empty()) {
+    if (!removal_cursor_.valid()) return;
+    removal_cursor_ = {};
+    next_removal_ = now() + 1s;
+    return;
+  }
+  removal_cursor_ = refs.back();
+  for (auto ref : refs) {
+    {
+      std::lock_guard lock{queue_mutex_};
+      if (!removing_.insert(ref).second) continue;
+    }
+    if (remove_segment(ref)) continue;
+    std::lock_guard lock{queue_mutex_};
+    removing_.erase(ref);
+  }
+}
+
+bool engine::remove_segment(model::segment_ref ref) {
+  auto entry = table_.find(ref);
+  auto id = segment_id_of(ref);
+  if (!entry || !id.ok() || entry->live_bytes != 0) return false;
+  {
+    std::shared_lock view{view_mutex_};
+    if (auto it = segments_.find(ref); it != segments_.end()) {
+      std::lock_guard lock{it->second->mutex};
+      if (it->second->queued) { // perhaps shards are on their way: a DEL now might come before its SET
+        return false;
+      }
+      it->second->replacing = true;
+    }
+  }
+  std::map<model::node_id, std::vector<model::object_name>> names;
+  if (entry->group != no_group) {
+    auto slots = table_.slots(entry->group, entry->group_generation);
+    for (unsigned i = 0; slots && i < slots->size(); ++i) {
+      auto node = (*slots)[i];
+      if ((entry->required >> i & 1) == 0 || !table_.live(node)) continue;
+      if (!table_.reachable(node)) return false;
+      names[node].push_back(ring_->volume().shard_name(*id, i));
+    }
+  }
+  if (names.empty()) {
+    removed(ref, true);
+    return true;
+  }
+  struct counter {
+    std::atomic<std::size_t> left;
+    std::atomic<bool> all{true};
+  };
+  auto count = std::make_shared<counter>();
+  count->left = names.size();
+  for (auto& [node, list] : names)
+    env_.port->remove(node, std::move(list), [weak = weak_from_this(), count, ref](const status& gone) {
+      if (!gone.ok()) count->all = false;
+      if (--count->left != 0) return;
+      if (auto e = weak.lock()) e->post([ref, all = count->all.load()](engine& self) { self.removed(ref, all); });
+    });
+  return true;
+}
+
+void engine::removed(model::segment_ref ref, bool everywhere) {
+  if (everywhere) {
+    auto erased = [&]() -> status {
+      QS_TRY_ASSIGN(auto op, begin_internal());
+      QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
+      if (!row || row->live_bytes != 0) return {};
+      op->erase(segment_key(ref));
+      op->effect([this, ref](log_position) { forget_local(ref); });
+      return op->commit();
+    }();
+    if (erased.ok())
+      for (unsigned i = 0; i < options_.data_shards; ++i) shards_.erase({ref, static_cast<std::uint8_t>(i)});
+  }
+  std::lock_guard lock{queue_mutex_};
+  removing_.erase(ref);
+  if (!everywhere) next_removal_ = now() + 5s;
+}
+
+void engine::drop_old_generations() {
+  for (auto [id, generation] : table_.empty_generations()) {
+    auto op = begin_internal();
+    if (!op.ok()) return;
+    // Again under the lock: a segment may have been placed there meanwhile.
+    auto empty = table_.empty_generations();
+    if (std::find(empty.begin(), empty.end(), std::pair{id, generation}) == empty.end()) continue;
+    (*op)->erase(group_key(id, generation));
+    if (!(*op)->commit().ok()) return;
+    table_.erase_group(id, generation);
+  }
+}
+
+// -- drain ----------------------------------------------------------------------------------------------------------
+
+void engine::drain(std::chrono::milliseconds deadline, std::function<void(status)> done) {
+  if (closed_) return done(error{errc::cancelled, "the volume is closed"});
+  {
+    std::lock_guard lock{queue_mutex_};
+    drains_.push_back({now() + deadline, rounds_started_ + 1, 0, std::move(done)});
+  }
+  tick();
+}
+
+void engine::check_drains() {
+  std::vector<std::pair<std::function<void(status)>, status>> over;
+  bool safe = stats().bytes_at_risk == 0;
+  model::segment_ref oldest{~std::uint32_t{0}, ~std::uint64_t{0}};
+  {
+    std::shared_lock view{view_mutex_};
+    if (!segments_.empty()) oldest = segments_.begin()->first;
+    for (const auto& [ref, segment] : segments_) { // an open one without frames holds nobody up
+      std::lock_guard lock{segment->mutex};
+      if (segment->ours && !segment->record && segment->frames.empty()) continue;
+      oldest = ref;
+      break;
+    }
+  }
+  {
+    std::lock_guard lock{queue_mutex_};
+    for (auto it = drains_.begin(); it != drains_.end();) {
+      if (rounds_done_ >= it->round && it->segments == 0) it->segments = segment_counter_ + 1;
+      bool all = safe || (it->segments != 0 && oldest > model::segment_ref{session_.epoch, it->segments});
+      if (!all && !read_only_ && now() < it->deadline) {
+        ++it;
+        continue;
+      }
+      over.emplace_back(std::move(it->done), all         ? status{}
+                                             : read_only_ ? status{error{errc::refused, "the volume is read-only", EROFS}}
+                                                          : status{error{errc::timed_out, "not everything is safe on the nodes yet"}});
+      it = drains_.erase(it);
+    }
+  }
+  for (auto& [done, outcome] : over) done(std::move(outcome));
+}
+
+status engine::drop_caches() {
+  if (closed_) return error{errc::cancelled, "the volume is closed"};
+  if (stats().bytes_at_risk != 0) return error{errc::busy, "some bytes are only on this machine yet"};
+  if (!read_only_) {
+    QS_TRY(log_->sync());
+    QS_TRY(rows_->flush(true));
+    QS_TRY(log_->rotate());
+    QS_TRY(log_->sync());
+    QS_TRY_ASSIGN(auto flushed, rows_->flushed_sequence());
+    log_->trim(flushed);
+  }
+  frames_.clear();
+  shards_.clear();
+  std::lock_guard lock{fetch_mutex_};
+  readers_.clear();
+  return {};
+}
+
+// -- figures --------------------------------------------------------------------------------------------------------
+
+byte_count engine::unsealed_bytes(std::uint64_t* since_ms) const {
+  std::shared_lock view{view_mutex_};
+  byte_count bytes = extents_.bytes();
+  if (bytes == 0) { // zeros over an extent are data too
+    if (extents_.extents() > 0) bytes = 1;
+  }
+  auto oldest = bytes > 0 ? dirty_since_.load() : boot_time::max();
+  for (const auto& [ref, segment] : segments_) {
+    std::lock_guard lock{segment->mutex};
+    if (segment->record) continue;
+    bytes += segment->bytes;
+    if (segment->bytes > 0) oldest = std::min(oldest, segment->opened);
+  }
+  if (bytes > 0 && since_ms) {
+    auto age = static_cast<std::uint64_t>(std::max<std::int64_t>(0, (now() - oldest).count()));
+    *since_ms = wall_ms() - std::min(age, wall_ms());
+  }
+  return bytes;
+}
+
+volume_stats engine::stats() const {
+  volume_stats s;
+  auto sum = table_.sum(options_.parity_shards);
+  std::uint64_t since = 0;
+  auto unsealed = unsealed_bytes(&since);
+  auto room = table_.space(capacity_, options_.data_shards);
+  s.used_bytes = sum.used_bytes;
+  s.usable_bytes = room.usable;
+  s.free_bytes = room.free;
+  s.bytes_at_risk = sum.pinned_bytes + unsealed + sum.at_risk_stored;
+  if (sum.pinned_bytes > 0) since = since == 0 ? sum.pinned_since_ms : std::min(since, sum.pinned_since_ms);
+  if (s.bytes_at_risk > 0) s.at_risk_since = wall_time{std::chrono::milliseconds{since}};
+  s.node_read_bytes = node_read_bytes_;
+  s.decoded_bytes = decoded_bytes_;
+  s.log_bytes = log_->bytes();
+  s.log_limit_bytes = options_.staging_bytes;
+  s.cache_disk_bytes = shards_.disk_bytes();
+  s.segments = sum.segments;
+  s.segments_by_missing = sum.by_missing;
+  s.redundancy_left_min = sum.redundancy_left_min;
+  s.rebuild_pending = sum.repairs;
+  {
+    std::lock_guard lock{queue_mutex_};
+    s.segments_in_flight = flying_;
+  }
+  s.read_only = read_only_;
+  if (s.read_only) {
+    std::lock_guard lock{reason_mutex_};
+    s.read_only_reason = read_only_reason_;
+  }
+  s.log_full = log_is_full();
+  return s;
+}
+
+space engine::statfs() {
+  auto room = table_.space(capacity_, options_.data_shards);
+  auto waiting = unsealed_bytes(nullptr);
+  space s;
+  s.total_bytes = room.usable;
+  s.free_bytes = room.free > waiting ? room.free - waiting : 0;
+  s.files = static_cast<std::uint64_t>(std::max<std::int64_t>(0, inodes_seen_));
+  s.files_free = (std::uint64_t{1} << 40) - s.files;
+  return s;
+}
+
+} // namespace qs::volume
