@@ -360,6 +360,12 @@ int run_server(const server_options& options) {
   log::configure(l);
   server_core core{options};
   core.stop_on_signals();
+  // Whoever started us may have them blocked, and that is inherited.
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGTERM);
+  sigaddset(&stop_signals, SIGINT);
+  ::pthread_sigmask(SIG_UNBLOCK, &stop_signals, nullptr);
   auto opened = core.open();
   if (!opened.ok()) {
     log::error("zdb", "{}", describe(opened.err()));

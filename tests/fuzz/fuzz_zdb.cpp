@@ -62,7 +62,10 @@ struct world {
   std::unique_ptr<commands> table;
   world() {
     log::configure({log::level::off, false, {}});
-    std::string name = (std::filesystem::temp_directory_path() / "qs-fuzz-zdb-XXXXXX").string();
+    // In memory where there is such a place: namespaces are synced when they are made.
+    auto base = std::filesystem::is_directory("/dev/shm") ? std::filesystem::path{"/dev/shm"}
+                                                          : std::filesystem::temp_directory_path();
+    std::string name = (base / "qs-fuzz-zdb-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) std::abort();
     path = name;
     store_options o;

@@ -92,7 +92,13 @@ public:
     o.logfile = o.data.string() + ".log";
     pid_ = ::fork();
     REQUIRE(pid_ >= 0);
-    if (pid_ == 0) ::_exit(run_server(o));
+    if (pid_ == 0) {
+      // As an engine that waits for signals on a thread of its own would leave them.
+      sigset_t all;
+      sigfillset(&all);
+      ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+      ::_exit(run_server(o));
+    }
   }
   ~server_process() {
     if (pid_ > 0) kill(SIGKILL);
