@@ -1,0 +1,125 @@
+"""Each trouble has its own exit code and message, and changes nothing (interface.md, exit codes)."""
+import os
+import pathlib
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+
+from harness import Failed, Sandbox, need_fuse, wait_for
+
+need_fuse()
+QS = sys.argv[1]
+
+
+def expect(box, code, words, *args, **kw):
+    r = box.run(*args, expect=code, **kw)
+    text = (r.stdout + r.stderr).lower()
+    for w in words:
+        assert w.lower() in text, f"qs {' '.join(map(str, args))}: '{w}' is not in:\n{r.stdout}{r.stderr}"
+    return r
+
+
+def snapshot(root):
+    """Names, sizes and times of the recorded state: what must not change."""
+    return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(root.rglob("state.db*"))}
+
+
+def state_dir(box):
+    return next((box.root / "state").rglob("state.db")).parent
+
+
+# -- before anything exists: bad input changes nothing ------------------------------------------------------------------
+with Sandbox(QS, "refuse") as box:
+    expect(box, 1, ["storage.yaml"], "diff")
+    box.init()
+    good = box.spec.read_text()
+    box.spec.write_text(good.replace("parity: 2", "parity: 5"))
+    expect(box, 1, ["storage.yaml:", "QS0107", "^"], "apply", "--auto-approve")
+    box.spec.write_text(good.replace("nodes: 6", "nodes: 6\n  nodes: 7"))
+    expect(box, 1, ["storage.yaml:"], "validate")
+    box.spec.write_text(good)
+    expect(box, 1, ["--auto-approve"], "apply")  # a prompt where nobody can answer
+    expect(box, 64, [], "no-such-command")
+    assert not box.processes(), box.processes()
+
+    # The mount point: not empty, missing, occupied by another mount.
+    (box.mount / "in-the-way").write_text("x")
+    expect(box, 1, ["not empty"], "apply", "--auto-approve")
+    (box.mount / "in-the-way").unlink()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(box.mount)], check=True)
+    try:
+        expect(box, 1, [str(box.mount)], "apply", "--auto-approve")
+    finally:
+        subprocess.run(["umount", str(box.mount)], check=True)
+    assert not box.zdb_pids(), "a refused apply reserved nodes"
+
+    # The words: wrong ones, and none at all.
+    phrase = next((box.root / "config").rglob("phrase"))
+    other = box.root / "other-phrase"
+    words = phrase.read_text()
+    phrase.rename(box.root / "kept")
+    expect(box, 1, ["qs key"], "apply", "--auto-approve")
+    (box.root / "kept").rename(phrase)
+
+    # -- with a volume ---------------------------------------------------------------------------------------------------
+    blocker = socket.socket()
+    blocker.bind(("127.0.0.1", 0))
+    blocker.listen()
+    port = blocker.getsockname()[1]
+    lines = [l for l in box.spec.read_text().splitlines() if not l.startswith("status:")]
+    box.spec.write_text("\n".join(lines) + f'\nstatus: {{listen: "127.0.0.1:{port}"}}\n')
+    expect(box, 4, [str(port)], "apply", "--auto-approve")  # done, but the status page cannot be served
+    assert os.path.ismount(box.mount)
+    blocker.close()
+    box.wait_ready()
+
+    expect(box, 5, ["engine"], "run", timeout=30)  # a second engine
+
+    # protect is recorded: it holds although the file no longer says so.
+    box.edit("protect: false", "protect: true")
+    box.apply(expect=(0, 4))
+    box.edit("protect: true", "protect: false")
+    expect(box, 3, ["protect"], "destroy", "--confirm", "refuse")
+    box.apply(expect=(0, 4))
+
+    box.run("stop")
+    wait_for("the engine to end", lambda: not [a for _, a in box.processes() if a[1] != "zdb"], 30)
+    before = snapshot(box.root / "state")
+
+    # Wrong words for this state.
+    subprocess.run([QS, "key", "new", "elsewhere"], env=box.env, cwd=box.root, capture_output=True, check=True)
+    made = [p for p in (box.root / "config").rglob("phrase") if "elsewhere" in str(p)]
+    expect(box, 3, ["words"], "apply", "--auto-approve", env={"QS_PHRASE_FILE": str(made[0])})
+    assert snapshot(box.root / "state") == before
+
+    # The words without the state, while the nodes are there.
+    where = state_dir(box)
+    hidden = box.root / "hidden"
+    where.rename(hidden)
+    expect(box, 3, ["exists", "qs recover"], "diff")
+    expect(box, 3, ["exists", "qs recover"], "apply", "--auto-approve")
+    for p, argv in box.processes():
+        assert argv[1] == "zdb", f"a refused apply left an engine behind: {argv}"
+    shutil.rmtree(where, ignore_errors=True)
+    hidden.rename(where)
+    assert snapshot(box.root / "state") == before
+
+    # State of a newer version, and state that nobody can read.
+    db = where / "state.db"
+    saved = db.read_bytes()
+    c = sqlite3.connect(db)
+    c.execute("pragma user_version = 999")
+    c.commit()
+    c.close()
+    expect(box, 3, ["newer"], "apply", "--auto-approve")
+    db.write_bytes(b"this is no database, it only looks like one" * 200)
+    expect(box, 1, ["state.db"], "apply", "--auto-approve")
+    db.write_bytes(saved)
+
+    box.run("start")
+    box.wait_ready()
+    box.run("destroy", "--confirm", "refuse")
+    wait_for("nothing left", lambda: not box.processes() and not box.mounts(), 30)
+print("every refusal had its message and its code")
