@@ -1,0 +1,204 @@
+#include "cli/follow.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/units.hpp"
+#include "cli/engine_launch.hpp"
+#include "cli/exit_codes.hpp"
+#include "cli/views.hpp"
+
+namespace qs::cli {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using steady = std::chrono::steady_clock;
+
+const json* condition(const json& status, std::string_view type) {
+  auto list = status.find("conditions");
+  if (list == status.end() || !list->is_array()) return nullptr;
+  for (const auto& c : *list)
+    if (c.is_object() && c.value("type", "") == type) return &c;
+  return nullptr;
+}
+
+/// Shows what is new and remembers how far it got.
+void show_events(const std::string& lines, std::uint64_t& after, bool show, terminal& t) {
+  std::size_t at = 0;
+  while (at < lines.size()) {
+    auto end = std::min(lines.find('\n', at), lines.size());
+    auto line = lines.substr(at, end - at);
+    at = end + 1;
+    auto e = json::parse(line, nullptr, false);
+    if (!e.is_object()) continue;
+    after = std::max(after, e.value("number", std::uint64_t{0}));
+    if (show) t.note("  " + event_view(line, t.colour()));
+  }
+}
+
+struct counted {
+  std::size_t ready = 0;
+  std::size_t all = 0;
+};
+
+counted count_nodes(const json& status) {
+  counted out;
+  auto list = status.find("nodes");
+  if (list == status.end() || !list->is_array()) return out;
+  for (const auto& n : *list) {
+    auto state = n.value("state", "");
+    if (state == "replaced" || state == "gone") continue;
+    ++out.all;
+    if (state == "ready") ++out.ready;
+  }
+  return out;
+}
+
+} // namespace
+
+judgement judge_status(const std::string& text, const follow_request& what) {
+  auto s = json::parse(text, nullptr, false);
+  if (!s.is_object() || s.value("generation", std::uint64_t{0}) < what.generation) return {};
+  auto nodes = count_nodes(s);
+  auto created = s.contains("volume") && s["volume"].value("created", false);
+  auto deployed = created && nodes.all > 0 && nodes.ready == nodes.all;
+  if (what.wait == "deployed") return {deployed ? verdict::done : verdict::not_yet, {}};
+  const auto* served = condition(s, "StatusServed");
+  auto unserved = served != nullptr && served->value("status", "") == "False";
+  if (s.value("state", "") == "Ready") {
+    if (unserved) return {verdict::degraded, served->value("message", "")};
+    return {verdict::done, {}};
+  }
+  // All is there and only the mount is not: waiting longer brings nothing.
+  const auto* mounted = condition(s, "Mounted");
+  const auto* redundant = condition(s, "Redundant");
+  const auto* rebuilding = condition(s, "Rebuilding");
+  auto failed = mounted != nullptr && mounted->value("status", "") == "False" && mounted->value("reason", "") == "Failed";
+  auto whole = redundant != nullptr && redundant->value("status", "") == "True" && (rebuilding == nullptr || rebuilding->value("status", "") == "False");
+  if (deployed && failed && whole) return {verdict::degraded, mounted->value("message", "the mount is not there")};
+  return {};
+}
+
+std::string progress_text(const std::string& text) {
+  auto s = json::parse(text, nullptr, false);
+  if (!s.is_object()) return "the engine is starting";
+  auto nodes = count_nodes(s);
+  auto out = fmt::format("{}: {} of {} nodes ready", s.value("state", "Unknown"), nodes.ready, nodes.all);
+  auto volume = s.find("volume");
+  if (volume == s.end() || !volume->is_object()) return out;
+  if (!volume->value("created", false)) return out;
+  auto number = [&](const char* key) { return volume->value(key, std::uint64_t{0}); };
+  if (auto pending = number("rebuild_pending"); pending > 0) out += fmt::format(", {} segments to rebuild", pending);
+  if (auto risk = number("bytes_at_risk"); risk > 0) out += fmt::format(", {} at risk", format_bytes(risk));
+  return out;
+}
+
+std::uint64_t newest_event(const control_client& client) {
+  std::uint64_t after = 0;
+  auto answer = client.get("/v1/events?after=0&wait_ms=0");
+  if (!answer.ok() || !answer->ok()) return 0;
+  std::size_t at = 0;
+  while (at < answer->body.size()) {
+    auto end = std::min(answer->body.find('\n', at), answer->body.size());
+    auto e = json::parse(answer->body.substr(at, end - at), nullptr, false);
+    if (e.is_object()) after = std::max(after, e.value("number", std::uint64_t{0}));
+    at = end + 1;
+  }
+  return after;
+}
+
+namespace {
+
+/// A client of the engine that came back, if one does in time.
+bool reconnect(const chosen_volume& volume, control_client& client, terminal& t) {
+  t.progress("the engine went away; waiting for it to come back");
+  auto until = steady::now() + 60s;
+  while (steady::now() < until && !interrupted()) {
+    auto again = control_client::open(volume.state_directory, volume.name, 2s);
+    if (again.ok()) {
+      client = std::move(*again);
+      return true;
+    }
+    interruptible_pause(200);
+  }
+  return false;
+}
+
+follow_result detached(follow_result out) {
+  out.exit = exit_interrupted;
+  out.message = "detached; the engine goes on with it: 'qs status --watch' shows how far it is";
+  return out;
+}
+
+} // namespace
+
+follow_result follow_until(const chosen_volume& volume, control_client& client, const follow_request& what, terminal& t) {
+  follow_result out;
+  auto after = what.after_event;
+  auto until = steady::now() + what.timeout;
+  for (;;) {
+    if (interrupted()) return detached(std::move(out));
+    auto status = client.get("/v1/status");
+    if (!status.ok()) {
+      if (interrupted()) return detached(std::move(out));
+      if (!reconnect(volume, client, t)) {
+        if (interrupted()) return detached(std::move(out));
+        out.exit = exit_again;
+        out.message = "the engine went away and did not come back; 'qs logs' says why, 'qs start' starts it";
+        return out;
+      }
+      after = 0; // a new engine counts from what it finds recorded; show nothing twice
+      after = newest_event(client);
+      continue;
+    }
+    if (status->ok()) {
+      out.status = status->body;
+      auto now = judge_status(out.status, what);
+      if (now.how != verdict::not_yet) {
+        auto last = client.get(fmt::format("/v1/events?after={}&wait_ms=0", after));
+        if (last.ok() && last->ok()) show_events(last->body, after, what.show_events, t);
+        t.progress("");
+        out.exit = now.how == verdict::done ? exit_done : exit_degraded;
+        out.message = now.reason;
+        return out;
+      }
+      t.progress(progress_text(out.status));
+    }
+    if (steady::now() > until) {
+      t.progress("");
+      out.exit = exit_again;
+      out.message = "not there yet, and the time is over; the engine goes on with it: 'qs status --watch' shows how far it is";
+      return out;
+    }
+    auto events = client.get(fmt::format("/v1/events?after={}&wait_ms=400", after));
+    if (events.ok() && events->ok())
+      show_events(events->body, after, what.show_events, t);
+    else
+      interruptible_pause(200);
+  }
+}
+
+follow_result follow_until_gone(const chosen_volume& volume, control_client& client, std::chrono::milliseconds timeout, std::uint64_t after, terminal& t) {
+  follow_result out;
+  auto until = steady::now() + timeout;
+  while (engine_runs(volume)) {
+    if (interrupted()) return detached(std::move(out));
+    if (steady::now() > until) {
+      out.exit = exit_again;
+      out.message = "not all is gone yet, and the time is over; the engine goes on with it: 'qs status --watch' shows how far it is";
+      return out;
+    }
+    auto events = client.get(fmt::format("/v1/events?after={}&wait_ms=300", after));
+    if (events.ok() && events->ok())
+      show_events(events->body, after, true, t);
+    else
+      interruptible_pause(100);
+    auto status = client.get("/v1/status", 5s);
+    if (status.ok() && status->ok()) t.progress(progress_text(status->body));
+  }
+  t.progress("");
+  return out;
+}
+
+} // namespace qs::cli

@@ -1,0 +1,51 @@
+// Watching the engine work: events as they happen and one line of progress, until what was asked for is so. Main thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "cli/control_client.hpp"
+#include "cli/terminal.hpp"
+#include "cli/volume_choice.hpp"
+
+namespace qs::cli {
+
+enum class verdict { not_yet, done, degraded };
+
+struct follow_request {
+  std::uint64_t generation = 0; ///< nothing counts before the engine is at this generation
+  std::string wait = "ready";   ///< ready or deployed
+  std::chrono::milliseconds timeout{};
+  std::uint64_t after_event = 0;
+  bool show_events = true;
+};
+
+struct follow_result {
+  int exit = 0;
+  std::string message; ///< why it is not 0; for a person
+  std::string status;  ///< the last status document
+};
+
+/// Ends when the volume is as asked (0), everything is done but the mount or the status page (4), the time is over (5), or the
+/// person interrupts (130). An engine that dies on the way is waited for: its watcher brings it back.
+follow_result follow_until(const chosen_volume& volume, control_client& client, const follow_request& what, terminal& t);
+
+/// Until no engine holds the lock any more (destroy).
+follow_result follow_until_gone(const chosen_volume& volume, control_client& client, std::chrono::milliseconds timeout,
+                                std::uint64_t after_event, terminal& t);
+
+/// Is this status document what was waited for? Tells the reason of a degraded one. Pure.
+struct judgement {
+  verdict how = verdict::not_yet;
+  std::string reason;
+};
+judgement judge_status(const std::string& status_json, const follow_request& what);
+/// "Deploying: 4 of 6 nodes ready, volume made, 12 MiB at risk". Pure.
+std::string progress_text(const std::string& status_json);
+/// The number of the newest event, so that a command shows only its own.
+std::uint64_t newest_event(const control_client& client);
+
+} // namespace qs::cli
