@@ -100,6 +100,7 @@ struct connection_state {
   std::deque<zdb::piece> outgoing; ///< taken from the session, not yet given to CAF
   std::size_t handed = 0;          ///< given to CAF, not yet to the kernel
   boot_time progress{0};           ///< when bytes last went either way
+  boot_time received{0};           ///< when bytes last came
   std::optional<std::pair<link_state, error>> verdict;
   std::uint32_t failures = 0;
   std::optional<boot_time> retry_at;

@@ -116,7 +116,8 @@ using connection_actor = caf::typed_actor<
   caf::replies_to<check_atom, model::object_name>::with<bool>,
   // Replies with the life once all that was acknowledged in it before this message is on disk: SYNC, or two minutes in the same life.
   caf::replies_to<barrier_atom>::with<std::uint64_t>,
-  // PING, and NSINFO when the figures are older than ten seconds. Replies when the node has answered.
+  // PING, and NSINFO when the figures are older than ten seconds. Replies when the node has answered; at once while it is
+  // busy answering much else.
   caf::replies_to<ping_atom>::with<caf::ok_atom>,
   // Replies with what is known now; asks the node nothing.
   caf::replies_to<status_atom>::with<link_report>,

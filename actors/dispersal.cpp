@@ -159,7 +159,7 @@ void dispersal_state::store(const store_job_ptr& job) {
       job->tell(i, volume::shard_outcome::unreachable);
       continue;
     }
-    enqueue(to, kind, {job, nullptr, i, shard.value->size()});
+    enqueue(to, kind, {job, nullptr, i, shard.value->size() + request_overhead});
   }
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "actors/data_interfaces.hpp"
+#include "actors/zdb_connection.hpp"
 #include "base/clock.hpp"
 #include "base/limits.hpp"
 #include "volume/shard_port.hpp"
@@ -23,10 +24,10 @@ namespace qs::actors {
 
 struct dispersal_config {
   qs::clock* time = nullptr; ///< null: system_clock()
-  // Windows in bytes, a read counted as read_charge before its size is known. One operation is always let through.
+  // Windows in bytes, counted as the connection counts them (request_overhead, read_charge). One operation is always let through.
   std::size_t node_read_window = 3 << 20;       ///< the three of one node together fit the connection's window
   std::size_t node_write_window = 4 << 20;
-  std::size_t node_background_window = 1 << 20;
+  std::size_t node_background_window = 1088 << 10; ///< two shards
   std::size_t total_read_window = 48 << 20;
   std::size_t total_write_window = 96 << 20;
   std::size_t total_background_window = 8 << 20;
@@ -34,9 +35,6 @@ struct dispersal_config {
   std::chrono::milliseconds fetch_deadline{15'000};
   std::chrono::milliseconds barrier_every{1'000};
 };
-
-/// What a read is counted as: a shard value of volume.md, 2 (192 + 528,384 bytes).
-inline constexpr std::size_t read_charge = 192 + 528'384;
 
 /// A store and what has been told of each of its shards. Answers what is still open when it dies.
 struct store_job {

@@ -36,6 +36,11 @@ struct socket_source {
 /// The real thing. The connector must outlive it.
 std::shared_ptr<socket_source> real_sockets(net::connector& connector);
 
+/// What the window counts beside a stored value …
+inline constexpr std::size_t request_overhead = 128;
+/// … and what it counts a read as, before its size is known: a whole shard value of volume.md, 2.
+inline constexpr std::size_t read_charge = 192 + 528'384 + request_overhead;
+
 struct connection_config {
   model::node_id node;
   model::endpoint where;             ///< invalid: waits for move_to

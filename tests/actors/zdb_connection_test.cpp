@@ -461,6 +461,24 @@ TEST_CASE_FIXTURE(connection_fixture, "connection: figures are asked for with a 
   CHECK(server.count("NSINFO") <= 4);
 }
 
+TEST_CASE_FIXTURE(connection_fixture, "connection: a ping does not queue behind megabytes that are being answered") {
+  start();
+  server.hold = {"SET"};
+  auto big = put("big", std::string(1 << 20, 'b'));
+  auto behind = put("behind", "b");
+  run();
+  network->say(server, "$3"); // the first answer has begun to arrive
+  auto p = ask<caf::ok_atom>(node, ping_atom_v);
+  run();
+  CHECK(code_of(p) == errc::none);
+  CHECK(server.count("PING") == 0);
+  advance(2s); // nothing came meanwhile: now it is asked
+  auto q = ask<caf::ok_atom>(node, ping_atom_v);
+  run();
+  CHECK_FALSE(q->has_value());
+  CHECK(server.count("PING") == 1);
+}
+
 TEST_CASE_FIXTURE(connection_fixture, "connection: data files gone under a running server") {
   start();
   SUBCASE("said to a request") {
