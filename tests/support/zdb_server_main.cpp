@@ -1,5 +1,5 @@
-// A program that is nothing but `qs zdb`, for tests that need real servers before or without the whole qs.
-// Started as `zdb_server_for_tests zdb --data DIR …`.
+// A program that is nothing but `qs zdb`, for tests that need real servers before or without the
+// whole qs. Started as `zdb_server_for_tests zdb --data DIR …`.
 #include <cstdio>
 #include <span>
 #include <string>
