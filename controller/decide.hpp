@@ -105,7 +105,8 @@ diff_result diff_destroy(const model::recorded& recorded, const model::observed&
 enum class step_kind : std::uint8_t {
   make_volume,   ///< create the volume locally with `groups`; every node of the first layout is ready
   reserve,       ///< planned → reserving: write the intent, submit. With `row`: put that row first (another host, next incarnation)
-  resolve,       ///< an intent whose outcome is open, or a row left in reserving: find out, carry the row forward, never submit.
+  resolve,       ///< an intent whose outcome is open, or a row left in reserving, or in deploying and not watched yet: find out,
+                 ///< carry the row forward, never submit.
                  ///< refused or absent → put the row back to planned with reason "Refused" or "Absent": another host is chosen
   restart,       ///< stopped with data whole
   mark_lost,     ///< record what is confirmed: node → lost, `reason` (one CamelCase word) becomes the row's

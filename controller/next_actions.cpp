@@ -57,7 +57,7 @@ private:
       if (r.state == node_state::gone) continue;
       if (busy(r))
         add(step_kind::resolve, r.id, "its last request has no answer yet");
-      else if (r.state == node_state::reserving || r.state == node_state::deploying)
+      else if (r.state == node_state::reserving || (r.state == node_state::deploying && w_.reach_of(r.id) == reach::unknown))
         add(step_kind::resolve, r.id, "reservation under way");
     }
   }

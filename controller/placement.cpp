@@ -158,6 +158,19 @@ struct candidate {
   bool failed_just_now = false;
 };
 
+/// Nodes by number of farm or country.
+class tally {
+public:
+  int& operator[](int number) {
+    auto at = static_cast<std::size_t>(number);
+    if (at >= counts_.size()) counts_.resize(at + 64, 0);
+    return counts_[at];
+  }
+
+private:
+  std::vector<int> counts_;
+};
+
 struct causes {
   int excluded = 0, unavailable = 0, room = 0, taken = 0, spread = 0, price = 0, failed = 0, location = 0;
 };
@@ -176,7 +189,7 @@ struct placement::inside {
   std::map<std::pair<std::string, std::string>, std::size_t> index;
   std::map<std::pair<std::string, std::string>, int> unknown_hosts;
   numbering farms, countries;
-  std::map<int, int> on_farm, in_country;
+  tally on_farm, in_country;
   std::string why;
 
   explicit inside(const std::vector<spec::location_rule>& rules) : matcher{rules} {}

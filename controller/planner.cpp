@@ -339,9 +339,14 @@ diff_result diff_destroy(const model::recorded& recorded, const model::observed&
     add(action_kind::change_mount, "mount", fmt::format("at {}", observed.mounted_at));
     before = {"mount"};
   }
-  if (recorded.volume.created || observed.volume.open) {
+  // There even before the volume is made: it is what tells this plan from one that only takes nodes away.
+  auto made = recorded.volume.created || observed.volume.open;
+  auto left = std::any_of(recorded.nodes.begin(), recorded.nodes.end(), [](const auto& r) { return r.state != node_state::gone; });
+  if (made || left) {
     auto used = observed.volume.open ? observed.volume.used_bytes : recorded.volume.used_bytes;
-    add(action_kind::destroy_volume, "volume", fmt::format("{} of data are lost for ever", format_bytes(used))).destroys_data = true;
+    auto& a = add(action_kind::destroy_volume, "volume",
+                  made ? fmt::format("{} of data are lost for ever", format_bytes(used)) : std::string{"nothing was stored yet"});
+    a.destroys_data = made;
     before = {"volume"};
   }
   for (const auto& r : recorded.nodes) {

@@ -34,17 +34,24 @@ void planner::prove_space(const next_layout& next, const std::vector<model::reco
   for (const auto& h : next.hands)
     if (h.group < w_.groups.size())
       if (const auto* health = w_.health(w_.groups[h.group].id)) incoming[h.to] += health->stored_bytes;
+  byte_count missing = 0;
+  auto short_of_room = 0;
+  std::string first;
   for (const auto& r : after) {
     auto gets = incoming.find(r.id);
     if (gets == incoming.end()) continue;
     const auto* o = w_.seen(r.id);
-    auto holds = std::max(o != nullptr ? o->used : byte_count{0}, w_.bytes_on(r.id));
-    if (holds + gets->second > node_room(r.size))
-      refuse(false, fmt::format("{} on {} would have to hold {} on the way and has room for {}: {} missing; raise storage.nodes or choose "
-                                "hosts with more room",
-                                to_string(r.id), r.host, format_bytes(holds + gets->second), format_bytes(node_room(r.size)),
-                                format_bytes(holds + gets->second - node_room(r.size))));
+    auto needs = std::max(o != nullptr ? o->used : byte_count{0}, w_.bytes_on(r.id)) + gets->second;
+    if (needs <= node_room(r.size)) continue;
+    missing += needs - node_room(r.size);
+    if (short_of_room++ == 0)
+      first = fmt::format("{} on {} would have to hold {} and has room for {}", to_string(r.id), r.host, format_bytes(needs),
+                          format_bytes(node_room(r.size)));
   }
+  if (short_of_room > 0)
+    refuse(false, fmt::format("there is not enough room on the way: {}{}; {} missing in all; keep more nodes (storage.nodes) or raise capacity "
+                              "first",
+                              first, short_of_room > 1 ? fmt::format(", and {} more nodes alike", short_of_room - 1) : "", format_bytes(missing)));
 }
 
 void planner::plan_groups() {

@@ -47,6 +47,8 @@ public:
     return serial;
   }
 
+  result<std::optional<model::recorded_node>> node(model::node_id id) override { return get_node(db_, id); }
+
   status put_node(const model::recorded_node& node) override {
     return write([&] { return state::put_node(db_, node); });
   }

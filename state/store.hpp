@@ -40,6 +40,8 @@ public:
   };
   virtual result<std::uint64_t> accept(const acceptance& what) = 0;
 
+  /// One node's row as it is recorded now; what changes a row reads it here first.
+  virtual result<std::optional<model::recorded_node>> node(model::node_id id) = 0;
   virtual status put_node(const model::recorded_node& node) = 0;
   /// A replacement: the new row and the old one's changed state in one transaction; takes the number from the counter.
   virtual status put_nodes(const std::vector<model::recorded_node>& nodes, std::uint32_t next_node_number) = 0;

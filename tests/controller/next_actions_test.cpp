@@ -259,6 +259,34 @@ TEST_CASE("an open intent is resolved and nothing else is done with its node") {
   CHECK(d.steps[0].node == model::node_id{2});
 }
 
+TEST_CASE("a row left in reserving, or in deploying and not watched, is resolved: a killed engine goes on from there") {
+  auto w = deployed();
+  for (auto state : {node_state::reserving, node_state::deploying}) {
+    auto rows = w.recorded;
+    rows.nodes[1].state = state;
+    auto o = w.observe();
+    std::erase_if(o.nodes, [](const auto& n) { return n.id == model::node_id{2}; });
+    auto d = controller::next_actions(w.spec, rows, o);
+    REQUIRE(d.steps.size() == 1);
+    CHECK(d.steps[0].kind == step_kind::resolve);
+    CHECK(d.steps[0].node == model::node_id{2});
+  }
+}
+
+TEST_CASE("destroy before anything was stored: the volume is in the plan, so that it is told from other plans") {
+  trivial_world w{test::parse(six)};
+  w.add_hosts(24, 8, 5, 500 * gib, 0);
+  w.accept(w.spec, *w.diff(w.spec).made);
+  auto d = controller::diff_destroy(w.recorded, w.observe());
+  REQUIRE(d.made);
+  CHECK(d.made->actions[0].kind == controller::action_kind::destroy_volume);
+  CHECK(!d.made->actions[0].destroys_data);
+  CHECK(d.made->needs_typed_name);
+  CHECK(d.made->actions.size() == 7);
+  auto nothing = controller::diff_destroy({}, {});
+  CHECK(nothing.made->empty());
+}
+
 TEST_CASE("a refusing host: another one within the price that was agreed, else a person is asked") {
   trivial_world w{test::parse(six)};
   w.add_hosts(24, 8, 5, 500 * gib, 1'000'000);
