@@ -42,13 +42,10 @@ struct blocking_state {
   };
 
   blocking_actor::behavior_type make_behavior(const blocking_config& config) {
-    auto spawn_worker = [&]() -> worker_actor {
-      return config.detached ? self->spawn<caf::detached>(worker, 0) : self->spawn(worker, 0);
-    };
+    detached = config.detached;
     auto fill = [&](lane l, std::size_t n) {
       for (std::size_t i = 0; i < n; ++i) {
         lanes[l].idle.push_back(spawn_worker());
-        all.push_back(lanes[l].idle.back());
       }
     };
     fill(lane::state, 1);
@@ -65,12 +62,18 @@ struct blocking_state {
       },
       [this](stop_all) -> caf::result<done> {
         stopping = true;
-        stopped = self->make_response_promise<done>();
-        auto answer = stopped;
+        auto answer = self->make_response_promise<done>();
+        stopped.push_back(answer);
         finish_if_idle();
         return answer;
       },
     };
+  }
+
+  worker_actor spawn_worker() {
+    auto made = detached ? self->spawn<caf::detached>(worker, 0) : self->spawn(worker, 0);
+    all.push_back(made);
+    return made;
   }
 
   void pump(lane where) {
@@ -93,35 +96,38 @@ struct blocking_state {
     if (!key.empty()) ++running_keys[key];
     ++running;
     auto answer = w.answer;
-    auto finished = [this, where, who, key] {
+    auto finished = [this, where, key](const worker_actor& free) {
       if (!key.empty() && --running_keys[key] == 0) running_keys.erase(key);
       --running;
-      lanes[where].idle.push_back(who);
+      lanes[where].idle.push_back(free);
       pump(where);
       finish_if_idle();
     };
     // Without a deadline on purpose: every job bounds its own calls, and a worker is not free before its job ends.
     self->request(who, caf::infinite, run_job{w.what})
       .then(
-        [answer, finished](job_done) mutable {
+        [answer, finished, who](job_done) mutable {
           answer.deliver(job_done{});
-          finished();
+          finished(who);
         },
-        [answer, finished](caf::error& e) mutable {
+        [this, answer, finished, who](caf::error& e) mutable {
           log::error("blocking", "a job failed: {}", describe(from_caf(e)));
           answer.deliver(e);
-          finished();
+          // A job that threw took its worker along: the lane goes on with another.
+          std::erase(all, who);
+          finished(spawn_worker());
         });
   }
 
   void finish_if_idle() {
-    if (!stopping || running > 0 || !stopped.pending()) return;
+    if (!stopping || running > 0 || stopped.empty()) return;
     for (auto& l : lanes)
       if (!l.second.queue.empty()) return;
     for (auto& w : all) self->send_exit(w, caf::exit_reason::user_shutdown);
     all.clear();
     lanes.clear();
-    stopped.deliver(done{});
+    for (auto& answer : stopped) answer.deliver(done{});
+    stopped.clear();
     self->quit();
   }
 
@@ -131,7 +137,8 @@ struct blocking_state {
   std::unordered_map<std::string, int> running_keys;
   std::size_t running = 0;
   bool stopping = false;
-  caf::typed_response_promise<done> stopped;
+  bool detached = true;
+  std::vector<caf::typed_response_promise<done>> stopped;
   static inline const char* name = "qs.blocking";
 };
 

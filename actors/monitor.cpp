@@ -30,6 +30,9 @@ struct monitor_state {
         auto& w = nodes[node];
         w.link = link;
         w.view.id = node;
+        // What it has told already, it has told to a monitor before this one.
+        self->request(link, std::chrono::seconds{3}, status_atom_v)
+          .then([this](const link_report& r) { link_changed(r); }, [](caf::error&) {});
       },
       [this](detach_atom, model::node_id node) { nodes.erase(node); },
       [this](const watch_pace& p) {
@@ -61,6 +64,11 @@ struct monitor_state {
     auto now = config.shared->time->boot();
     since_last = last_round == boot_time{} ? boot_time{0} : now - last_round;
     last_round = now;
+    // Longer than a round can take: this machine slept. Nobody knows who answered meanwhile, so silence starts anew.
+    if (since_last > 2 * pace.interval + std::chrono::seconds{10}) {
+      since_last = boot_time{0};
+      for (auto& [node, w] : nodes) w.view.silent_for = {};
+    }
     for (auto& [node, w] : nodes) {
       w.asked = true;
       w.answered = false;

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include <caf/all.hpp>
 
@@ -64,7 +66,7 @@ struct mount_state {
 
   caf::result<done> open(const volume_setup& setup) {
     if (vol) return done{};
-    if (opening) return to_caf({errc::busy, "the volume is being opened"});
+    if (opening || closing) return to_caf({errc::busy, "the volume is being opened or closed"});
     opening = true;
     options = setup.options;
     auto answer = self->make_response_promise<done>();
@@ -93,29 +95,49 @@ struct mount_state {
       },
       [this, answer](opened v) mutable {
         opening = false;
-        if (!v.ok()) return give(answer, to_caf(v.err()));
-        vol = std::move(*v);
-        vol->set_nodes(nodes);
-        give(answer, done{});
+        if (v.ok()) {
+          vol = std::move(*v);
+          vol->set_nodes(nodes);
+          give(answer, done{});
+        } else {
+          give(answer, to_caf(v.err()));
+        }
+        close_waiting();
       },
       [this, answer](const error& e) mutable {
         opening = false;
         give(answer, to_caf(e));
+        close_waiting();
       });
     return answer;
   }
 
+  /// Whoever asked for the end while the volume was being opened gets it now.
+  void close_waiting() {
+    auto waiting = std::move(closes);
+    closes.clear();
+    for (auto& [order, answer] : waiting) close_now(order, answer);
+  }
+
   caf::result<done> close(const close_volume& order) {
     auto answer = self->make_response_promise<done>();
+    if (opening)
+      closes.emplace_back(order, answer);
+    else
+      close_now(order, answer);
+    return answer;
+  }
+
+  void close_now(const close_volume& order, caf::typed_response_promise<done> answer) {
+    auto v = std::exchange(vol, nullptr); // nothing more reaches it
     closing = true;
     run_blocking<status>(
       self, config.blocking, lane::volume, {}, volume_deadline,
-      [v = vol, order, options = options]() -> status {
+      [v, order, options = options]() -> status {
         if (v) QS_TRY(v->close());
         return order.destroy ? volume::destroy_volume(options) : status{};
       },
       [this, answer](status how) mutable {
-        vol.reset();
         closing = false;
         if (!how.ok()) return give(answer, to_caf(how.err()));
         give(answer, done{});
@@ -124,7 +146,6 @@ struct mount_state {
         closing = false;
         give(answer, to_caf(e));
       });
-    return answer;
   }
 
   // -- the kernel's side ------------------------------------------------------------------------------------------
@@ -225,6 +246,7 @@ struct mount_state {
   std::shared_ptr<volume::volume> vol;
   volume::volume_options options; ///< of the last open
   std::vector<volume::volume::node_view> nodes;
+  std::vector<std::pair<close_volume, caf::typed_response_promise<done>>> closes; ///< came while opening
   bool opening = false;
   bool closing = false;
   std::string mount_path;

@@ -71,8 +71,8 @@ struct payment_state {
       },
       [this](const price_check& check) { return price(check); },
       [this](const budget& b) {
+        if (terms.top_up_below != b.top_up_below) asked_for_money = false; // another bound, another answer
         terms = b;
-        asked_for_money = false;
       },
       [this](tick) {
         caf::delayed_anon_send(payment_actor{self}, config.interval, tick{});

@@ -189,10 +189,11 @@ status begin_cancel(world& w, settled& s) {
     QS_TRY(put_progress(w, s, intent::progress::done));
   }
   QS_TRY_ASSIGN(auto before, open_intent(w, s.row.id, intent::verb::cancel));
-  if (before)
+  if (before) {
     s.open = std::move(*before);
-  else
+  } else {
     QS_TRY_ASSIGN(s.open, write_intent(w, s.row, intent::verb::cancel, std::move(request)));
+  }
   s.next = move::cancel;
   return {};
 }
@@ -201,10 +202,11 @@ status begin_resize(world& w, settled& s) {
   QS_TRY_ASSIGN(auto reserved, w.store->reservation_of(s.row.id, s.row.incarnation));
   if (!reserved) return error{errc::not_found, fmt::format("{} was never reserved", model::to_string(s.row.id))};
   QS_TRY_ASSIGN(auto before, open_intent(w, s.row.id, intent::verb::resize));
-  if (before)
+  if (before) {
     s.open = std::move(*before);
-  else
+  } else {
     QS_TRY_ASSIGN(s.open, write_intent(w, s.row, intent::verb::resize, reserved->request));
+  }
   return {};
 }
 

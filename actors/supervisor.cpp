@@ -60,6 +60,7 @@ supervisor_actor::behavior_type supervisor_state::make_behavior() {
       pass();
     },
     [this](const monitor_round& r) { take_round(r); },
+    [this](link_atom, const link_report& r) { self->send(monitor_, link_atom_v, r); },
     [this](note_event& e) { note(e.level, e.kind, e.subject, e.message); },
     [this](const control_request& r) { return command(r); },
     [this](const stop_all& order) { return stop(order.destroy); },
@@ -115,46 +116,45 @@ void supervisor_state::child_down(const caf::down_msg& down) {
       links.erase(it);
       return poke(); // a pass attaches a new one
     }
+  if (!is(mount_) && !is(payment_) && !is(config.dispersal) && !is(config.blocking)) return; // one that was sent away
   log::error("supervisor", "a part that must not fail has failed: the engine starts again");
-  stopping = true;
-  config.end(1);
+  fail_engine();
 }
 
 // -- the recorded state ----------------------------------------------------------------------------------------------
 
-struct loaded_state {
-  result<model::recorded> state;
-  std::vector<model::intent> intents;
-  std::string sealed;
-};
+loaded_state look_at_state(state::store& store) {
+  return {store.load(), store.open_intents(), store.sealed_references()};
+}
 
 void supervisor_state::load_recorded() {
-  on_state(
-    [store = config.shared->store.get()] {
-      loaded_state out{store->load(), {}, {}};
-      if (auto open = store->open_intents(); open.ok()) out.intents = std::move(*open);
-      if (auto sealed = store->sealed_references(); sealed.ok()) out.sealed = std::move(*sealed);
-      return out;
-    },
-    [this](loaded_state l) {
-      if (!l.state.ok()) return state_failed(l.state.err());
-      open_intents = std::move(l.intents);
-      references = open_references(config.shared->keys, l.sealed);
-      apply_recorded(std::move(*l.state));
-      poke();
-    });
+  on_state([store = config.shared->store.get()] { return look_at_state(*store); },
+           [this](loaded_state l) {
+             take_state(std::move(l));
+             poke();
+           });
+}
+
+/// Jobs on the state lane keep their order and so do their answers: what arrives here is never older than what memory holds.
+void supervisor_state::take_state(loaded_state l) {
+  if (!l.state.ok()) return state_failed(l.state.err());
+  if (!l.intents.ok()) return state_failed(l.intents.err());
+  if (!l.sealed.ok()) return state_failed(l.sealed.err());
+  open_intents = std::move(*l.intents);
+  references = open_references(config.shared->keys, *l.sealed);
+  apply_recorded(std::move(*l.state));
 }
 
 void supervisor_state::apply_recorded(model::recorded fresh) {
   recorded = std::move(fresh);
   loaded = true;
-  if (!recorded.accepted || accepted_text == recorded.accepted->text) return;
+  if (!recorded.accepted || (desired && accepted_generation == recorded.accepted->generation)) return;
   auto parsed = spec::load(recorded.accepted->text, spec::fixed_environment{references});
   if (!parsed.spec) {
     note("error", "SpecUnreadable", "spec", "the accepted storage.yaml cannot be read by this version");
     return;
   }
-  accepted_text = recorded.accepted->text;
+  accepted_generation = recorded.accepted->generation;
   desired = std::move(parsed.spec);
   watch_pace pace;
   pace.interval = desired->monitor.interval;
@@ -180,8 +180,13 @@ void supervisor_state::serve_status() {
 /// Disk and memory may disagree now: crash-only, the watcher starts the engine again from what is recorded.
 void supervisor_state::state_failed(const error& e) {
   log::error("supervisor", "the recorded state failed: {}", describe(e));
-  if (!stopping) config.end(1);
+  fail_engine();
+}
+
+void supervisor_state::fail_engine() {
   stopping = true;
+  if (std::exchange(ended, true)) return;
+  config.end(1);
 }
 
 model::recorded_node* supervisor_state::row(model::node_id node) {
@@ -206,7 +211,6 @@ void supervisor_state::take_round(const monitor_round& r) {
   for (auto& n : r.nodes)
     if (n.state == model::reach::answers) inspections.erase(n.id);
   tell_nodes();
-  inspect_silent();
   poke();
 }
 
@@ -368,7 +372,7 @@ void supervisor_state::update_connections() {
     c.password = secret_string{config.shared->keys.node_password(config.shared->keys.node_name(r.id, r.incarnation))};
     c.identity_name = config.shared->keys.identity_name(r.id, r.incarnation);
     c.identity = share(r.identity);
-    c.listener = link_listener_actor{monitor_};
+    c.listener = link_listener_actor{supervisor_actor{self}}; // and on to the monitor that is there then
     c.sockets = config.sockets;
     c.time = config.shared->time;
     c.random = config.shared->random;
@@ -385,9 +389,12 @@ void supervisor_state::tell_budget() {
   budget b;
   b.max_per_month = desired->payment.max_per_month;
   b.top_up_below = desired->payment.top_up_below;
-  for (const auto& r : recorded.nodes)
-    if (r.state != model::node_state::gone && r.state != model::node_state::planned)
-      b.burn += r.price.units != 0 ? r.price : r.price_limit;
+  // The steady burn: what is accepted, planned nodes included. A node that another one stands in for is overlap, and exempt.
+  for (const auto& r : recorded.nodes) {
+    using model::node_state;
+    if (r.state == node_state::gone || r.state == node_state::replaced || r.state == node_state::draining || r.replaced_by) continue;
+    b.burn += r.price.units != 0 ? r.price : r.price_limit;
+  }
   self->send(payment_, b);
 }
 
@@ -425,12 +432,12 @@ void supervisor_state::pass() {
   refresh_report();
   refresh_providers();
   update_connections();
-  inspect_silent();
-  if (!desired) return;
+  if (!desired) return inspect_silent();
   auto world = observe();
   decided = controller::next_actions(*desired, recorded, world);
   note_conditions();
   for (const auto& step : decided->steps) start_step(step);
+  inspect_silent(); // after the steps: asking must not keep a node from what is decided about it
   save_summary();
 }
 
@@ -460,10 +467,10 @@ void supervisor_state::save_summary() {
   summary_at = now;
   if (print == summary_last) return;
   summary_last = print;
-  recorded.volume = s;
   on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
-           [this](status how) {
-             if (!how.ok()) state_failed(how.err());
+           [this, s](status how) {
+             if (!how.ok()) return state_failed(how.err());
+             recorded.volume = s;
            });
 }
 

@@ -86,11 +86,10 @@ caf::result<control_reply> supervisor_state::plan(const std::string& body) {
   }
   auto answer = self->make_response_promise<control_reply>();
   auto steps = std::make_shared<int>(3);
+  auto sealed = given->empty() ? std::string{} : seal_references(config.shared->keys, *given, *config.shared->random);
   auto next = [=, this] {
-    if (--*steps == 0) finish_plan(text, destroy, loaded_spec, answer);
+    if (--*steps == 0) finish_plan(text, destroy, loaded_spec, sealed, answer);
   };
-  auto known = *given;
-  plan_references["latest"] = known.empty() ? std::string{} : seal_references(config.shared->keys, known, *config.shared->random);
   look_at_providers(next);
   self->request(monitor_, 5s, get_report{})
     .then(
@@ -109,7 +108,7 @@ caf::result<control_reply> supervisor_state::plan(const std::string& body) {
   return answer;
 }
 
-void supervisor_state::finish_plan(const std::string& text, bool destroy, const spec::loaded& from,
+void supervisor_state::finish_plan(const std::string& text, bool destroy, const spec::loaded& from, std::string sealed,
                                    caf::typed_response_promise<control_reply> answer) {
   auto world = observe();
   auto remarks = destroy ? plan_remarks{} : existing_volume(recorded, world);
@@ -119,9 +118,12 @@ void supervisor_state::finish_plan(const std::string& text, bool destroy, const 
   if (!made.made) return give(answer, {200, plan_document(made, {})});
   auto& p = *made.made;
   auto hash = p.hash;
-  if (plans.size() >= 8) plans.erase(plans.begin());
+  if (plans.size() >= 8) {
+    plan_references.erase(plans.begin()->first);
+    plans.erase(plans.begin());
+  }
   plans[hash] = p;
-  plan_references[hash] = plan_references["latest"];
+  plan_references[hash] = std::move(sealed);
   // The mount point is looked at before anything is promised; a machine without FUSE does everything else.
   auto port = config.shared->options.mount;
   auto wanted = !destroy && from.spec->mount.has_value();

@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "actors/monitor.hpp"
@@ -25,12 +26,21 @@
 
 namespace qs::actors {
 
+/// One look at the recorded state: a job's outcome on its way into the supervisor.
+struct loaded_state {
+  result<model::recorded> state;
+  result<std::vector<model::intent>> intents;
+  result<std::string> sealed;
+};
+loaded_state look_at_state(state::store& store);
+
 struct supervisor_state {
   explicit supervisor_state(supervisor_actor::pointer p) : self{p} {}
   supervisor_actor::behavior_type make_behavior();
 
   // -- supervisor.cpp: what is known ------------------------------------------------------------------------------
   void load_recorded();
+  void take_state(loaded_state l); ///< what is recorded now; the engine ends if it cannot be read
   void apply_recorded(model::recorded fresh);
   void poke(); ///< a pass soon
   void pass();
@@ -60,8 +70,11 @@ struct supervisor_state {
   void start_step(const controller::step& step);
   void reserve(model::recorded_node row);
   void order_node(model::recorded_node row, node_order_message::verb what, byte_count size = 0);
+  void retire(model::node_id node);
   void node_done(const node_report& report);
-  void put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number, std::string kind);
+  void inspected(const node_report& report);
+  void reload(model::node_id node);
+  void put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number);
   void mark(model::node_id node, model::node_state state, const std::string& reason);
   void open(bool create, std::vector<model::group> groups);
   void set_groups(const controller::step& step);
@@ -78,11 +91,12 @@ struct supervisor_state {
                           [this](const error& e) { state_failed(e); });
   }
   void state_failed(const error& e);
+  void fail_engine();
 
   // -- supervisor_commands.cpp: answering -------------------------------------------------------------------------
   caf::result<control_reply> command(const control_request& request);
   caf::result<control_reply> plan(const std::string& body);
-  void finish_plan(const std::string& text, bool destroy, const spec::loaded& loaded, caf::typed_response_promise<control_reply> answer);
+  void finish_plan(const std::string& text, bool destroy, const spec::loaded& loaded, std::string sealed, caf::typed_response_promise<control_reply> answer);
   caf::result<control_reply> accept(const std::string& body);
   caf::result<control_reply> mount_command(bool wanted);
   caf::result<control_reply> drop_cache();
@@ -108,7 +122,7 @@ struct supervisor_state {
   model::recorded recorded;
   std::optional<spec::storage_spec> desired; ///< the accepted spec, parsed
   spec::reference_values references;         ///< what ${…} stood for at apply; secret
-  std::string accepted_text;                 ///< what `desired` was parsed from
+  std::uint64_t accepted_generation = 0;     ///< of what `desired` was parsed from
   monitor_round round;
   bool round_seen = false;
   std::map<model::node_id, grid::inspection> inspections;
@@ -149,6 +163,7 @@ struct supervisor_state {
   wall_time summary_at{};
   std::string summary_last;
   bool stopping = false;
+  bool ended = false; ///< config.end was called
   bool poked = false;
   std::vector<std::function<void()>> waiting_for_providers;
   static inline const char* name = "qs.supervisor";

@@ -49,32 +49,17 @@ void supervisor_state::start_step(const controller::step& step) {
     if (node_free) order_node(*r, verb::resize, step.size);
     return;
   case step_kind::retire:
+    if (node_free) retire(step.node);
+    return;
   case step_kind::cancel:
-    if (!node_free) return;
-    // What lowers redundancy re-reads the world first: the report is at most one pass old, so ask again.
-    if (volume.open) {
-      busy_nodes.insert(step.node);
-      self->request(mount_, 30s, get_report{})
-        .then(
-          [this, step](volume_report& fresh) {
-            busy_nodes.erase(step.node);
-            volume = fresh;
-            const auto& keep = fresh.view.indispensable;
-            auto* again = row(step.node);
-            if (again == nullptr || (!recorded.destroying && std::find(keep.begin(), keep.end(), step.node) != keep.end())) return;
-            order_node(*again, verb::cancel);
-          },
-          [this, node = step.node](caf::error&) { busy_nodes.erase(node); });
-      return;
-    }
-    order_node(*r, verb::cancel);
+    if (node_free && recorded.destroying) order_node(*r, verb::cancel);
     return;
   case step_kind::mark_lost: return mark(step.node, node_state::lost, step.reason);
   case step_kind::mark_unreachable: return mark(step.node, node_state::unreachable, step.reason);
   case step_kind::mark_ready: return mark(step.node, node_state::ready, {});
   case step_kind::drain: return mark(step.node, node_state::draining, step.reason);
   case step_kind::replace: {
-    if (state_busy || r == nullptr || !step.row) return;
+    if (state_busy || !node_free || !step.row) return;
     auto old = *r;
     failed_hosts[old.host] = now;
     if (old.state == node_state::unreachable) unreachable_replaced.push_back(now);
@@ -85,7 +70,7 @@ void supervisor_state::start_step(const controller::step& step) {
     fresh.since = now;
     note("warning", "NodeReplaced", model::to_string(old.id),
          fmt::format("{} on {} takes its place: {}", model::to_string(fresh.id), fresh.host, step.reason));
-    return put_rows({fresh, old}, fresh.id.number + 1, {});
+    return put_rows({fresh, old}, fresh.id.number + 1);
   }
   case step_kind::make_volume:
     if (!volume_busy && now >= volume_retry_at) open(true, step.groups);
@@ -128,50 +113,67 @@ void supervisor_state::reserve(model::recorded_node r) {
       });
 }
 
+/// What lowers redundancy looks at the world again first: what was decided on is up to a pass old.
+void supervisor_state::retire(model::node_id node) {
+  if (!recorded.volume.created && !volume.open) return order_node(*row(node), verb::cancel);
+  busy_nodes.insert(node);
+  self->request(mount_, 30s, get_report{})
+    .then(
+      [this, node](volume_report& fresh) {
+        busy_nodes.erase(node);
+        volume = std::move(fresh);
+        auto in = [node](const auto& list) { return std::find(list.begin(), list.end(), node) != list.end(); };
+        const auto& v = volume.view;
+        auto has_slot = std::any_of(v.groups.begin(), v.groups.end(), [&](const model::group& g) { return in(g.slots); });
+        auto* again = row(node);
+        auto leaves = again != nullptr && (again->state == node_state::draining || again->state == node_state::replaced);
+        if (stopping || recorded.suspended || recorded.destroying || !leaves || !v.open || v.groups.empty() || has_slot ||
+            in(v.indispensable) || in(v.sources))
+          return;
+        order_node(*again, verb::cancel);
+      },
+      [this, node](caf::error&) { busy_nodes.erase(node); });
+}
+
 void supervisor_state::order_node(model::recorded_node r, verb what, byte_count size) {
   auto& actor = reservations[r.id];
-  if (!actor) actor = make_reservation(self->system(), {config.shared, config.blocking, r.id});
+  if (!actor) {
+    actor = make_reservation(self->system(), {config.shared, config.blocking, r.id});
+    self->monitor(actor);
+  }
   busy_nodes.insert(r.id);
   auto node = r.id;
   self->request(actor, std::chrono::minutes{5}, node_order_message{what, std::move(r), size})
     .then([this](const node_report& report) { node_done(report); },
           [this, node](caf::error& e) {
-            busy_nodes.erase(node);
-            node_retry_at[node] = config.shared->time->wall() + retry_after;
-            // Its actor is gone or stuck; the next order starts a new one, which goes on from the intent.
-            reservations.erase(node);
             log::warning("supervisor", "{}: {}", model::to_string(node), describe(from_caf(e)));
+            // Its actor is gone or stuck; the next order starts a new one, which goes on from the intent.
+            if (auto found = reservations.find(node); found != reservations.end()) {
+              self->send_exit(found->second, caf::exit_reason::kill);
+              reservations.erase(found);
+            }
+            node_retry_at[node] = config.shared->time->wall() + retry_after;
+            reload(node);
           });
 }
 
 void supervisor_state::node_done(const node_report& report) {
-  busy_nodes.erase(report.node);
   auto now = config.shared->time->wall();
   auto subject = model::to_string(report.node);
-  if (report.what == verb::inspect) {
-    auto moved = report.seen.what == grid::inspection::state::running && report.seen.where.valid();
-    inspections[report.node] = report.seen;
-    if (auto* r = row(report.node); moved && r != nullptr && !(r->where == report.seen.where)) {
-      auto changed = *r;
-      changed.where = report.seen.where;
-      put_rows({changed}, recorded.next_node_number, {});
-    }
-    poke();
-    return;
-  }
-  if (auto* r = row(report.node)) {
-    auto before = r->state;
-    *r = report.row;
-    if (before != report.row.state) {
-      auto detail = report.detail.empty() ? report.row.reason : report.detail;
+  if (report.what == verb::inspect) return inspected(report);
+  if (auto* r = row(report.node); r != nullptr && report.changed) {
+    auto detail = report.detail.empty() ? report.row.reason : report.detail;
+    if (r->state != report.row.state) {
       if (report.row.state == node_state::ready)
-        note("info", "NodeReady", subject, fmt::format("on {} ({}, {})", r->host, r->place.farm, r->place.country));
+        note("info", "NodeReady", subject, fmt::format("on {} ({}, {})", report.row.host, report.row.place.farm, report.row.place.country));
       else if (report.row.state == node_state::gone)
-        note("info", "NodeGone", subject, fmt::format("its reservation on {} has ended", r->host));
+        note("info", "NodeGone", subject, fmt::format("its reservation on {} has ended", report.row.host));
       else if (report.row.state == node_state::planned)
-        note("warning", "NodeRefused", subject, fmt::format("{} did not take it: {}", r->host, detail));
+        note("warning", "NodeRefused", subject, fmt::format("{} did not take it: {}", report.row.host, detail));
+      else if (report.row.state == node_state::lost)
+        note("warning", "NodeLost", subject, detail);
     }
-    if (report.row.state == node_state::planned) failed_hosts[report.row.host] = now;
+    if (report.row.state == node_state::planned && !report.row.reason.empty()) failed_hosts[report.row.host] = now;
   }
   if (report.what == verb::restart && report.ok) note("info", "NodeRestarted", subject, "its process was down, its data whole");
   if (!report.ok) {
@@ -180,14 +182,33 @@ void supervisor_state::node_done(const node_report& report) {
   }
   inspections.erase(report.node);
   if (report.ok) payment_problem.clear();
-  tell_budget();
-  on_state([store = config.shared->store.get()] { return store->open_intents(); },
-           [this](result<std::vector<model::intent>> open) {
-             if (!open.ok()) return state_failed(open.err());
-             open_intents = std::move(*open);
+  reload(report.node);
+}
+
+/// A node is free for the next order when memory holds what its last one left in the state.
+void supervisor_state::reload(model::node_id node) {
+  on_state([store = config.shared->store.get()] { return look_at_state(*store); },
+           [this, node](loaded_state l) {
+             busy_nodes.erase(node);
+             take_state(std::move(l));
              update_connections();
+             tell_nodes();
+             tell_budget();
              poke();
            });
+}
+
+void supervisor_state::inspected(const node_report& report) {
+  busy_nodes.erase(report.node);
+  inspected_at[report.node] = config.shared->time->wall(); // counted from the answer: a slow provider must not keep a node busy
+  inspections[report.node] = report.seen;
+  auto moved = report.seen.what == grid::inspection::state::running && report.seen.where.valid();
+  if (auto* r = row(report.node); moved && !state_busy && r != nullptr && !(r->where == report.seen.where)) {
+    auto changed = *r;
+    changed.where = report.seen.where;
+    put_rows({changed}, recorded.next_node_number);
+  }
+  poke();
 }
 
 void supervisor_state::mark(model::node_id node, node_state state, const std::string& reason) {
@@ -203,10 +224,10 @@ void supervisor_state::mark(model::node_id node, node_state state, const std::st
               : state == node_state::draining   ? "NodeDraining"
                                                 : "NodeUnreachable";
   note(level, kind, model::to_string(node), reason.empty() ? "answers again" : reason);
-  put_rows({changed}, recorded.next_node_number, {});
+  put_rows({changed}, recorded.next_node_number);
 }
 
-void supervisor_state::put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number, std::string) {
+void supervisor_state::put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number) {
   state_busy = true;
   on_state([store = config.shared->store.get(), rows, next_number] { return store->put_nodes(rows, next_number); },
            [this, rows, next_number](status how) {
@@ -221,6 +242,7 @@ void supervisor_state::put_rows(std::vector<model::recorded_node> rows, std::uin
              recorded.next_node_number = std::max(recorded.next_node_number, next_number);
              update_connections();
              tell_nodes();
+             tell_budget();
              poke();
            });
 }
@@ -356,6 +378,8 @@ void supervisor_state::close_and_forget() {
 
 /// Everything is cancelled: nothing is left to keep true, so the engine ends.
 void supervisor_state::finish_destroy() {
+  if (ended) return;
+  ended = true;
   note("info", "Destroyed", "volume", "nothing of it is left running, mounted or reserved");
   config.end(0);
 }
