@@ -7,7 +7,8 @@ namespace {
 
 using nlohmann::json;
 
-json time_json(wall_time t) { return t == wall_time{} ? json{} : json{to_rfc3339(t)}; }
+// Parentheses, not braces: braces would make an array of one.
+json time_json(wall_time t) { return t == wall_time{} ? json{} : json(to_rfc3339(t)); }
 
 /// What a node is now: its recorded state, sharpened by what was just seen.
 std::string node_state_now(const model::recorded_node& row, const model::observed_node* seen) {
@@ -41,8 +42,8 @@ json nodes(const status_input& in) {
            {"price_per_month", model::to_decimal(row.price)},
            {"endpoint", row.where.valid() ? row.where.address + (row.where.port != 0 ? ":" + std::to_string(row.where.port) : "") : ""},
            {"namespace", row.where.ns}};
-    n["replaces"] = row.replaces ? json{model::to_string(*row.replaces)} : json{};
-    n["replaced_by"] = row.replaced_by ? json{model::to_string(*row.replaced_by)} : json{};
+    n["replaces"] = row.replaces ? json(model::to_string(*row.replaces)) : json{};
+    n["replaced_by"] = row.replaced_by ? json(model::to_string(*row.replaced_by)) : json{};
     list.push_back(std::move(n));
   }
   return list;
@@ -71,7 +72,7 @@ json volume(const status_input& in) {
            {"usable_bytes", open ? s.usable_bytes : summary.capacity},
            {"used_bytes", open ? s.used_bytes : summary.used_bytes},
            {"free_bytes", s.free_bytes},
-           {"redundancy_left_min", open ? json{s.redundancy_left_min} : json{}},
+           {"redundancy_left_min", open ? json(s.redundancy_left_min) : json{}},
            {"segments", s.segments},
            {"segments_by_missing", s.segments_by_missing},
            {"segments_in_flight", s.segments_in_flight},
