@@ -147,10 +147,10 @@ public:
   }
 
   std::map<std::string, buffer, std::less<>> rows;
-  std::int64_t inodes = 1;
-  std::uint64_t records = 0; ///< operations that changed something
-  bool full = false;
-  bool fail_commits = false;
+  std::atomic<std::int64_t> inodes{1};
+  std::atomic<std::uint64_t> records{0}; ///< operations that changed something
+  std::atomic<bool> full{false};
+  std::atomic<bool> fail_commits{false};
   bool reap_at_once = false;
   drop_function drop;
 

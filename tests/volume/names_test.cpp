@@ -68,7 +68,7 @@ TEST_CASE_FIXTURE(fixture, "names: what is made is found, with the attributes it
 }
 
 TEST_CASE_FIXTURE(fixture, "names: each operation is one record, and a failed one none") {
-  auto before = core.records;
+  auto before = core.records.load();
   auto d = dir(root_inode, "d");
   auto f = file(d, "f");
   CHECK(files.link(f, root_inode, "l").ok());
@@ -162,7 +162,7 @@ TEST_CASE_FIXTURE(fixture, "names: rename replaces, and what it replaced is an o
   auto f = file(root_inode, "f");
   auto g = file(root_inode, "g");
   files.remember(g, 1);
-  auto before = core.records;
+  auto before = core.records.load();
   CHECK(files.rename(root_inode, "f", root_inode, "g", 0).ok());
   CHECK(core.records == before + 1);
   CHECK(files.lookup(root_inode, "g")->inode == f);
