@@ -9,8 +9,13 @@
 
 #include <cstdint>
 
-#include <caf/all.hpp>
-#include <caf/io/all.hpp>
+#include <caf/error.hpp>
+#include <caf/io/connection_handle.hpp>
+#include <caf/io/system_messages.hpp>
+#include <caf/io/typed_broker.hpp>
+#include <caf/result.hpp>
+#include <caf/typed_actor.hpp>
+#include <caf/typed_response_promise.hpp>
 
 #include <deque>
 #include <memory>

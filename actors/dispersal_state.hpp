@@ -3,7 +3,11 @@
 
 #include <cstdint>
 
-#include <caf/all.hpp>
+#include <caf/result.hpp>
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
 
 #include <array>
 #include <deque>

@@ -21,7 +21,7 @@ public:
     mean_ += (x - mean_) / 8;
     // Stochastic approximation: 9 small steps down balance 1 big step up exactly at the 90 % quantile. The step
     // follows the spread, so that it neither crawls nor jitters.
-    auto step = std::max({mean_ / 16, p90_ / 32, 10.0});
+    auto step = std::max({mean_ / 16, p90_ / 16, 10.0});
     p90_ += x > p90_ ? step * 0.9 * 2 : -step * 0.1 * 2;
     p90_ = std::max(p90_, mean_ / 2);
   }
