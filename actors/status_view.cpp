@@ -54,7 +54,7 @@ json wallet(const model::wallet_view& w) {
   if (w.per_month.units > 0)
     out["runway_days"] = static_cast<double>(w.balance.units) * 30.0 / static_cast<double>(w.per_month.units);
   else
-    out["runway_days"] = json{};
+    out["runway_days"] = nullptr;
   return out;
 }
 
@@ -68,7 +68,7 @@ json volume(const status_input& in) {
            {"parity_shards", summary.parity_shards},
            {"capacity", summary.capacity},
            {"bytes_at_risk", open ? s.bytes_at_risk : summary.bytes_at_risk},
-           {"at_risk_since", open ? time_json(s.at_risk_since) : json{}},
+           {"at_risk_since", open ? time_json(s.at_risk_since) : json(nullptr)},
            {"usable_bytes", open ? s.usable_bytes : summary.capacity},
            {"used_bytes", open ? s.used_bytes : summary.used_bytes},
            {"free_bytes", s.free_bytes},

@@ -441,14 +441,18 @@ void supervisor_state::pass() {
   save_summary();
 }
 
+/// Events are for what a person may want to know: not the moments in which a new node was not looked at yet, and not the
+/// conditions that merely say that work is going on.
 void supervisor_state::note_conditions() {
+  static const std::set<std::string> told{"Ready", "Quorum", "Redundant", "Mounted", "ApprovalNeeded"};
+  if (!observe().complete) return;
   auto now = config.shared->time->wall();
   for (const auto& c : decided->conditions) {
     auto& age = condition_since[c.type];
     if (age.status == c.status) continue;
     auto first = age.status.empty();
     age = {c.status, now};
-    if (!first || c.status == "Unknown")
+    if (told.contains(c.type) && (!first || c.status == "Unknown"))
       note(c.status == "True" ? "info" : "warning", "Condition", c.type,
            fmt::format("{} is {}: {}{}{}", c.type, c.status, c.reason, c.message.empty() ? "" : ", ", c.message));
   }

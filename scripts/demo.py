@@ -52,11 +52,11 @@ def counters(box):
 def kill_two_and_read(box, source, nodes):
     """Kills nodes with their data, drops every cache, and reads the whole tree back from what is left."""
     box.wait_ready()
+    read_before, decoded_before, used = counters(box)
     for n in nodes:
         box.run("grid", "kill", "--wipe", n)
         say(f"qs grid kill --wipe {n}: SIGKILL, then its data deleted")
     box.run("cache", "drop")
-    read_before, decoded_before, used = counters(box)
     wrong = same_tree(source, box.mount / "tree")
     if wrong:
         raise Failed(f"the tree reads back differently:\n{wrong[:2000]}")

@@ -54,6 +54,7 @@ def wait_for(what, condition, timeout=60.0, interval=0.1):
 class Sandbox:
     def __init__(self, qs, name="demo", keep=False):
         self.qs = str(pathlib.Path(qs).resolve())
+        self.exe = os.path.realpath(self.qs)
         self.name = name
         self.keep = keep
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="qs-"))
@@ -133,18 +134,18 @@ class Sandbox:
     # -- processes ----------------------------------------------------------------------------------------------------
 
     def processes(self):
-        """[(pid, argv)] of everything that runs in this sandbox, by the mark in its environment."""
+        """[(pid, argv)] of every qs of this sandbox: by the mark in its environment, or by its directory in its arguments."""
         found = []
         mark = f"QS_SANDBOX={self.root}".encode()
         for p in pathlib.Path("/proc").iterdir():
             if not p.name.isdigit() or int(p.name) == os.getpid():
                 continue
             try:
-                if mark in (p / "environ").read_bytes().split(b"\0"):
-                    argv = (p / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-                    state = (p / "stat").read_text().rsplit(")", 1)[1].split()[0]
-                    if argv and state != "Z" and pathlib.Path(argv[0]).name.startswith("qs"):
-                        found.append((int(p.name), argv))
+                argv = (p / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+                state = (p / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                here = str(self.root) in " ".join(argv) or mark in (p / "environ").read_bytes().split(b"\0")
+                if argv and state != "Z" and here and os.path.realpath(p / "exe").split(" ")[0] == self.exe:
+                    found.append((int(p.name), argv))
             except OSError:
                 pass
         return found

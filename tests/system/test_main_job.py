@@ -34,10 +34,10 @@ with Sandbox(sys.argv[1], "main") as box:
 
     box.wait_ready()
     ids = [n["id"] for n in s["nodes"]]
+    before = box.status()["volume"]
     for n in ids[:2]:
         box.run("grid", "kill", "--wipe", n)
     box.run("cache", "drop")
-    before = box.status()["volume"]
     wrong = same_tree(box.root / "source", box.mount / "tree")
     assert not wrong, wrong[:2000]
     after = box.status()["volume"]
