@@ -1,8 +1,11 @@
 #include "fuse/mount.hpp"
 
 #include <algorithm>
+#include <csignal>
 #include <thread>
 #include <vector>
+
+#include <pthread.h>
 
 #include <fmt/format.h>
 
@@ -50,6 +53,7 @@ namespace {
 
 /// The body of a serving thread: it owns the context, so that it may outlive the mount object if it must.
 void run_thread(std::shared_ptr<context> owner, std::shared_ptr<std::function<void()>> gone) {
+  pthread_setname_np(pthread_self(), "qs-fuse");
   serve(*owner);
   bool last = false;
   {
@@ -85,7 +89,12 @@ status mount::impl::start(volume::filesystem& files, const actors::mount_setting
   auto count = thread_count_ != 0 ? thread_count_ : std::clamp(2 * std::thread::hardware_concurrency(), 4U, 16U);
   auto shared_gone = std::make_shared<std::function<void()>>(std::move(gone));
   owner->threads_alive = count;
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before); // signals are for the threads that expect them
   for (unsigned i = 0; i < count; ++i) threads_.emplace_back(run_thread, owner, shared_gone);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   {
     std::lock_guard lock{mutex_};
     owner_ = owner;

@@ -21,9 +21,9 @@ struct volume_mount {
     start();
   }
   ~volume_mount() { (void)mount.stop(0s); }
-  void start() {
+  void start(bool writeback = false) {
     must(volume.start());
-    must(mount.start(volume->files(), {root, "live", false, false}, {}));
+    must(mount.start(volume->files(), {root, "live", false, writeback}, {}));
   }
   void drop_everything() {
     must(volume.drain());
@@ -137,4 +137,25 @@ TEST_CASE_FIXTURE(volume_mount, "volume mounted: sparse files, punched holes and
   struct stat st {};
   CHECK(::stat(f.c_str(), &st) == 0);
   CHECK(st.st_blocks * 512 < 1'000'000);
+}
+
+TEST_CASE_FIXTURE(volume_mount, "volume mounted with writeback: the same bytes, sizes and times") {
+  QS_NEEDS_FUSE();
+  must(mount.stop(5s));
+  volume.kill();
+  start(true);
+  CHECK(run_shell(shell("mkdir source && cp -a /usr/include/asm-generic source/ && cp -a source mnt/ && "
+                        "for i in 1 2 3 4 5 6 7 8 9; do echo line $i >> mnt/log; done && "
+                        "dd if=/dev/zero of=mnt/odd bs=1000 count=77 status=none && truncate -s 12345 mnt/odd")) == 0);
+  auto compare = shell("diff -r source mnt/source && test $(wc -l < mnt/log) = 9 && test $(wc -c < mnt/odd) = 12345 && "
+                       "for d in source mnt/source; do (cd $d && find . -type f -printf '%p %m %s %T@\\n' | sort) > "
+                       "list.$(echo $d | tr -d /); done; cmp list.source list.mntsource");
+  CHECK(run_shell(compare) == 0);
+  CHECK(run_shell(shell("sync mnt/log")) == 0);
+  drop_everything();
+  CHECK(run_shell(compare) == 0);
+  must(mount.stop(5s)); // what the kernel still held is written before the mount goes
+  volume.kill();
+  start();
+  CHECK(run_shell(compare) == 0);
 }
