@@ -21,7 +21,7 @@ using nlohmann::json;
 void remove_leftovers(const chosen_volume& volume) {
   std::error_code ignored;
   const auto& state = volume.state_directory;
-  for (const char* name : {"state.db", "state.db-journal", "control.sock", "storage-file", "qs.log", "qs.1.log", "qs.2.log", "qs.3.log",
+  for (const char* name : {"state.db", "state.db-journal", "volume.json", "control.sock", "storage-file", "qs.log", "qs.1.log", "qs.2.log", "qs.3.log",
                            "qs.4.log", "qs.5.log", "qs.err", "lock"})
     fs::remove(state / name, ignored);
   for (const char* name : {"volume", "log", "rows", "pinned", "cache"}) fs::remove_all(state / name, ignored);

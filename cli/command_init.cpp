@@ -159,6 +159,8 @@ int command_init(const init_options& o, terminal& t) {
   if (auto written = create_file_atomic(file, as_bytes(text), 0644); !written.ok()) return t.fail(written.err());
   auto schema = spec::schema_json();
   if (auto written = write_file_atomic(directory / "storage.schema.json", as_bytes(schema), 0644); !written.ok()) return t.fail(written.err());
+  // So that the next command is apply and not mkdir; a place that cannot be made is apply's to speak about.
+  if (checked.spec->mount) (void)make_directories(checked.spec->mount->path.value, 0755);
   if (o.common.json)
     t.print(nlohmann::json{{"format_version", 1}, {"file", file.string()}, {"name", options->name}, {"phrase_made", made}}.dump() + "\n");
   else

@@ -59,12 +59,17 @@ looked look(const chosen_volume& v) {
   return {{}, exit_of(recorded.err().code), describe(recorded.err())};
 }
 
+/// The hash is over the meaning, so that a comment is no edit; a file with mistakes was not applied as it is.
+bool has_edits(const chosen_volume& v, const std::string& accepted_hash) {
+  auto now = spec::load(v.text, spec::fixed_environment{}, spec::reference_mode::keep);
+  return !now.spec || spec::canonical_hash(*now.spec) != accepted_hash;
+}
+
 /// Only the command knows the file, so only it can tell whether it was edited since.
 std::string with_edits(const std::string& document, const chosen_volume& v) {
   auto s = json::parse(document, nullptr, false);
   if (!s.is_object()) return document;
-  auto accepted = s.value("accepted_hash", "");
-  s["unapplied_edits"] = !v.text.empty() && accepted != hash_of_text(v.text);
+  s["unapplied_edits"] = !v.text.empty() && has_edits(v, s.value("accepted_hash", ""));
   return s.dump(2) + "\n";
 }
 

@@ -33,7 +33,8 @@ void show_events(const std::string& lines, std::uint64_t& after, bool show, term
     auto e = json::parse(line, nullptr, false);
     if (!e.is_object()) continue;
     after = std::max(after, e.value("number", std::uint64_t{0}));
-    if (show) t.note("  " + event_view(line, t.colour()));
+    // Conditions come and go while things are made; the progress line and `qs status` say what of them matters.
+    if (show && e.value("kind", "") != "Condition") t.note("  " + event_view(line, t.colour()));
   }
 }
 
@@ -84,6 +85,7 @@ std::string progress_text(const std::string& text) {
   auto s = json::parse(text, nullptr, false);
   if (!s.is_object()) return "the engine is starting";
   auto nodes = count_nodes(s);
+  if (s.value("destroying", false)) return fmt::format("Destroying: {} nodes left", nodes.all);
   auto out = fmt::format("{}: {} of {} nodes ready", s.value("state", "Unknown"), nodes.ready, nodes.all);
   auto volume = s.find("volume");
   if (volume == s.end() || !volume->is_object()) return out;

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "base/diagnostic.hpp"
 #include "cli/commands.hpp"
 #include "cli/exit_codes.hpp"
 
@@ -329,6 +330,19 @@ void collect(const CLI::App& app, const std::string& path, std::vector<command_h
   for (const auto* s : subcommands) collect(*s, path.empty() ? s->get_name() : path + " " + s->get_name(), out);
 }
 
+/// CLI11 says "A subcommand is required" to a slip of the pen; this names it and what is near. "" when that is not it.
+std::string unknown_command(const CLI::App& app, const std::vector<std::string>& arguments) {
+  if (arguments.empty() || arguments.front().rfind('-', 0) == 0) return {};
+  std::vector<std::string_view> known;
+  for (const auto* s : app.get_subcommands(nullptr)) {
+    if (s->get_name() == arguments.front()) return {};
+    known.push_back(s->get_name());
+  }
+  auto near = nearest(arguments.front(), known);
+  return fmt::format("error: there is no command '{}'{}\n'qs --help' lists them.\n", arguments.front(),
+                     near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
+}
+
 } // namespace
 
 parsed parse(const std::vector<std::string>& arguments) {
@@ -342,6 +356,7 @@ parsed parse(const std::vector<std::string>& arguments) {
     b->app().exit(e, out, err);
     return {exit_done, out.str(), err.str(), "auto", {}};
   } catch (const CLI::ParseError& e) {
+    if (auto unknown = unknown_command(b->app(), arguments); !unknown.empty()) return {exit_usage, {}, unknown, "auto", {}};
     auto which = std::string{"qs"};
     const auto* at = &b->app();
     while (!at->get_subcommands().empty()) {

@@ -1,11 +1,9 @@
 #include "cli/volume_choice.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 
 #include <fmt/format.h>
-#include <sodium.h>
 
 #include "base/limits.hpp"
 #include "base/posix.hpp"
@@ -173,12 +171,6 @@ result<std::string> real_environment::file(const std::string& path) const { retu
 
 spec::loaded load_file(const chosen_volume& volume) {
   return spec::validate(volume.text, real_environment{volume.around.home, volume.file.parent_path()});
-}
-
-std::string hash_of_text(std::string_view text) {
-  std::array<std::byte, 32> hash{};
-  crypto_generichash(uchars(mutable_byte_span{hash}), hash.size(), uchars(as_bytes(text)), text.size(), nullptr, 0);
-  return to_hex(hash);
 }
 
 } // namespace qs::cli

@@ -54,7 +54,4 @@ private:
 /// spec::validate of the chosen file on this machine.
 spec::loaded load_file(const chosen_volume& volume);
 
-/// Hex BLAKE2b-256, as the engine records the accepted text.
-std::string hash_of_text(std::string_view text);
-
 } // namespace qs::cli
