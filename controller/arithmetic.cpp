@@ -1,4 +1,5 @@
-// Sizes and counts; docs/capacity.md shows the same formulas with a table and why they are what they are.
+// Sizes and counts; docs/capacity.md shows the same formulas with a table and why they are what
+// they are.
 #include <algorithm>
 #include <limits>
 

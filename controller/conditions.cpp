@@ -11,7 +11,8 @@ using model::node_state;
 using model::reach;
 
 struct figures {
-  int members = 0, answering = 0, silent = 0, lost = 0, unknown = 0, in_flight = 0, repairing = 0, draining = 0, leaving = 0;
+  int members = 0, answering = 0, silent = 0, lost = 0, unknown = 0, in_flight = 0, repairing = 0,
+      draining = 0, leaving = 0;
   std::uint64_t missing = 0, moving = 0;
   std::string bad; ///< names of members that do not answer
 };
@@ -59,8 +60,10 @@ std::string_view truth(bool yes) { return yes ? "True" : "False"; }
 
 void judge(const world& w, decision& out, const std::vector<approval>& waiting) {
   auto f = count(w);
-  auto add = [&](std::string type, std::string_view status, std::string reason, std::string message) {
-    out.conditions.push_back({std::move(type), std::string{status}, std::move(reason), std::move(message)});
+  auto add = [&](std::string type, std::string_view status, std::string reason,
+                 std::string message) {
+    out.conditions.push_back(
+        {std::move(type), std::string{status}, std::move(reason), std::move(message)});
   };
   const auto& v = w.observed.volume;
   auto created = w.recorded.volume.created;
@@ -72,8 +75,9 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
   auto mount_wanted = w.spec.mount && w.recorded.mount_wanted;
   auto mounted = !mount_wanted || w.observed.mounted_at == w.spec.mount->path.value;
   auto whole = f.answering == f.members && redundancy >= w.m;
-  auto ready = quorum && created && v.open && !v.read_only && whole && !rebuilding && f.members >= w.spec.storage.nodes &&
-               mounted && !w.recorded.suspended && !w.recorded.destroying;
+  auto ready = quorum && created && v.open && !v.read_only && whole && !rebuilding &&
+               f.members >= w.spec.storage.nodes && mounted && !w.recorded.suspended &&
+               !w.recorded.destroying;
 
   if (w.recorded.suspended)
     out.state = "Suspended";
@@ -90,57 +94,70 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
 
   add("Ready", truth(ready), ready ? "Ready" : out.state,
       ready ? "all nodes answer, every segment has its full redundancy"
-            : fmt::format("{} of {} nodes answer{}", f.answering, w.spec.storage.nodes, f.bad.empty() ? "" : "; not: " + f.bad));
+            : fmt::format("{} of {} nodes answer{}", f.answering, w.spec.storage.nodes,
+                          f.bad.empty() ? "" : "; not: " + f.bad));
   add("ConfigValid", "True", "Accepted", "the accepted spec is valid");
-  add("Synced", w.recorded.suspended || blind ? "Unknown" : truth(!busy && !rebuilding && f.in_flight == 0),
-      busy ? "Reconciling" : "InSync", busy ? fmt::format("{} steps to do", out.steps.size()) : "nothing to do");
+  add("Synced",
+      w.recorded.suspended || blind ? "Unknown" : truth(!busy && !rebuilding && f.in_flight == 0),
+      busy ? "Reconciling" : "InSync",
+      busy ? fmt::format("{} steps to do", out.steps.size()) : "nothing to do");
   add("Reachable", blind || f.unknown > 0 ? "Unknown" : truth(f.answering == f.members),
       f.lost > 0     ? "NodesLost"
       : f.silent > 0 ? "NodesSilent"
       : blind        ? "NotLookedYet"
                      : "AllAnswer",
-      fmt::format("{} answer, {} silent, {} lost, {} unknown", f.answering, f.silent, f.lost, f.unknown));
+      fmt::format("{} answer, {} silent, {} lost, {} unknown", f.answering, f.silent, f.lost,
+                  f.unknown));
   if (!created)
     add("Redundant", "Unknown", "NothingStored", "the volume is not made yet");
   else
-    add("Redundant", !quorum ? "Unknown" : truth(redundancy >= w.m), redundancy >= w.m ? "Full" : "Reduced",
+    add("Redundant", !quorum ? "Unknown" : truth(redundancy >= w.m),
+        redundancy >= w.m ? "Full" : "Reduced",
         fmt::format("{} of {} shards may still be lost in the worst group", redundancy, w.m));
   if (blind)
     add("Quorum", "Unknown", "NotLookedYet", "not every node was asked yet");
   else if (w.any_held())
     add("Quorum", "Unknown", "TooFewAnswer",
-        fmt::format("too few nodes answer to tell what is lost (not: {}); nothing is changed until they do or are confirmed "
+        fmt::format("too few nodes answer to tell what is lost (not: {}); nothing is changed until "
+                    "they do or are confirmed "
                     "lost: check this machine's network, then the nodes",
                     f.bad));
   else
-    add("Quorum", "True", w.groups.empty() ? "NothingStored" : "EnoughAnswer", "enough nodes answer to act");
-  add("Draining", truth(f.draining > 0), f.draining > 0 ? "Draining" : "None", fmt::format("{} nodes are being emptied", f.draining));
+    add("Quorum", "True", w.groups.empty() ? "NothingStored" : "EnoughAnswer",
+        "enough nodes answer to act");
+  add("Draining", truth(f.draining > 0), f.draining > 0 ? "Draining" : "None",
+      fmt::format("{} nodes are being emptied", f.draining));
   add("Rebuilding", truth(rebuilding),
       f.missing > 0     ? "ShardsMissing"
       : f.moving > 0    ? "Moving"
       : f.repairing > 0 ? "ReplacementUnderWay"
                         : "None",
-      fmt::format("{} segments miss shards, {} are to be moved, {} replacements on their way", f.missing, f.moving, f.repairing));
+      fmt::format("{} segments miss shards, {} are to be moved, {} replacements on their way",
+                  f.missing, f.moving, f.repairing));
   add("Paused", truth(w.recorded.suspended), w.recorded.suspended ? "Suspended" : "Running",
       w.recorded.suspended ? "'qs resume' goes on" : "reconciling");
   if (w.spec.mount)
     add("Mounted", truth(!w.observed.mounted_at.empty()),
-        !w.observed.mounted_at.empty()      ? "Mounted"
-        : !w.recorded.mount_wanted          ? "NotWanted"
-        : w.observed.mount_problem.empty()  ? "NotYet"
-                                            : "Failed",
+        !w.observed.mounted_at.empty()     ? "Mounted"
+        : !w.recorded.mount_wanted         ? "NotWanted"
+        : w.observed.mount_problem.empty() ? "NotYet"
+                                           : "Failed",
         !w.observed.mounted_at.empty() ? w.observed.mounted_at : w.observed.mount_problem);
   const auto& wallet = w.observed.wallet;
   if (wallet.known) {
     // balance / (per_month / 30 d) against top_up_below, without dividing.
-    auto days = std::chrono::duration<double, std::ratio<86400>>{w.spec.payment.top_up_below}.count();
-    auto low = static_cast<double>(wallet.balance.units) < static_cast<double>(wallet.per_month.units) * days / 30.0;
+    auto days =
+        std::chrono::duration<double, std::ratio<86400>>{w.spec.payment.top_up_below}.count();
+    auto low = static_cast<double>(wallet.balance.units) <
+               static_cast<double>(wallet.per_month.units) * days / 30.0;
     add("Funded", truth(!low), low ? "Low" : "Enough",
-        fmt::format("{} for {} a month", model::format_money(wallet.balance), model::format_money(wallet.per_month)));
+        fmt::format("{} for {} a month", model::format_money(wallet.balance),
+                    model::format_money(wallet.per_month)));
   }
   std::string all;
   for (const auto& a : waiting) all += (all.empty() ? "" : "; ") + a.message;
-  add("ApprovalNeeded", truth(!waiting.empty()), waiting.empty() ? "None" : waiting.front().reason, all);
+  add("ApprovalNeeded", truth(!waiting.empty()), waiting.empty() ? "None" : waiting.front().reason,
+      all);
 }
 
 } // namespace qs::controller

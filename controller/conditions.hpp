@@ -1,4 +1,5 @@
-// The conditions and the overall state of `qs status`, from the world and the steps just decided. Internal to controller.
+// The conditions and the overall state of `qs status`, from the world and the steps just decided.
+// Internal to controller.
 #pragma once
 
 #include <string>

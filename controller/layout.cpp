@@ -47,7 +47,8 @@ private:
 struct group_tally {
   tally host, farm, country;
   bool fits(const member& m, const limits& most) {
-    return host[m.host] < most.host && farm[m.farm] < most.farm && country[m.country] < most.country;
+    return host[m.host] < most.host && farm[m.farm] < most.farm &&
+           country[m.country] < most.country;
   }
   void add(const member& m) { ++host[m.host], ++farm[m.farm], ++country[m.country]; }
 };
@@ -90,7 +91,8 @@ struct layout::inside {
   }
 };
 
-layout::layout(const std::vector<layout_node>& nodes, const spec::spread_rule& spread, std::uint64_t seed)
+layout::layout(const std::vector<layout_node>& nodes, const spec::spread_rule& spread,
+               std::uint64_t seed)
     : in_{std::make_unique<inside>()} {
   in_->most = {spread.host, spread.farm, spread.country.value_or(unlimited)};
   in_->seed = seed;
@@ -116,7 +118,8 @@ void layout::count(const std::vector<model::group>& groups) {
     if (in_->members[i].takes) in_->by_load.insert(in_->rank_of(i));
 }
 
-std::optional<std::vector<model::group>> layout::add_groups(std::uint32_t first, std::uint32_t count, int shards) {
+std::optional<std::vector<model::group>> layout::add_groups(std::uint32_t first,
+                                                            std::uint32_t count, int shards) {
   std::vector<model::group> out;
   auto n = static_cast<std::size_t>(shards);
   for (std::uint32_t g = 0; g < count; ++g) {
@@ -129,9 +132,11 @@ std::optional<std::vector<model::group>> layout::add_groups(std::uint32_t first,
       chosen.push_back(i);
     }
     if (chosen.size() < n) return std::nullopt;
-    // The same order everywhere, turned by one from group to group: parity falls on every node alike.
+    // The same order everywhere, turned by one from group to group: parity falls on every node
+    // alike.
     std::sort(chosen.begin(), chosen.end());
-    std::rotate(chosen.begin(), chosen.begin() + static_cast<std::ptrdiff_t>((first + g) % n), chosen.end());
+    std::rotate(chosen.begin(), chosen.begin() + static_cast<std::ptrdiff_t>((first + g) % n),
+                chosen.end());
     model::group made{{first + g}, 1, {}};
     for (auto i : chosen) {
       made.slots.push_back(in_->members[i].id);
@@ -187,7 +192,8 @@ std::vector<handing> layout::balance(std::vector<model::group>& groups,
       auto rest = in_->without(group, slot);
       for (const auto& [load, tie, b] : in_->by_load) {
         const auto& taker = in_->members[b];
-        // Worth it only while the giver stays at least as full as the taker becomes: so this ends, and at a difference of one.
+        // Worth it only while the giver stays at least as full as the taker becomes: so this ends,
+        // and at a difference of one.
         if (full <= load) break;
         if (inside::holds(group, taker.id) || !rest.fits(taker, in_->most)) continue;
         done.push_back({g, slot, giver.id, taker.id});
@@ -210,18 +216,25 @@ std::vector<handing> layout::balance(std::vector<model::group>& groups,
   }
 }
 
-bool can_form_group(const std::vector<layout_node>& nodes, const spec::spread_rule& spread, int shards) {
+bool can_form_group(const std::vector<layout_node>& nodes, const spec::spread_rule& spread,
+                    int shards) {
   layout one{nodes, spread, 0};
   return one.add_groups(0, 1, shards).has_value();
 }
 
 std::optional<std::size_t> first_violation(const std::vector<model::group>& groups,
-                                           const std::vector<layout_node>& nodes, const spec::spread_rule& spread) {
+                                           const std::vector<layout_node>& nodes,
+                                           const spec::spread_rule& spread) {
   numbering hosts, farms, countries;
   std::unordered_map<model::node_id, member> members;
   for (const auto& n : nodes)
-    members[n.id] = {n.id, 1, hosts.of(n.host), farms.of(farm_key(n.place, n.host)),
-                     countries.of(country_key(n.place, n.host)), true, 0};
+    members[n.id] = {n.id,
+                     1,
+                     hosts.of(n.host),
+                     farms.of(farm_key(n.place, n.host)),
+                     countries.of(country_key(n.place, n.host)),
+                     true,
+                     0};
   limits most{spread.host, spread.farm, spread.country.value_or(unlimited)};
   for (std::size_t g = 0; g < groups.size(); ++g) {
     group_tally counts;

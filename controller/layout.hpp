@@ -1,5 +1,6 @@
-// Groups laid over nodes under the spread rules, balanced by slots per byte of node; and single slots handed from the
-// fullest nodes to the emptiest. Pure and deterministic. Not the choice of hosts for nodes (placement.hpp).
+// Groups laid over nodes under the spread rules, balanced by slots per byte of node; and single
+// slots handed from the fullest nodes to the emptiest. Pure and deterministic. Not the choice of
+// hosts for nodes (placement.hpp).
 #pragma once
 
 #include <cstdint>
@@ -34,16 +35,19 @@ struct handing {
 
 class layout {
 public:
-  layout(const std::vector<layout_node>& nodes, const spec::spread_rule& spread, std::uint64_t seed);
+  layout(const std::vector<layout_node>& nodes, const spec::spread_rule& spread,
+         std::uint64_t seed);
   ~layout();
   layout(const layout&) = delete;
   layout& operator=(const layout&) = delete;
 
-  /// Counts the slots of groups that exist. Nodes that are not among `nodes` are no load and no neighbour.
+  /// Counts the slots of groups that exist. Nodes that are not among `nodes` are no load and no
+  /// neighbour.
   void count(const std::vector<model::group>& groups);
-  /// `count` more groups of `shards` slots, numbered from `first`, on the least loaded nodes. Nothing if the spread
-  /// rules leave no way.
-  std::optional<std::vector<model::group>> add_groups(std::uint32_t first, std::uint32_t count, int shards);
+  /// `count` more groups of `shards` slots, numbered from `first`, on the least loaded nodes.
+  /// Nothing if the spread rules leave no way.
+  std::optional<std::vector<model::group>> add_groups(std::uint32_t first, std::uint32_t count,
+                                                      int shards);
 
   /// May `to` stand in this slot of `g` in place of who is there?
   bool fits(const model::group& g, std::size_t slot, model::node_id to) const;
@@ -52,9 +56,11 @@ public:
   /// The least loaded node that fits the slot.
   std::optional<model::node_id> best_for(const model::group& g, std::size_t slot) const;
 
-  /// Moves single slots from nodes with most slots per byte to those with fewest, at most one of each group for which
-  /// `movable` says yes, until they differ by at most one or nothing more is allowed.
-  std::vector<handing> balance(std::vector<model::group>& groups, const std::function<bool(const model::group&)>& movable);
+  /// Moves single slots from nodes with most slots per byte to those with fewest, at most one of
+  /// each group for which `movable` says yes, until they differ by at most one or nothing more is
+  /// allowed.
+  std::vector<handing> balance(std::vector<model::group>& groups,
+                               const std::function<bool(const model::group&)>& movable);
 
 private:
   struct inside;
@@ -62,9 +68,11 @@ private:
 };
 
 /// Could one group of `shards` slots be formed at all?
-bool can_form_group(const std::vector<layout_node>& nodes, const spec::spread_rule& spread, int shards);
+bool can_form_group(const std::vector<layout_node>& nodes, const spec::spread_rule& spread,
+                    int shards);
 /// Does every group keep the rules? The first that does not, by index.
-std::optional<std::size_t> first_violation(const std::vector<model::group>& groups, const std::vector<layout_node>& nodes,
+std::optional<std::size_t> first_violation(const std::vector<model::group>& groups,
+                                           const std::vector<layout_node>& nodes,
                                            const spec::spread_rule& spread);
 
 } // namespace qs::controller

@@ -18,7 +18,8 @@ using model::recorded_node;
 
 class pass {
 public:
-  pass(const spec::storage_spec& spec, const model::recorded& recorded, const model::observed& observed)
+  pass(const spec::storage_spec& spec, const model::recorded& recorded,
+       const model::observed& observed)
       : w_{spec, recorded, observed} {
     for (const auto& i : observed.open_intents) busy_.insert(i.node);
   }
@@ -51,13 +52,15 @@ private:
   }
   [[nodiscard]] bool busy(const recorded_node& r) const { return busy_.contains(r.id); }
 
-  // An open intent is resolved before anything else is done with its node; that never makes anything.
+  // An open intent is resolved before anything else is done with its node; that never makes
+  // anything.
   void resolve_all() {
     for (const auto& r : w_.recorded.nodes) {
       if (r.state == node_state::gone) continue;
       if (busy(r))
         add(step_kind::resolve, r.id, "its last request has no answer yet");
-      else if (r.state == node_state::reserving || (r.state == node_state::deploying && w_.reach_of(r.id) == reach::unknown))
+      else if (r.state == node_state::reserving ||
+               (r.state == node_state::deploying && w_.reach_of(r.id) == reach::unknown))
         add(step_kind::resolve, r.id, "reservation under way");
     }
   }
@@ -72,7 +75,8 @@ private:
     const auto& at = w_.observed.mounted_at;
     auto wanted = mount && w_.recorded.mount_wanted;
     if (!at.empty() && (!wanted || at != mount->path.value))
-      add(step_kind::unmount, {}, wanted ? fmt::format("it belongs at {}", mount->path.value) : "not wanted any more");
+      add(step_kind::unmount, {},
+          wanted ? fmt::format("it belongs at {}", mount->path.value) : "not wanted any more");
     else if (at.empty() && wanted)
       add(step_kind::mount, {}, fmt::format("mount at {}", mount->path.value));
   }
@@ -102,25 +106,30 @@ private:
     case reach::data_lost:
     case reach::access_denied:
       if (r.state != node_state::lost)
-        add(step_kind::mark_lost, r.id, o->state == reach::access_denied ? "AccessDenied" : lost_reason(*o));
+        add(step_kind::mark_lost, r.id,
+            o->state == reach::access_denied ? "AccessDenied" : lost_reason(*o));
       return;
     case reach::silent:
       if ((r.state == node_state::ready || r.state == node_state::deploying) &&
           o->silent_for >= w_.spec.monitor.failed_after)
-        add(step_kind::mark_unreachable, r.id, fmt::format("no answer for {}", format_duration(o->silent_for)));
+        add(step_kind::mark_unreachable, r.id,
+            fmt::format("no answer for {}", format_duration(o->silent_for)));
       return;
-    case reach::unknown: return;
+    case reach::unknown:
+      return;
     }
   }
 
-  // What a host refused goes to another under the same constraints and within the price that was agreed.
+  // What a host refused goes to another under the same constraints and within the price that was
+  // agreed.
   void reserve(const recorded_node& r) {
     if (r.reason != "Refused" && r.reason != "Absent") {
       add(step_kind::reserve, r.id, fmt::format("planned on {}", r.host));
       return;
     }
     if (!w_.observed.hosts_known) return;
-    placement hosts{w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial + r.incarnation, w_.spec.storage.nodes};
+    placement hosts{w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial + r.incarnation,
+                    w_.spec.storage.nodes};
     for (const auto& other : w_.recorded.nodes) {
       if (other.id == r.id || other.state == node_state::gone) continue;
       if (world::member(other) && !w_.lost(other))
@@ -132,8 +141,10 @@ private:
       for (auto i = 0; i < w_.spec.storage.spread.host; ++i) hosts.occupy(r.provider, r.host);
     auto host = hosts.choose(r.id, r.size, r.price_limit);
     if (!host) {
-      waiting_.push_back({"NoHost", fmt::format("{} was refused by {} and no other host is within what was agreed: {}",
-                                                to_string(r.id), r.host, hosts.why())});
+      waiting_.push_back(
+          {"NoHost",
+           fmt::format("{} was refused by {} and no other host is within what was agreed: {}",
+                       to_string(r.id), r.host, hosts.why())});
       return;
     }
     auto row = r;
@@ -145,7 +156,9 @@ private:
     row.reason.clear();
     row.where = {};
     row.identity.clear();
-    add(step_kind::reserve, r.id, fmt::format("{} by {}; now on {}", r.reason == "Refused" ? "refused" : "not made", r.host, host->host))
+    add(step_kind::reserve, r.id,
+        fmt::format("{} by {}; now on {}", r.reason == "Refused" ? "refused" : "not made", r.host,
+                    host->host))
         .row = std::move(row);
   }
 
@@ -157,7 +170,8 @@ private:
 
   void resize(const recorded_node& r, const model::observed_node& o) {
     if (r.size < o.limit && node_room(r.size) < o.used) return; // never below what it holds
-    auto& s = add(step_kind::resize, r.id, fmt::format("{} -> {}", format_bytes(o.limit), format_bytes(r.size)));
+    auto& s = add(step_kind::resize, r.id,
+                  fmt::format("{} -> {}", format_bytes(o.limit), format_bytes(r.size)));
     s.size = r.size;
   }
 
@@ -178,7 +192,8 @@ private:
       return (a->state == node_state::lost) > (b->state == node_state::lost);
     });
     auto wanted = w_.spec.storage.nodes - sound;
-    auto left = unreachable_allowance(w_.spec.storage.nodes) - static_cast<int>(w_.observed.unreachable_replaced_today);
+    auto left = unreachable_allowance(w_.spec.storage.nodes) -
+                static_cast<int>(w_.observed.unreachable_replaced_today);
     auto number = w_.recorded.next_node_number;
     std::optional<placement> hosts;
     for (const auto* r : failed) {
@@ -189,9 +204,11 @@ private:
       }
       --wanted;
       if (r->state != node_state::lost && left-- <= 0) {
-        waiting_.push_back({"DailyBound", fmt::format("{} is unreachable, and as many nodes as may be in a day were replaced "
-                                                      "without anybody confirming that they are lost; 'qs apply' replaces it",
-                                                      to_string(r->id))});
+        waiting_.push_back(
+            {"DailyBound",
+             fmt::format("{} is unreachable, and as many nodes as may be in a day were replaced "
+                         "without anybody confirming that they are lost; 'qs apply' replaces it",
+                         to_string(r->id))});
         continue;
       }
       if (!hosts) prepare(hosts, failed);
@@ -200,7 +217,8 @@ private:
   }
 
   void prepare(std::optional<placement>& hosts, const std::vector<const recorded_node*>& failed) {
-    hosts.emplace(w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial, w_.spec.storage.nodes);
+    hosts.emplace(w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial,
+                  w_.spec.storage.nodes);
     for (const auto& r : w_.recorded.nodes) {
       if (r.state == node_state::gone) continue;
       if (!world::member(r) || std::find(failed.begin(), failed.end(), &r) != failed.end())
@@ -215,14 +233,16 @@ private:
     model::node_id id{number};
     auto host = hosts.choose(id, old.size, old.price_limit);
     if (!host) {
-      waiting_.push_back({"NoHost", fmt::format("{} cannot be replaced within what was agreed: {}", to_string(old.id), hosts.why())});
+      waiting_.push_back({"NoHost", fmt::format("{} cannot be replaced within what was agreed: {}",
+                                                to_string(old.id), hosts.why())});
       return false;
     }
     auto burn = w_.burn() - old.price + host->price + extra_;
     if (w_.spec.payment.max_per_month && burn > *w_.spec.payment.max_per_month) {
-      waiting_.push_back({"OverBudget", fmt::format("replacing {} would make it {} a month, over max_per_month {}",
-                                                    to_string(old.id), model::format_money(burn),
-                                                    model::format_money(*w_.spec.payment.max_per_month))});
+      waiting_.push_back(
+          {"OverBudget", fmt::format("replacing {} would make it {} a month, over max_per_month {}",
+                                     to_string(old.id), model::format_money(burn),
+                                     model::format_money(*w_.spec.payment.max_per_month))});
       return false;
     }
     extra_ += host->price - old.price;
@@ -235,26 +255,36 @@ private:
     fresh.price_limit = old.price_limit;
     fresh.price = host->price;
     fresh.replaces = old.id;
-    auto why = old.state == node_state::lost ? fmt::format("lost ({})", old.reason.empty() ? "DataLost" : old.reason)
-                                             : fmt::format("unreachable for {}", format_duration(w_.seen(old.id)->silent_for));
-    add(step_kind::replace, old.id, fmt::format("{}; {} on {} takes its place", why, to_string(id), host->host)).row = std::move(fresh);
+    auto why =
+        old.state == node_state::lost
+            ? fmt::format("lost ({})", old.reason.empty() ? "DataLost" : old.reason)
+            : fmt::format("unreachable for {}", format_duration(w_.seen(old.id)->silent_for));
+    add(step_kind::replace, old.id,
+        fmt::format("{}; {} on {} takes its place", why, to_string(id), host->host))
+        .row = std::move(fresh);
     return true;
   }
 
-  // Cancelled only when nothing needs the node: no slot, no source, not one of the last k, everything whole without it.
+  // Cancelled only when nothing needs the node: no slot, no source, not one of the last k,
+  // everything whole without it.
   void retire() {
     const auto& v = w_.observed.volume;
     auto stored = w_.recorded.volume.created || !w_.groups.empty();
-    auto all_whole = std::all_of(w_.groups.begin(), w_.groups.end(), [&](const auto& g) { return w_.whole(g); });
+    auto all_whole =
+        std::all_of(w_.groups.begin(), w_.groups.end(), [&](const auto& g) { return w_.whole(g); });
     auto contains = [](const std::vector<model::node_id>& list, model::node_id id) {
       return std::find(list.begin(), list.end(), id) != list.end();
     };
     for (const auto& r : w_.recorded.nodes) {
-      if ((r.state != node_state::draining && r.state != node_state::replaced) || busy(r) || w_.held(r.id)) continue;
-      if (stored && (!v.open || !all_whole || w_.in_groups(r.id) || contains(v.sources, r.id) || contains(v.indispensable, r.id)))
+      if ((r.state != node_state::draining && r.state != node_state::replaced) || busy(r) ||
+          w_.held(r.id))
+        continue;
+      if (stored && (!v.open || !all_whole || w_.in_groups(r.id) || contains(v.sources, r.id) ||
+                     contains(v.indispensable, r.id)))
         continue;
       if (stored && w_.any_held()) continue;
-      add(step_kind::retire, r.id, r.replaced_by ? fmt::format("{} has taken over", to_string(*r.replaced_by)) : "emptied");
+      add(step_kind::retire, r.id,
+          r.replaced_by ? fmt::format("{} has taken over", to_string(*r.replaced_by)) : "emptied");
     }
   }
 
@@ -270,28 +300,34 @@ private:
       }
       if (ready < w_.spec.storage.nodes) return;
       if (auto groups = first_layout(nodes, ready))
-        add(step_kind::make_volume, {}, fmt::format("{} nodes are ready", ready)).groups = std::move(*groups);
+        add(step_kind::make_volume, {}, fmt::format("{} nodes are ready", ready)).groups =
+            std::move(*groups);
       return;
     }
     if (!w_.observed.volume.open) return;
     if (w_.groups.empty()) {
       // The volume was made and the engine died before it was told its groups.
       if (!w_.recorded.volume.groups.empty())
-        add(step_kind::set_groups, {}, "the volume has no groups yet").groups = w_.recorded.volume.groups;
-      else if (auto groups = first_layout(w_.members_as_layout(), static_cast<int>(w_.members_as_layout().size())))
+        add(step_kind::set_groups, {}, "the volume has no groups yet").groups =
+            w_.recorded.volume.groups;
+      else if (auto groups = first_layout(w_.members_as_layout(),
+                                          static_cast<int>(w_.members_as_layout().size())))
         add(step_kind::set_groups, {}, "the volume has no groups yet").groups = std::move(*groups);
       return;
     }
     auto next = next_groups(w_, w_.recorded.nodes, false);
     if (next.hands.empty() && next.added == 0) return;
-    auto reason = fmt::format("{} slots handed over, {} groups added", next.hands.size(), next.added);
+    auto reason =
+        fmt::format("{} slots handed over, {} groups added", next.hands.size(), next.added);
     add(step_kind::set_groups, {}, std::move(reason)).groups = std::move(next.groups);
   }
 
-  std::optional<std::vector<model::group>> first_layout(const std::vector<layout_node>& nodes, int count) {
+  std::optional<std::vector<model::group>> first_layout(const std::vector<layout_node>& nodes,
+                                                        int count) {
     layout plan{nodes, w_.spec.storage.spread, layout_seed(w_.recorded)};
     auto groups = plan.add_groups(0, group_count(count, w_.n), w_.n);
-    if (!groups) waiting_.push_back({"Spread", "the nodes cannot form groups under the spread rules"});
+    if (!groups)
+      waiting_.push_back({"Spread", "the nodes cannot form groups under the spread rules"});
     return groups;
   }
 
@@ -308,7 +344,8 @@ private:
     }
     for (const auto& r : w_.recorded.nodes) {
       if (r.state == node_state::gone) continue;
-      add(busy(r) || r.state == node_state::reserving ? step_kind::resolve : step_kind::cancel, r.id, "destroy");
+      add(busy(r) || r.state == node_state::reserving ? step_kind::resolve : step_kind::cancel,
+          r.id, "destroy");
     }
   }
 
@@ -323,28 +360,46 @@ private:
 
 std::string_view to_string(step_kind kind) noexcept {
   switch (kind) {
-  case step_kind::make_volume: return "make_volume";
-  case step_kind::reserve: return "reserve";
-  case step_kind::resolve: return "resolve";
-  case step_kind::restart: return "restart";
-  case step_kind::mark_lost: return "mark_lost";
-  case step_kind::mark_unreachable: return "mark_unreachable";
-  case step_kind::mark_ready: return "mark_ready";
-  case step_kind::replace: return "replace";
-  case step_kind::set_groups: return "set_groups";
-  case step_kind::resize: return "resize";
-  case step_kind::drain: return "drain";
-  case step_kind::retire: return "retire";
-  case step_kind::cancel: return "cancel";
-  case step_kind::open_volume: return "open_volume";
-  case step_kind::mount: return "mount";
-  case step_kind::unmount: return "unmount";
-  case step_kind::close_volume: return "close_volume";
+  case step_kind::make_volume:
+    return "make_volume";
+  case step_kind::reserve:
+    return "reserve";
+  case step_kind::resolve:
+    return "resolve";
+  case step_kind::restart:
+    return "restart";
+  case step_kind::mark_lost:
+    return "mark_lost";
+  case step_kind::mark_unreachable:
+    return "mark_unreachable";
+  case step_kind::mark_ready:
+    return "mark_ready";
+  case step_kind::replace:
+    return "replace";
+  case step_kind::set_groups:
+    return "set_groups";
+  case step_kind::resize:
+    return "resize";
+  case step_kind::drain:
+    return "drain";
+  case step_kind::retire:
+    return "retire";
+  case step_kind::cancel:
+    return "cancel";
+  case step_kind::open_volume:
+    return "open_volume";
+  case step_kind::mount:
+    return "mount";
+  case step_kind::unmount:
+    return "unmount";
+  case step_kind::close_volume:
+    return "close_volume";
   }
   return "?";
 }
 
-decision next_actions(const spec::storage_spec& desired, const model::recorded& recorded, const model::observed& observed) {
+decision next_actions(const spec::storage_spec& desired, const model::recorded& recorded,
+                      const model::observed& observed) {
   return pass{desired, recorded, observed}.run();
 }
 

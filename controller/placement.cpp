@@ -32,12 +32,14 @@ std::string describe(const spec::location_rule& rule) {
 
 } // namespace
 
-// -- locations ---------------------------------------------------------------------------------------------------------
+// -- locations
+// ---------------------------------------------------------------------------------------------------------
 
 location_matcher::location_matcher(const std::vector<spec::location_rule>& rules) {
   std::map<std::tuple<std::string, std::string, std::string>, spec::location_rule> merged;
   for (const auto& rule : rules) {
-    auto [at, fresh] = merged.try_emplace({fold(rule.country), fold(rule.farm), fold(rule.region)}, rule);
+    auto [at, fresh] =
+        merged.try_emplace({fold(rule.country), fold(rule.farm), fold(rule.region)}, rule);
     if (!fresh) at->second.nodes += rule.nodes;
     missing_ += rule.nodes;
   }
@@ -66,7 +68,8 @@ void location_matcher::find_open() {
     for (std::size_t r = 0; r < rules_.size(); ++r) {
       if (open_[r] != 0) continue;
       const auto& nodes = rules_[r].nodes;
-      if (std::none_of(nodes.begin(), nodes.end(), [&](auto x) { return fits_[x][to] != 0; })) continue;
+      if (std::none_of(nodes.begin(), nodes.end(), [&](auto x) { return fits_[x][to] != 0; }))
+        continue;
       open_[r] = 1;
       todo.push_back(r);
     }
@@ -102,7 +105,8 @@ bool location_matcher::offer(const model::location& place) {
       fits_.push_back(std::move(mine));
       for (auto at = static_cast<int>(p); at >= 0;) {
         auto step = path[static_cast<std::size_t>(at)];
-        if (step.from >= 0) std::erase(rules_[path[static_cast<std::size_t>(step.from)].rule].nodes, step.node);
+        if (step.from >= 0)
+          std::erase(rules_[path[static_cast<std::size_t>(step.from)].rule].nodes, step.node);
         rules_[step.rule].nodes.push_back(step.node);
         at = step.from;
       }
@@ -128,7 +132,8 @@ std::string location_matcher::describe_missing() const {
   return out;
 }
 
-// -- hosts -------------------------------------------------------------------------------------------------------------
+// -- hosts
+// -------------------------------------------------------------------------------------------------------------
 
 model::money node_price(const model::host& host, byte_count size) {
   return {host.price_per_gib_month.units * static_cast<std::int64_t>((size + gib - 1) / gib)};
@@ -172,7 +177,8 @@ private:
 };
 
 struct causes {
-  int excluded = 0, unavailable = 0, room = 0, taken = 0, spread = 0, price = 0, failed = 0, location = 0;
+  int excluded = 0, unavailable = 0, room = 0, taken = 0, spread = 0, price = 0, failed = 0,
+      location = 0;
 };
 
 } // namespace
@@ -210,8 +216,8 @@ struct placement::inside {
   }
 };
 
-placement::placement(const spec::storage_spec& desired, const model::observed& observed, std::string lineage,
-                     std::uint64_t serial, int nodes)
+placement::placement(const spec::storage_spec& desired, const model::observed& observed,
+                     std::string lineage, std::uint64_t serial, int nodes)
     : in_{std::make_unique<inside>(desired.storage.locations)} {
   auto& in = *in_;
   in.lineage = std::move(lineage);
@@ -219,16 +225,19 @@ placement::placement(const spec::storage_spec& desired, const model::observed& o
   in.spread = desired.storage.spread;
   in.exclude = desired.storage.exclude;
   auto n = desired.storage.data_shards + desired.storage.parity_shards;
-  // A farm may give at most `limit` slots of every group; with more nodes than limit · N / n it could not use them evenly.
+  // A farm may give at most `limit` slots of every group; with more nodes than limit · N / n it
+  // could not use them evenly.
   in.farm_cap = std::max(in.spread.farm, in.spread.farm * nodes / n);
-  if (in.spread.country) in.country_cap = std::max(*in.spread.country, *in.spread.country * nodes / n);
+  if (in.spread.country)
+    in.country_cap = std::max(*in.spread.country, *in.spread.country * nodes / n);
   in.may_relax = nodes > n;
   for (const auto& provider : provider_names(desired)) {
     auto list = observed.hosts.find(provider);
     if (list == observed.hosts.end()) continue;
     for (const auto& h : list->second)
-      in.hosts.push_back({provider, &h, in.farm_of(h.place, provider, h.id), in.country_of(h.place, provider, h.id), h.free,
-                          0, excluded(h.id, h.place), false, false});
+      in.hosts.push_back({provider, &h, in.farm_of(h.place, provider, h.id),
+                          in.country_of(h.place, provider, h.id), h.free, 0,
+                          excluded(h.id, h.place), false, false});
   }
   std::sort(in.hosts.begin(), in.hosts.end(), [](const auto& a, const auto& b) {
     return std::tie(a.provider, a.host->id) < std::tie(b.provider, b.host->id);
@@ -249,7 +258,8 @@ placement::~placement() = default;
 bool placement::keep(const model::recorded_node& row) {
   auto& in = *in_;
   occupy(row.provider, row.host);
-  in.count(in.farm_of(row.place, row.provider, row.host), in.country_of(row.place, row.provider, row.host));
+  in.count(in.farm_of(row.place, row.provider, row.host),
+           in.country_of(row.place, row.provider, row.host));
   // What is not reserved yet is not in the host's own account of its free room.
   if (row.state == model::node_state::planned) take_room(row.provider, row.host, row.size);
   return in.matcher.offer(row.place);
@@ -264,7 +274,8 @@ byte_count placement::room(const std::string& provider, const std::string& host)
   return c == nullptr ? 0 : c->free;
 }
 
-std::optional<model::money> placement::price(const std::string& provider, const std::string& host, byte_count size) const {
+std::optional<model::money> placement::price(const std::string& provider, const std::string& host,
+                                             byte_count size) const {
   auto* c = in_->find(provider, host);
   if (c == nullptr) return std::nullopt;
   return node_price(*c->host, size);
@@ -276,7 +287,8 @@ void placement::take_room(const std::string& provider, const std::string& host, 
 
 bool placement::excluded(const std::string& host, const model::location& place) const {
   auto in = [](const std::vector<std::string>& list, const std::string& word) {
-    return std::any_of(list.begin(), list.end(), [&](const auto& x) { return fold(x) == fold(word); });
+    return std::any_of(list.begin(), list.end(),
+                       [&](const auto& x) { return fold(x) == fold(word); });
   };
   const auto& e = in_->exclude;
   return in(e.hosts, host) || (!place.farm.empty() && in(e.farms, place.farm)) ||
@@ -286,20 +298,21 @@ bool placement::excluded(const std::string& host, const model::location& place) 
 int placement::missing_locations() const { return in_->matcher.missing(); }
 const std::string& placement::why() const { return in_->why; }
 
-std::optional<chosen_host> placement::choose(model::node_id id, byte_count size, std::optional<model::money> most) {
+std::optional<chosen_host> placement::choose(model::node_id id, byte_count size,
+                                             std::optional<model::money> most) {
   auto& in = *in_;
   auto needs_location = in.matcher.missing() > 0;
   causes no;
   std::vector<candidate*> usable;
   for (auto& c : in.hosts) {
-    auto& reason = c.excluded                                                ? no.excluded
-                   : !c.host->available                                      ? no.unavailable
-                   : needs_location && !in.matcher.helps(c.host->place)      ? no.location
-                   : c.used >= in.spread.host                                ? no.taken
-                   : c.free < size                                           ? no.room
-                   : most && node_price(*c.host, size) > *most               ? no.price
-                   : c.failed_just_now                                       ? no.failed
-                                                                             : no.spread;
+    auto& reason = c.excluded                                           ? no.excluded
+                   : !c.host->available                                 ? no.unavailable
+                   : needs_location && !in.matcher.helps(c.host->place) ? no.location
+                   : c.used >= in.spread.host                           ? no.taken
+                   : c.free < size                                      ? no.room
+                   : most && node_price(*c.host, size) > *most          ? no.price
+                   : c.failed_just_now                                  ? no.failed
+                                                                        : no.spread;
     if (&reason == &no.spread)
       usable.push_back(&c);
     else
@@ -309,14 +322,17 @@ std::optional<chosen_host> placement::choose(model::node_id id, byte_count size,
     std::vector<candidate*> fit;
     for (auto* c : usable)
       if ((failed || !c->failed_lately) &&
-          (relaxed || (in.on_farm[c->farm] < in.farm_cap && in.in_country[c->country] < in.country_cap)))
+          (relaxed ||
+           (in.on_farm[c->farm] < in.farm_cap && in.in_country[c->country] < in.country_cap)))
         fit.push_back(c);
     if (fit.empty()) return nullptr;
     auto farm_use = [&](const candidate* c) { return in.on_farm[c->farm]; };
-    auto least = farm_use(*std::min_element(fit.begin(), fit.end(), [&](auto* a, auto* b) { return farm_use(a) < farm_use(b); }));
+    auto least = farm_use(*std::min_element(
+        fit.begin(), fit.end(), [&](auto* a, auto* b) { return farm_use(a) < farm_use(b); }));
     std::erase_if(fit, [&](auto* c) { return farm_use(c) > least; });
     auto cost = [&](const candidate* c) { return c->host->price_per_gib_month.units; };
-    auto cheapest = cost(*std::min_element(fit.begin(), fit.end(), [&](auto* a, auto* b) { return cost(a) < cost(b); }));
+    auto cheapest = cost(*std::min_element(fit.begin(), fit.end(),
+                                           [&](auto* a, auto* b) { return cost(a) < cost(b); }));
     std::erase_if(fit, [&](auto* c) { return cost(c) > cheapest + cheapest / 2; });
     return fit[mix(in.lineage, in.serial, id.number) % fit.size()];
   };
@@ -346,7 +362,8 @@ std::optional<chosen_host> placement::choose(model::node_id id, byte_count size,
   best->free -= size;
   in.count(best->farm, best->country);
   in.matcher.offer(best->host->place);
-  return chosen_host{best->provider, best->host->id, best->host->place, node_price(*best->host, size)};
+  return chosen_host{best->provider, best->host->id, best->host->place,
+                     node_price(*best->host, size)};
 }
 
 } // namespace qs::controller

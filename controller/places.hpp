@@ -1,4 +1,5 @@
-// Places compared without case, and numbered so that inner loops compare integers. Internal to controller.
+// Places compared without case, and numbered so that inner loops compare integers. Internal to
+// controller.
 #pragma once
 
 #include <string>
@@ -27,7 +28,9 @@ inline std::string country_key(const model::location& place, const std::string& 
 
 class numbering {
 public:
-  int of(const std::string& key) { return numbers_.try_emplace(key, static_cast<int>(numbers_.size())).first->second; }
+  int of(const std::string& key) {
+    return numbers_.try_emplace(key, static_cast<int>(numbers_.size())).first->second;
+  }
 
 private:
   std::unordered_map<std::string, int> numbers_;

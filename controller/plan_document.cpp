@@ -16,10 +16,18 @@ inline constexpr int document_version = 1;
 void put_row(byte_writer& w, const model::recorded_node& r) {
   w.put(r.id.number).put(r.incarnation).put_sized(r.provider).put_sized(r.host);
   w.put_sized(r.place.farm).put_sized(r.place.country).put_sized(r.place.region);
-  w.put(r.size).put(static_cast<std::uint64_t>(r.price_limit.units)).put(static_cast<std::uint64_t>(r.price.units));
+  w.put(r.size)
+      .put(static_cast<std::uint64_t>(r.price_limit.units))
+      .put(static_cast<std::uint64_t>(r.price.units));
   w.put(static_cast<std::uint8_t>(r.state)).put_sized(r.reason);
   w.put(static_cast<std::uint64_t>(r.since.time_since_epoch().count()));
   w.put(r.replaces ? r.replaces->number : 0).put(r.replaced_by ? r.replaced_by->number : 0);
+}
+
+/// What a provider or a node said may be anything: bytes that are no UTF-8 are replaced, never
+/// thrown at.
+std::string text_of(const json& doc) {
+  return doc.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 json action_json(const action& a) {
@@ -97,7 +105,8 @@ model::location place_of(const json& j) {
 
 model::money money_of(const json& j) {
   auto parsed = model::parse_money(j.get<std::string>());
-  return parsed.ok() ? *parsed : model::money{}; // a changed amount changes the hash, which is checked
+  return parsed.ok() ? *parsed
+                     : model::money{}; // a changed amount changes the hash, which is checked
 }
 
 plan plan_of(const json& doc) {
@@ -123,7 +132,8 @@ plan plan_of(const json& doc) {
   for (const auto& j : doc.at("actions")) {
     action a;
     for (int k = 0; k <= static_cast<int>(action_kind::adopt_node); ++k)
-      if (j.at("kind").get<std::string>() == to_string(static_cast<action_kind>(k))) a.kind = static_cast<action_kind>(k);
+      if (j.at("kind").get<std::string>() == to_string(static_cast<action_kind>(k)))
+        a.kind = static_cast<action_kind>(k);
     a.effect = static_cast<action_effect>(j.at("effect").get<int>() % 5);
     a.address = j.at("address").get<std::string>();
     a.reason = j.at("reason").get<std::string>();
@@ -147,11 +157,13 @@ plan plan_of(const json& doc) {
     r.size = j.at("size").get<byte_count>();
     r.price_limit = money_of(j.at("price_limit"));
     r.price = money_of(j.at("price"));
-    r.state = model::parse_node_state(j.at("state").get<std::string>()).value_or(model::node_state::planned);
+    r.state = model::parse_node_state(j.at("state").get<std::string>())
+                  .value_or(model::node_state::planned);
     r.reason = j.at("reason").get<std::string>();
     r.since = wall_time{std::chrono::milliseconds{j.at("since").get<std::int64_t>()}};
     if (auto n = j.at("replaces").get<std::uint32_t>(); n != 0) r.replaces = model::node_id{n};
-    if (auto n = j.at("replaced_by").get<std::uint32_t>(); n != 0) r.replaced_by = model::node_id{n};
+    if (auto n = j.at("replaced_by").get<std::uint32_t>(); n != 0)
+      r.replaced_by = model::node_id{n};
     p.rows.push_back(std::move(r));
   }
   return p;
@@ -163,11 +175,22 @@ std::string hash_of(const plan& p) {
   buffer in;
   byte_writer w{in};
   auto count = [&](std::size_t n) { w.put(static_cast<std::uint32_t>(n)); };
-  w.put_sized(std::string_view{"qs plan 1"}).put(p.serial).put_sized(p.lineage).put_sized(p.spec_hash).put_sized(p.spec_text);
+  w.put_sized(std::string_view{"qs plan 1"})
+      .put(p.serial)
+      .put_sized(p.lineage)
+      .put_sized(p.spec_hash)
+      .put_sized(p.spec_text);
   count(p.actions.size());
   for (const auto& a : p.actions) {
-    w.put(static_cast<std::uint8_t>(a.kind)).put(static_cast<std::uint8_t>(a.effect)).put_sized(a.address).put_sized(a.reason);
-    w.put(a.node.number).put_sized(a.host).put_sized(a.place.farm).put_sized(a.place.country).put_sized(a.place.region);
+    w.put(static_cast<std::uint8_t>(a.kind))
+        .put(static_cast<std::uint8_t>(a.effect))
+        .put_sized(a.address)
+        .put_sized(a.reason);
+    w.put(a.node.number)
+        .put_sized(a.host)
+        .put_sized(a.place.farm)
+        .put_sized(a.place.country)
+        .put_sized(a.place.region);
     w.put(a.size).put(a.bytes_to_move).put(static_cast<std::uint64_t>(a.price_per_month.units));
     count(a.depends_on.size());
     for (const auto& d : a.depends_on) w.put_sized(d);
@@ -176,38 +199,47 @@ std::string hash_of(const plan& p) {
   count(p.drift.size());
   for (const auto& d : p.drift) w.put_sized(d);
   const auto& s = p.summary;
-  for (auto n : {s.add, s.change, s.replace, s.destroy, s.unknown, s.worst_redundancy}) w.put(static_cast<std::uint32_t>(n));
-  w.put(s.bytes_to_move).put(static_cast<std::uint64_t>(s.usable_bytes_gained)).put(static_cast<std::uint64_t>(s.price_per_month.units));
+  for (auto n : {s.add, s.change, s.replace, s.destroy, s.unknown, s.worst_redundancy})
+    w.put(static_cast<std::uint32_t>(n));
+  w.put(s.bytes_to_move)
+      .put(static_cast<std::uint64_t>(s.usable_bytes_gained))
+      .put(static_cast<std::uint64_t>(s.price_per_month.units));
   count(p.rows.size());
   for (const auto& r : p.rows) put_row(w, r);
   w.put(p.next_node_number).put(static_cast<std::uint8_t>(p.needs_typed_name ? 1 : 0));
   std::array<std::byte, 32> out{};
-  crypto_generichash(uchars(mutable_byte_span{out}), out.size(), uchars(byte_span{in}), in.size(), nullptr, 0);
+  crypto_generichash(uchars(mutable_byte_span{out}), out.size(), uchars(byte_span{in}), in.size(),
+                     nullptr, 0);
   return to_hex(out);
 }
 
-std::string to_json(const plan& p) { return plan_json(p).dump(2) + "\n"; }
+std::string to_json(const plan& p) { return text_of(plan_json(p)); }
 
 std::string to_json(const std::vector<refusal>& refusals) {
   auto errors = json::array();
-  for (const auto& r : refusals) errors.push_back({{"refused_by_rule", r.by_rule}, {"message", r.message}});
-  return json{{"format_version", document_version}, {"errors", std::move(errors)}}.dump(2) + "\n";
+  for (const auto& r : refusals)
+    errors.push_back({{"refused_by_rule", r.by_rule}, {"message", r.message}});
+  return text_of(json{{"format_version", document_version}, {"errors", std::move(errors)}});
 }
 
 std::string to_document(const plan& p) {
   auto out = exact_json(p);
   out["document"] = "qs plan";
-  return out.dump(2) + "\n";
+  return text_of(out);
 }
 
 result<plan> from_document(std::string_view text) {
   try {
     auto doc = json::parse(text);
-    if (!doc.is_object() || doc.value("document", "") != "qs plan") return error{errc::invalid_argument, "this is no plan saved by 'qs diff -o'"};
+    if (!doc.is_object() || doc.value("document", "") != "qs plan")
+      return error{errc::invalid_argument, "this is no plan saved by 'qs diff -o'"};
     if (doc.at("format_version").get<int>() > document_version)
-      return error{errc::version_mismatch, "this plan was saved by a newer qs: make it again with this one"};
+      return error{errc::version_mismatch,
+                   "this plan was saved by a newer qs: make it again with this one"};
     auto p = plan_of(doc);
-    if (hash_of(p) != p.hash) return error{errc::corrupt, "this plan was changed after it was saved: make it again with 'qs diff -o'"};
+    if (hash_of(p) != p.hash)
+      return error{errc::corrupt,
+                   "this plan was changed after it was saved: make it again with 'qs diff -o'"};
     return p;
   } catch (const json::exception&) {
     return error{errc::invalid_argument, "this is no plan saved by 'qs diff -o'"};

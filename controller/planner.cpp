@@ -1,4 +1,5 @@
-// The frame of diff(): the rules that refuse a plan, settings, money, summary. Nodes: planner_nodes.cpp; groups: planner_groups.cpp.
+// The frame of diff(): the rules that refuse a plan, settings, money, summary. Nodes:
+// planner_nodes.cpp; groups: planner_groups.cpp.
 #include "controller/planner.hpp"
 
 #include <algorithm>
@@ -14,11 +15,14 @@ namespace qs::controller {
 
 using model::node_state;
 
-planner::planner(const spec::storage_spec& desired, const std::string& spec_text, const spec::storage_spec* previous,
-                 const model::recorded& recorded, const model::observed& observed)
-    : desired_{desired}, text_{spec_text}, previous_{previous}, recorded_{recorded}, observed_{observed},
-      w_{desired, recorded, observed},
-      hosts_{desired, observed, recorded.lineage, recorded.serial, desired.storage.nodes},
+planner::planner(const spec::storage_spec& desired, const std::string& spec_text,
+                 const spec::storage_spec* previous, const model::recorded& recorded,
+                 const model::observed& observed)
+    : desired_{desired}, text_{spec_text}, previous_{previous}, recorded_{recorded},
+      observed_{observed}, w_{desired, recorded, observed}, hosts_{desired, observed,
+                                                                   recorded.lineage,
+                                                                   recorded.serial,
+                                                                   desired.storage.nodes},
       next_number_{recorded.next_node_number} {}
 
 diff_result planner::run() {
@@ -48,16 +52,26 @@ action& planner::add(action_kind kind, std::string address, std::string reason) 
   a.reason = std::move(reason);
   switch (kind) {
   case action_kind::create_volume:
-  case action_kind::create_node: a.effect = action_effect::add; break;
+  case action_kind::create_node:
+    a.effect = action_effect::add;
+    break;
   case action_kind::update_node:
   case action_kind::change_groups:
   case action_kind::change_mount:
-  case action_kind::change_setting: a.effect = action_effect::change; break;
-  case action_kind::replace_node: a.effect = action_effect::replace; break;
+  case action_kind::change_setting:
+    a.effect = action_effect::change;
+    break;
+  case action_kind::replace_node:
+    a.effect = action_effect::replace;
+    break;
   case action_kind::destroy_node:
-  case action_kind::destroy_volume: a.effect = action_effect::destroy; break;
+  case action_kind::destroy_volume:
+    a.effect = action_effect::destroy;
+    break;
   case action_kind::unknown_node:
-  case action_kind::adopt_node: a.effect = action_effect::unknown; break;
+  case action_kind::adopt_node:
+    a.effect = action_effect::unknown;
+    break;
   }
   plan_.actions.push_back(std::move(a));
   return plan_.actions.back();
@@ -93,41 +107,50 @@ std::vector<model::recorded_node> planner::rows_afterwards() const {
 
 void planner::check_first_time() {
   if (!observed_.strays_known)
-    refuse(false, "the grid did not say whether this volume exists already, so it is not made: try again when it answers");
+    refuse(false, "the grid did not say whether this volume exists already, so it is not made: try "
+                  "again when it answers");
   else if (!observed_.strays.empty())
-    refuse(true, fmt::format("this volume exists: {} of its nodes are on the grid, and this machine has no record of them; 'qs recover' "
+    refuse(true, fmt::format("this volume exists: {} of its nodes are on the grid, and this "
+                             "machine has no record of them; 'qs recover' "
                              "brings it back",
                              observed_.strays.size()));
 }
 
 void planner::check_rules() {
   const auto& before = *previous_;
-  if (recorded_.destroying) return refuse(true, "this volume is being destroyed; 'qs destroy' goes on with it");
+  if (recorded_.destroying)
+    return refuse(true, "this volume is being destroyed; 'qs destroy' goes on with it");
   if (before.name != desired_.name)
-    return refuse(true, fmt::format("name cannot be changed: this is {}, the file says {}", before.name, desired_.name));
+    return refuse(true, fmt::format("name cannot be changed: this is {}, the file says {}",
+                                    before.name, desired_.name));
   const auto& old = before.storage;
   const auto& now = desired_.storage;
   if (old.data_shards != now.data_shards || old.parity_shards != now.parity_shards)
-    refuse(true, fmt::format("this version cannot change redundancy ({}+{} to {}+{}): everything would have to be coded again; make another "
-                             "volume and copy",
-                             old.data_shards, old.parity_shards, now.data_shards, now.parity_shards));
+    refuse(true,
+           fmt::format("this version cannot change redundancy ({}+{} to {}+{}): everything would "
+                       "have to be coded again; make another "
+                       "volume and copy",
+                       old.data_shards, old.parity_shards, now.data_shards, now.parity_shards));
   if (provider_names(before) != provider_names(desired_))
     refuse(true, "this version cannot move a volume to another grid: make another volume and copy");
   if (now.capacity < old.capacity) {
     auto used = observed_.volume.open ? observed_.volume.used_bytes : recorded_.volume.used_bytes;
     if (used > now.capacity)
-      refuse(true, fmt::format("capacity {} is less than what is stored, {}: {} too little", format_bytes(now.capacity), format_bytes(used),
+      refuse(true, fmt::format("capacity {} is less than what is stored, {}: {} too little",
+                               format_bytes(now.capacity), format_bytes(used),
                                format_bytes(used - now.capacity)));
   }
   if (recorded_.protect && !now.protect) {
     auto alone = before;
     alone.storage.protect = false;
     if (spec::to_canonical(alone) != spec::to_canonical(desired_))
-      refuse(true, "lifting protect is an apply of its own: put the other changes back, apply, then make them");
+      refuse(true, "lifting protect is an apply of its own: put the other changes back, apply, "
+                   "then make them");
   }
 }
 
-// -- settings ----------------------------------------------------------------------------------------------------------
+// -- settings
+// ----------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -163,14 +186,16 @@ std::map<std::string, std::string> flatten(const std::string& canonical) {
     name += name.empty() ? key : "." + key;
     path.resize(level, "");
     path.push_back(key);
-    if (!value.empty() || colon != std::string::npos || line.find(':') == std::string::npos) out[name] = value;
+    if (!value.empty() || colon != std::string::npos || line.find(':') == std::string::npos)
+      out[name] = value;
   }
   return out;
 }
 
 } // namespace
 
-std::vector<std::string> changed_settings(const spec::storage_spec& before, const spec::storage_spec& after,
+std::vector<std::string> changed_settings(const spec::storage_spec& before,
+                                          const spec::storage_spec& after,
                                           std::vector<std::string>& mount) {
   auto old = flatten(spec::to_canonical(before));
   auto now = flatten(spec::to_canonical(after));
@@ -203,7 +228,8 @@ void planner::plan_settings() {
   auto mount_address = std::string{"mount"};
   if (previous_ == nullptr) {
     if (desired_.mount) {
-      auto& a = add(action_kind::change_mount, mount_address, fmt::format("at {}", desired_.mount->path.written));
+      auto& a = add(action_kind::change_mount, mount_address,
+                    fmt::format("at {}", desired_.mount->path.written));
       a.effect = action_effect::add;
       a.depends_on.push_back("volume");
     }
@@ -212,18 +238,24 @@ void planner::plan_settings() {
   std::vector<std::string> mount;
   auto settings = changed_settings(*previous_, desired_, mount);
   if (!previous_->mount && desired_.mount)
-    add(action_kind::change_mount, mount_address, fmt::format("at {}", desired_.mount->path.written)).effect = action_effect::add;
+    add(action_kind::change_mount, mount_address,
+        fmt::format("at {}", desired_.mount->path.written))
+        .effect = action_effect::add;
   else if (previous_->mount && !desired_.mount)
-    add(action_kind::change_mount, mount_address, fmt::format("at {}: unmounted, no data is touched", previous_->mount->path.written)).effect =
-        action_effect::destroy;
+    add(action_kind::change_mount, mount_address,
+        fmt::format("at {}: unmounted, no data is touched", previous_->mount->path.written))
+        .effect = action_effect::destroy;
   else
     for (const auto& text : mount) add(action_kind::change_mount, mount_address, text);
-  for (const auto& text : settings) add(action_kind::change_setting, "setting." + text.substr(0, text.find(' ')), text);
+  for (const auto& text : settings)
+    add(action_kind::change_setting, "setting." + text.substr(0, text.find(' ')), text);
   if (recorded_.protect && !desired_.storage.protect)
     for (auto& a : plan_.actions)
-      if (a.address == "setting.storage.protect") a.reason += ": afterwards 'qs destroy' may delete everything";
+      if (a.address == "setting.storage.protect")
+        a.reason += ": afterwards 'qs destroy' may delete everything";
   if (previous_->storage.nodes != desired_.storage.nodes) {
-    auto text = fmt::format("storage.nodes {} -> {}", previous_->storage.nodes, desired_.storage.nodes);
+    auto text =
+        fmt::format("storage.nodes {} -> {}", previous_->storage.nodes, desired_.storage.nodes);
     add(action_kind::change_setting, "setting.storage.nodes", text);
   }
 }
@@ -247,36 +279,57 @@ void planner::check_budget() {
   if (!most || sum <= *most) return;
   // What is over already, and is not made dearer, does not keep other changes from being applied.
   if (previous_ != nullptr && previous_->payment.max_per_month == most && sum <= w_.burn()) return;
-  refuse(true, fmt::format("this would cost {} a month, and max_per_month is {}", model::format_money(sum), model::format_money(*most)));
+  refuse(true, fmt::format("this would cost {} a month, and max_per_month is {}",
+                           model::format_money(sum), model::format_money(*most)));
 }
 
-// -- the end -----------------------------------------------------------------------------------------------------------
+// -- the end
+// -----------------------------------------------------------------------------------------------------------
 
 void planner::finish() {
   // Like with like; what destroys stands last but for what is left untouched.
   auto rank = [](const action& a) {
     if (a.effect == action_effect::destroy) return 8;
     switch (a.kind) {
-    case action_kind::create_node: return 0;
-    case action_kind::create_volume: return 1;
-    case action_kind::update_node: return 2;
-    case action_kind::replace_node: return 3;
-    case action_kind::change_groups: return 4;
-    case action_kind::change_mount: return 5;
-    case action_kind::change_setting: return 6;
-    default: return 9;
+    case action_kind::create_node:
+      return 0;
+    case action_kind::create_volume:
+      return 1;
+    case action_kind::update_node:
+      return 2;
+    case action_kind::replace_node:
+      return 3;
+    case action_kind::change_groups:
+      return 4;
+    case action_kind::change_mount:
+      return 5;
+    case action_kind::change_setting:
+      return 6;
+    default:
+      return 9;
     }
   };
-  std::stable_sort(plan_.actions.begin(), plan_.actions.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  std::stable_sort(plan_.actions.begin(), plan_.actions.end(),
+                   [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   auto& s = plan_.summary;
   for (const auto& a : plan_.actions) {
     s.bytes_to_move += a.bytes_to_move;
     switch (a.effect) {
-    case action_effect::add: ++s.add; break;
-    case action_effect::change: ++s.change; break;
-    case action_effect::replace: ++s.replace; break;
-    case action_effect::destroy: ++s.destroy; break;
-    case action_effect::unknown: ++s.unknown; break;
+    case action_effect::add:
+      ++s.add;
+      break;
+    case action_effect::change:
+      ++s.change;
+      break;
+    case action_effect::replace:
+      ++s.replace;
+      break;
+    case action_effect::destroy:
+      ++s.destroy;
+      break;
+    case action_effect::unknown:
+      ++s.unknown;
+      break;
     }
   }
   s.worst_redundancy = w_.redundancy_left();
@@ -290,31 +343,36 @@ void planner::finish() {
   plan_.hash = hash_of(plan_);
 }
 
-diff_result diff(const spec::storage_spec& desired, const std::string& spec_text, const spec::storage_spec* previous,
-                 const model::recorded& recorded, const model::observed& observed) {
+diff_result diff(const spec::storage_spec& desired, const std::string& spec_text,
+                 const spec::storage_spec* previous, const model::recorded& recorded,
+                 const model::observed& observed) {
   return planner{desired, spec_text, previous, recorded, observed}.run();
 }
 
-diff_result diff(const spec::storage_spec& desired, const std::string& spec_text, const model::recorded& recorded,
-                 const model::observed& observed) {
+diff_result diff(const spec::storage_spec& desired, const std::string& spec_text,
+                 const model::recorded& recorded, const model::observed& observed) {
   if (!recorded.accepted) return diff(desired, spec_text, nullptr, recorded, observed);
-  auto before = spec::load(recorded.accepted->text, spec::fixed_environment{}, spec::reference_mode::keep);
+  auto before =
+      spec::load(recorded.accepted->text, spec::fixed_environment{}, spec::reference_mode::keep);
   if (!before.spec)
     return {std::nullopt,
-            {{false, "the spec that was accepted last cannot be read by this version; 'qs version' and the state's events tell which "
+            {{false, "the spec that was accepted last cannot be read by this version; 'qs version' "
+                     "and the state's events tell which "
                      "wrote it"}}};
   return diff(desired, spec_text, &*before.spec, recorded, observed);
 }
 
 bool only_unknown(const plan& p) noexcept {
-  return !p.actions.empty() &&
-         std::all_of(p.actions.begin(), p.actions.end(), [](const auto& a) { return a.effect == action_effect::unknown; });
+  return !p.actions.empty() && std::all_of(p.actions.begin(), p.actions.end(), [](const auto& a) {
+    return a.effect == action_effect::unknown;
+  });
 }
 
 diff_result diff_destroy(const model::recorded& recorded, const model::observed& observed) {
   if (recorded.protect)
     return {std::nullopt,
-            {{true, "protect is recorded for this volume: set 'protect: false' in storage.yaml, apply that alone, then destroy"}}};
+            {{true, "protect is recorded for this volume: set 'protect: false' in storage.yaml, "
+                    "apply that alone, then destroy"}}};
   plan out;
   out.serial = recorded.serial;
   out.lineage = recorded.lineage;
@@ -339,19 +397,23 @@ diff_result diff_destroy(const model::recorded& recorded, const model::observed&
     add(action_kind::change_mount, "mount", fmt::format("at {}", observed.mounted_at));
     before = {"mount"};
   }
-  // There even before the volume is made: it is what tells this plan from one that only takes nodes away.
+  // There even before the volume is made: it is what tells this plan from one that only takes nodes
+  // away.
   auto made = recorded.volume.created || observed.volume.open;
-  auto left = std::any_of(recorded.nodes.begin(), recorded.nodes.end(), [](const auto& r) { return r.state != node_state::gone; });
+  auto left = std::any_of(recorded.nodes.begin(), recorded.nodes.end(),
+                          [](const auto& r) { return r.state != node_state::gone; });
   if (made || left) {
     auto used = observed.volume.open ? observed.volume.used_bytes : recorded.volume.used_bytes;
     auto& a = add(action_kind::destroy_volume, "volume",
-                  made ? fmt::format("{} of data are lost for ever", format_bytes(used)) : std::string{"nothing was stored yet"});
+                  made ? fmt::format("{} of data are lost for ever", format_bytes(used))
+                       : std::string{"nothing was stored yet"});
     a.destroys_data = made;
     before = {"volume"};
   }
   for (const auto& r : recorded.nodes) {
     if (r.state == node_state::gone) continue;
-    auto& a = add(action_kind::destroy_node, "node." + to_string(r.id), "reservation and data deleted");
+    auto& a =
+        add(action_kind::destroy_node, "node." + to_string(r.id), "reservation and data deleted");
     a.node = r.id;
     a.host = r.host;
     a.place = r.place;
@@ -365,17 +427,28 @@ diff_result diff_destroy(const model::recorded& recorded, const model::observed&
 
 std::string_view to_string(action_kind kind) noexcept {
   switch (kind) {
-  case action_kind::create_volume: return "create_volume";
-  case action_kind::create_node: return "create_node";
-  case action_kind::update_node: return "update_node";
-  case action_kind::replace_node: return "replace_node";
-  case action_kind::destroy_node: return "destroy_node";
-  case action_kind::change_groups: return "change_groups";
-  case action_kind::change_mount: return "change_mount";
-  case action_kind::change_setting: return "change_setting";
-  case action_kind::destroy_volume: return "destroy_volume";
-  case action_kind::unknown_node: return "unknown_node";
-  case action_kind::adopt_node: return "adopt_node";
+  case action_kind::create_volume:
+    return "create_volume";
+  case action_kind::create_node:
+    return "create_node";
+  case action_kind::update_node:
+    return "update_node";
+  case action_kind::replace_node:
+    return "replace_node";
+  case action_kind::destroy_node:
+    return "destroy_node";
+  case action_kind::change_groups:
+    return "change_groups";
+  case action_kind::change_mount:
+    return "change_mount";
+  case action_kind::change_setting:
+    return "change_setting";
+  case action_kind::destroy_volume:
+    return "destroy_volume";
+  case action_kind::unknown_node:
+    return "unknown_node";
+  case action_kind::adopt_node:
+    return "adopt_node";
   }
   return "?";
 }

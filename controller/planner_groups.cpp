@@ -1,4 +1,5 @@
-// The volume in a plan: made, laid over nodes anew, enlarged; and the proof that there is room on the way.
+// The volume in a plan: made, laid over nodes anew, enlarged; and the proof that there is room on
+// the way.
 #include <algorithm>
 #include <map>
 
@@ -11,7 +12,8 @@ namespace qs::controller {
 void planner::plan_volume() {
   if (recorded_.volume.created) return;
   const auto& s = desired_.storage;
-  auto reason = fmt::format("{} usable, any {} of {} shards may be lost", format_bytes(s.capacity), s.parity_shards, w_.n);
+  auto reason = fmt::format("{} usable, any {} of {} shards may be lost", format_bytes(s.capacity),
+                            s.parity_shards, w_.n);
   if (previous_ != nullptr) reason = "under way: " + reason;
   // Where hosts are shared, the loss of one is the loss of several shards: said, not hidden.
   std::map<std::string, int> by_host;
@@ -25,7 +27,8 @@ void planner::plan_volume() {
   shared = std::min(shared, s.spread.host);
   if (shared > 1) a.reason += fmt::format("; one host = {} of {} shards", shared, w_.n);
   a.size = s.capacity;
-  if (previous_ == nullptr) plan_.summary.usable_bytes_gained = static_cast<std::int64_t>(s.capacity);
+  if (previous_ == nullptr)
+    plan_.summary.usable_bytes_gained = static_cast<std::int64_t>(s.capacity);
 }
 
 void planner::prove_space(const next_layout& next, const std::vector<model::recorded_node>& after) {
@@ -33,7 +36,8 @@ void planner::prove_space(const next_layout& next, const std::vector<model::reco
   std::map<model::node_id, byte_count> incoming;
   for (const auto& h : next.hands)
     if (h.group < w_.groups.size())
-      if (const auto* health = w_.health(w_.groups[h.group].id)) incoming[h.to] += health->stored_bytes;
+      if (const auto* health = w_.health(w_.groups[h.group].id))
+        incoming[h.to] += health->stored_bytes;
   byte_count missing = 0;
   auto short_of_room = 0;
   std::string first;
@@ -45,13 +49,18 @@ void planner::prove_space(const next_layout& next, const std::vector<model::reco
     if (needs <= node_room(r.size)) continue;
     missing += needs - node_room(r.size);
     if (short_of_room++ == 0)
-      first = fmt::format("{} on {} would have to hold {} and has room for {}", to_string(r.id), r.host, format_bytes(needs),
-                          format_bytes(node_room(r.size)));
+      first = fmt::format("{} on {} would have to hold {} and has room for {}", to_string(r.id),
+                          r.host, format_bytes(needs), format_bytes(node_room(r.size)));
   }
   if (short_of_room > 0)
-    refuse(false, fmt::format("there is not enough room on the way: {}{}; {} missing in all; keep more nodes (storage.nodes) or raise capacity "
+    refuse(false, fmt::format("there is not enough room on the way: {}{}; {} missing in all; keep "
+                              "more nodes (storage.nodes) or raise capacity "
                               "first",
-                              first, short_of_room > 1 ? fmt::format(", and {} more nodes alike", short_of_room - 1) : "", format_bytes(missing)));
+                              first,
+                              short_of_room > 1
+                                  ? fmt::format(", and {} more nodes alike", short_of_room - 1)
+                                  : "",
+                              format_bytes(missing)));
 }
 
 void planner::plan_groups() {
@@ -74,13 +83,17 @@ void planner::plan_groups() {
   for (const auto& g : next.groups)
     for (auto id : g.slots)
       if (!w_.any_held() && stays.contains(id) && !stays[id]) {
-        refuse(false, fmt::format("the slots of {} find no place on the other nodes under the spread rules: raise storage.nodes or loosen spread",
+        refuse(false, fmt::format("the slots of {} find no place on the other nodes under the "
+                                  "spread rules: raise storage.nodes or loosen spread",
                                   to_string(id)));
         return;
       }
   if (previous_->storage.spread != desired_.storage.spread)
     if (auto bad = first_violation(next.groups, nodes, desired_.storage.spread)) {
-      refuse(true, fmt::format("this version does not move nodes to meet a tighter spread: group {} breaks it", to_string(next.groups[*bad].id)));
+      refuse(true,
+             fmt::format(
+                 "this version does not move nodes to meet a tighter spread: group {} breaks it",
+                 to_string(next.groups[*bad].id)));
       return;
     }
   prove_space(next, after);
@@ -101,17 +114,21 @@ void planner::plan_groups() {
   plan_.summary.usable_bytes_gained = gained;
   std::string reason;
   auto say = [&](std::string text) { reason += (reason.empty() ? "" : "; ") + text; };
-  if (grows) say(fmt::format("{} -> {}", format_bytes(previous_->storage.capacity), format_bytes(desired_.storage.capacity)));
+  if (grows)
+    say(fmt::format("{} -> {}", format_bytes(previous_->storage.capacity),
+                    format_bytes(desired_.storage.capacity)));
   if (next.added > 0) say(fmt::format("{} -> {} groups", w_.groups.size(), next.groups.size()));
   if (handed > 0) say(fmt::format("{} slots handed over", handed));
   if (gained == 0)
     say(grows ? fmt::format("usable stays {}", format_bytes(later))
               : fmt::format("usable stays {}: capacity declares no more", format_bytes(later)));
   else
-    say(fmt::format("usable {}{}", gained > 0 ? "+" : "-", format_bytes(static_cast<byte_count>(gained > 0 ? gained : -gained))));
+    say(fmt::format("usable {}{}", gained > 0 ? "+" : "-",
+                    format_bytes(static_cast<byte_count>(gained > 0 ? gained : -gained))));
   std::vector<std::string> first;
   for (const auto& other : plan_.actions)
-    if (other.kind == action_kind::create_node || other.kind == action_kind::update_node) first.push_back(other.address);
+    if (other.kind == action_kind::create_node || other.kind == action_kind::update_node)
+      first.push_back(other.address);
   auto& a = add(action_kind::change_groups, "volume", std::move(reason));
   a.bytes_to_move = moved;
   a.depends_on = std::move(first);

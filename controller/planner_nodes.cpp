@@ -16,8 +16,10 @@ void planner::list_nodes() {
     if (r.state == node_state::gone) continue;
     if (!world::member(r)) {
       auto& a = add_node(action_kind::destroy_node, r,
-                         r.replaced_by ? fmt::format("under way: {} takes over, then its reservation ends", to_string(*r.replaced_by))
-                                       : "under way: emptied, then its reservation ends");
+                         r.replaced_by
+                             ? fmt::format("under way: {} takes over, then its reservation ends",
+                                           to_string(*r.replaced_by))
+                             : "under way: emptied, then its reservation ends");
       a.bytes_to_move = w_.bytes_on(r.id);
       hosts_.occupy(r.provider, r.host);
       continue;
@@ -29,7 +31,7 @@ void planner::list_nodes() {
     if (!held && w_.lost(r)) {
       f.failed = true;
       const auto* o = w_.seen(r.id);
-      auto word = !r.reason.empty() && r.state == node_state::lost ? r.reason
+      auto word = !r.reason.empty() && r.state == node_state::lost   ? r.reason
                   : o != nullptr && o->state == reach::access_denied ? std::string{"AccessDenied"}
                   : o != nullptr && !o->detail.empty()               ? o->detail
                                                                      : std::string{"DataLost"};
@@ -51,25 +53,35 @@ void planner::list_nodes() {
 void planner::choose_surplus() {
   auto wanted = static_cast<std::size_t>(desired_.storage.nodes);
   if (fates_.size() <= wanted) return;
-  if (w_.any_held()) return refuse(true, "too few nodes answer to take any away: nothing is changed until they do");
-  // Kept: those that locations need, chosen by preference, then by preference: sound, answering, oldest.
+  if (w_.any_held())
+    return refuse(true, "too few nodes answer to take any away: nothing is changed until they do");
+  // Kept: those that locations need, chosen by preference, then by preference: sound, answering,
+  // oldest.
   std::vector<fate*> order;
   for (auto& f : fates_) order.push_back(&f);
-  auto badness = [&](const fate* f) { return f->failed ? 3 : w_.reach_of(f->row->id) == reach::answers ? 0 : world::in_flight(*f->row) ? 1 : 2; };
-  std::stable_sort(order.begin(), order.end(), [&](auto* a, auto* b) { return badness(a) < badness(b); });
+  auto badness = [&](const fate* f) {
+    return f->failed                                   ? 3
+           : w_.reach_of(f->row->id) == reach::answers ? 0
+           : world::in_flight(*f->row)                 ? 1
+                                                       : 2;
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](auto* a, auto* b) { return badness(a) < badness(b); });
   location_matcher locations{desired_.storage.locations};
   for (auto* f : order) f->needed = locations.offer(f->row->place);
-  std::stable_sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->needed > b->needed; });
+  std::stable_sort(order.begin(), order.end(),
+                   [](auto* a, auto* b) { return a->needed > b->needed; });
   for (auto i = wanted; i < order.size(); ++i) order[i]->surplus = true;
   for (auto& f : fates_) {
     if (!f.surplus) continue;
     auto& row = change(*f.row);
     row.state = node_state::draining;
     row.reason = "Surplus";
-    auto& a = add_node(action_kind::destroy_node, *f.row,
-                       f.failed                     ? f.why + "; not replaced, there are enough"
-                       : world::in_flight(*f.row)   ? "surplus: its reservation ends"
-                                                    : "surplus: emptied first, then its reservation ends");
+    auto& a =
+        add_node(action_kind::destroy_node, *f.row,
+                 f.failed                   ? f.why + "; not replaced, there are enough"
+                 : world::in_flight(*f.row) ? "surplus: its reservation ends"
+                                            : "surplus: emptied first, then its reservation ends");
     a.bytes_to_move = w_.bytes_on(f.row->id);
     hosts_.occupy(f.row->provider, f.row->host);
   }
@@ -90,15 +102,18 @@ void planner::resize_or_move(fate& f, byte_count target, bool lowered) {
   } else if (row.size > target && lowered) {
     auto used = std::max(o != nullptr ? o->used : byte_count{0}, w_.bytes_on(row.id));
     if (node_room(target) < used) {
-      refuse(true, fmt::format("{} holds {}, which does not fit {}: {} too little", to_string(row.id), format_bytes(used), format_bytes(target),
+      refuse(true, fmt::format("{} holds {}, which does not fit {}: {} too little",
+                               to_string(row.id), format_bytes(used), format_bytes(target),
                                format_bytes(used - node_room(target))));
       return;
     }
   } else {
     if (given != row.size && !(row.size < given && o != nullptr && node_room(row.size) < o->used)) {
-      plan_.drift.push_back(fmt::format("{} has {}, recorded {} (explains the change above)", to_string(row.id), format_bytes(given),
+      plan_.drift.push_back(fmt::format("{} has {}, recorded {} (explains the change above)",
+                                        to_string(row.id), format_bytes(given),
                                         format_bytes(row.size)));
-      add_node(action_kind::update_node, row, fmt::format("{} -> {}", format_bytes(given), format_bytes(row.size)));
+      add_node(action_kind::update_node, row,
+               fmt::format("{} -> {}", format_bytes(given), format_bytes(row.size)));
     }
     return;
   }
@@ -109,7 +124,8 @@ void planner::resize_or_move(fate& f, byte_count target, bool lowered) {
     changed.price_limit = {price->units + price->units / 10};
   }
   f.size = target;
-  add_node(action_kind::update_node, changed, fmt::format("{} -> {}", format_bytes(row.size), format_bytes(target)));
+  add_node(action_kind::update_node, changed,
+           fmt::format("{} -> {}", format_bytes(row.size), format_bytes(target)));
 }
 
 void planner::keep_or_move() {
@@ -146,8 +162,10 @@ void planner::keep_or_move() {
     else
       hosts_.keep(*f.row);
     if (f.failed || f.moves || !world::in_flight(*f.row)) continue;
-    auto& a = add_node(f.row->replaces ? action_kind::replace_node : action_kind::create_node, *f.row,
-                       f.row->replaces ? fmt::format("under way: {} on {}", to_string(f.row->id), f.row->host) : "under way");
+    auto& a = add_node(
+        f.row->replaces ? action_kind::replace_node : action_kind::create_node, *f.row,
+        f.row->replaces ? fmt::format("under way: {} on {}", to_string(f.row->id), f.row->host)
+                        : "under way");
     if (f.row->replaces) {
       a.node = *f.row->replaces;
       a.address = "node." + to_string(a.node);
@@ -169,16 +187,20 @@ void planner::place_new() {
   auto count = s.nodes - staying;
   if (count <= 0) return;
   if (w_.any_held())
-    return refuse(true, "too few nodes answer to tell what is lost: nodes are neither added nor moved until they do ('qs status')");
-  if (!observed_.hosts_known) return refuse(false, "the grid did not say which hosts it has: try again when it answers");
+    return refuse(true, "too few nodes answer to tell what is lost: nodes are neither added nor "
+                        "moved until they do ('qs status')");
+  if (!observed_.hosts_known)
+    return refuse(false, "the grid did not say which hosts it has: try again when it answers");
   for (int i = 0; i < count; ++i) {
-    auto* old = static_cast<std::size_t>(i) < leaving.size() ? leaving[static_cast<std::size_t>(i)] : nullptr;
+    auto* old = static_cast<std::size_t>(i) < leaving.size() ? leaving[static_cast<std::size_t>(i)]
+                                                             : nullptr;
     model::node_id id{next_number_};
     auto size = old != nullptr && !lowered ? std::max(target, old->row->size) : target;
     auto host = hosts_.choose(id, size);
     if (!host) {
-      auto what = old != nullptr ? fmt::format("{} ({}) cannot be replaced", to_string(old->row->id), old->why)
-                                 : fmt::format("no host for node {} of {}", staying + i + 1, s.nodes);
+      auto what = old != nullptr
+                      ? fmt::format("{} ({}) cannot be replaced", to_string(old->row->id), old->why)
+                      : fmt::format("no host for node {} of {}", staying + i + 1, s.nodes);
       refuse(false, fmt::format("{}: {}{}", what, hosts_.why(), enough_nodes(size)));
       return;
     }
@@ -197,7 +219,8 @@ void planner::place_new() {
       continue;
     }
     row.replaces = old->row->id;
-    auto& a = add_node(action_kind::replace_node, row, fmt::format("{}; {} on {}", old->why, to_string(id), host->host));
+    auto& a = add_node(action_kind::replace_node, row,
+                       fmt::format("{}; {} on {}", old->why, to_string(id), host->host));
     a.node = old->row->id;
     a.address = "node." + to_string(old->row->id);
     a.bytes_to_move = w_.bytes_on(old->row->id);
@@ -205,7 +228,8 @@ void planner::place_new() {
     auto& leaves = change(*old->row);
     leaves.replaced_by = id;
     leaves.state = old->failed ? node_state::replaced : node_state::draining;
-    if (old->failed && leaves.reason.empty()) leaves.reason = old->row->state == node_state::lost ? "DataLost" : "Unreachable";
+    if (old->failed && leaves.reason.empty())
+      leaves.reason = old->row->state == node_state::lost ? "DataLost" : "Unreachable";
     if (!old->failed) leaves.reason = "Moved";
   }
   std::vector<layout_node> nodes;
@@ -213,10 +237,12 @@ void planner::place_new() {
     if (world::member(r)) nodes.push_back(to_layout_node(r));
   auto n = s.data_shards + s.parity_shards;
   if (!can_form_group(nodes, s.spread, n))
-    refuse(false, fmt::format("the hosts cannot carry {}+{} under spread {{host: {}, farm: {}{}}}: not enough different farms or countries "
-                              "have room",
-                              s.data_shards, s.parity_shards, s.spread.host, s.spread.farm,
-                              s.spread.country ? fmt::format(", country: {}", *s.spread.country) : ""));
+    refuse(false,
+           fmt::format("the hosts cannot carry {}+{} under spread {{host: {}, farm: {}{}}}: not "
+                       "enough different farms or countries "
+                       "have room",
+                       s.data_shards, s.parity_shards, s.spread.host, s.spread.farm,
+                       s.spread.country ? fmt::format(", country: {}", *s.spread.country) : ""));
 }
 
 /// More and smaller nodes may find room where these did not: the first number that does.
@@ -252,7 +278,8 @@ std::string planner::enough_nodes(byte_count size_now) const {
       if (all) made.push_back({id, size, host->provider + "/" + host->host, host->place, true});
     }
     all = all && can_form_group(made, s.spread, s.data_shards + s.parity_shards);
-    if (all) return fmt::format("; {} nodes of {} would do (storage.nodes)", nodes, format_bytes(size));
+    if (all)
+      return fmt::format("; {} nodes of {} would do (storage.nodes)", nodes, format_bytes(size));
   }
   return "";
 }

@@ -1,4 +1,5 @@
-// Seeded choices: one number from names, the same on every machine and in every build. Internal to controller.
+// Seeded choices: one number from names, the same on every machine and in every build. Internal to
+// controller.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +11,13 @@
 
 namespace qs::controller {
 
-inline std::uint64_t mix(std::string_view name, std::uint64_t a, std::uint64_t b = 0, std::uint64_t c = 0) {
+inline std::uint64_t mix(std::string_view name, std::uint64_t a, std::uint64_t b = 0,
+                         std::uint64_t c = 0) {
   buffer in;
   byte_writer{in}.put_sized(name).put(a).put(b).put(c);
   std::array<std::byte, crypto_generichash_BYTES_MIN> out{};
-  crypto_generichash(uchars(mutable_byte_span{out}), out.size(), uchars(byte_span{in}), in.size(), nullptr, 0);
+  crypto_generichash(uchars(mutable_byte_span{out}), out.size(), uchars(byte_span{in}), in.size(),
+                     nullptr, 0);
   return load_le<std::uint64_t>(out.data());
 }
 

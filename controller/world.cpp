@@ -55,19 +55,22 @@ bool world::group_holds(const model::group& g) const {
     }
     const auto* r = row(id);
     const auto* o = seen(id);
-    auto explained = state == reach::data_lost || state == reach::access_denied || (o != nullptr && o->stopped) ||
-                     (r != nullptr && (r->state == node_state::lost || r->state == node_state::gone));
+    auto explained =
+        state == reach::data_lost || state == reach::access_denied ||
+        (o != nullptr && o->stopped) ||
+        (r != nullptr && (r->state == node_state::lost || r->state == node_state::gone));
     if (!explained) ++unconfirmed;
   }
   return answered < k || unconfirmed > m;
 }
 
 bool world::held(model::node_id id) const {
-  // A replacement that has no slot yet stands where its predecessors stood. The chain is as long as the tries, and
-  // rows never form a circle: a replacement's number is higher.
+  // A replacement that has no slot yet stands where its predecessors stood. The chain is as long as
+  // the tries, and rows never form a circle: a replacement's number is higher.
   for (const auto* r = row(id);;) {
     if (auto at = slots_.find(id); at != slots_.end())
-      if (std::any_of(at->second.begin(), at->second.end(), [&](auto g) { return held_[g] != 0; })) return true;
+      if (std::any_of(at->second.begin(), at->second.end(), [&](auto g) { return held_[g] != 0; }))
+        return true;
     if (r == nullptr || !r->replaces || *r->replaces >= id) return false;
     id = *r->replaces;
     r = row(id);
@@ -80,18 +83,21 @@ std::size_t world::slots_of(model::node_id id) const {
 }
 
 bool world::member(const model::recorded_node& row) noexcept {
-  return row.state != node_state::draining && row.state != node_state::replaced && row.state != node_state::gone;
+  return row.state != node_state::draining && row.state != node_state::replaced &&
+         row.state != node_state::gone;
 }
 
 bool world::in_flight(const model::recorded_node& row) noexcept {
-  return row.state == node_state::planned || row.state == node_state::reserving || row.state == node_state::deploying;
+  return row.state == node_state::planned || row.state == node_state::reserving ||
+         row.state == node_state::deploying;
 }
 
 bool world::lost(const model::recorded_node& row) const {
   auto state = reach_of(row.id);
   if (state == reach::answers) return false;
   if (row.state == node_state::planned || row.state == node_state::reserving) return false;
-  return row.state == node_state::lost || state == reach::data_lost || state == reach::access_denied;
+  return row.state == node_state::lost || state == reach::data_lost ||
+         state == reach::access_denied;
 }
 
 bool world::overdue(const model::recorded_node& row) const {
@@ -161,21 +167,26 @@ model::money world::burn() const {
 
 int unreachable_allowance(int nodes) noexcept { return std::max(2, nodes / 10); }
 
-std::uint64_t layout_seed(const model::recorded& recorded) { return mix(recorded.lineage, 0x6c61796f7574ULL); }
+std::uint64_t layout_seed(const model::recorded& recorded) {
+  return mix(recorded.lineage, 0x6c61796f7574ULL);
+}
 
-// -- the groups as they should be next -------------------------------------------------------------------------------
+// -- the groups as they should be next
+// -------------------------------------------------------------------------------
 
 namespace {
 
 /// Gives away the slots of nodes that leave.
 void empty_the_leaving(const world& w, layout& plan, std::vector<model::group>& groups,
-                       const std::unordered_map<model::node_id, const model::recorded_node*>& rows, bool all_ready,
-                       std::vector<handing>& hands) {
+                       const std::unordered_map<model::node_id, const model::recorded_node*>& rows,
+                       bool all_ready, std::vector<handing>& hands) {
   auto heir_of = [&](model::node_id id) -> std::optional<model::node_id> {
     auto at = rows.find(id);
     auto steps = rows.size();
-    while (at != rows.end() && at->second->replaced_by && steps-- > 0) at = rows.find(*at->second->replaced_by);
-    if (at == rows.end() || at->second->id == id || !world::member(*at->second)) return std::nullopt;
+    while (at != rows.end() && at->second->replaced_by && steps-- > 0)
+      at = rows.find(*at->second->replaced_by);
+    if (at == rows.end() || at->second->id == id || !world::member(*at->second))
+      return std::nullopt;
     return at->second->id;
   };
   for (std::size_t g = 0; g < groups.size(); ++g) {
@@ -185,14 +196,19 @@ void empty_the_leaving(const world& w, layout& plan, std::vector<model::group>& 
       auto from = group.slots[slot];
       auto at = rows.find(from);
       if (at == rows.end() || world::member(*at->second)) continue;
-      auto healthy = at->second->state == node_state::draining && w.reach_of(from) == reach::answers;
-      // A healthy node is emptied one slot of a group at a time, and only from groups that are whole.
-      if (!all_ready && healthy && (!w.whole(w.groups[g]) || group.generation != w.groups[g].generation)) continue;
+      auto healthy =
+          at->second->state == node_state::draining && w.reach_of(from) == reach::answers;
+      // A healthy node is emptied one slot of a group at a time, and only from groups that are
+      // whole.
+      if (!all_ready && healthy &&
+          (!w.whole(w.groups[g]) || group.generation != w.groups[g].generation))
+        continue;
       auto heir = heir_of(from);
       std::optional<model::node_id> to;
       if (heir) {
         const auto& r = *rows.find(*heir)->second;
-        auto here = all_ready || (r.state == node_state::ready && w.reach_of(r.id) == reach::answers);
+        auto here =
+            all_ready || (r.state == node_state::ready && w.reach_of(r.id) == reach::answers);
         if (!here) continue; // it is on its way: wait for it
         if (plan.fits(group, slot, *heir)) to = heir;
       }
@@ -206,7 +222,8 @@ void empty_the_leaving(const world& w, layout& plan, std::vector<model::group>& 
 
 } // namespace
 
-next_layout next_groups(const world& w, const std::vector<model::recorded_node>& rows, bool all_ready) {
+next_layout next_groups(const world& w, const std::vector<model::recorded_node>& rows,
+                        bool all_ready) {
   next_layout out{w.groups, {}, 0};
   std::vector<layout_node> nodes;
   std::unordered_map<model::node_id, const model::recorded_node*> by_id;
@@ -215,8 +232,9 @@ next_layout next_groups(const world& w, const std::vector<model::recorded_node>&
   for (const auto& r : rows) {
     by_id[r.id] = &r;
     if (r.state == node_state::gone) continue;
-    auto takes = world::member(r) &&
-                 (all_ready || (r.state == node_state::ready && w.reach_of(r.id) == reach::answers));
+    auto takes =
+        world::member(r) &&
+        (all_ready || (r.state == node_state::ready && w.reach_of(r.id) == reach::answers));
     if (world::member(r)) ++members;
     if (takes) ++ready;
     nodes.push_back(to_layout_node(r, takes));
@@ -226,7 +244,8 @@ next_layout next_groups(const world& w, const std::vector<model::recorded_node>&
   plan.count(out.groups);
   empty_the_leaving(w, plan, out.groups, by_id, all_ready, out.hands);
 
-  // Enlarging and balancing wait until every node is there and nothing is under repair: repair comes first.
+  // Enlarging and balancing wait until every node is there and nothing is under repair: repair
+  // comes first.
   auto all_here = ready == members && ready >= w.n;
   if (!all_ready && (!all_here || w.any_held() || !out.hands.empty())) return out;
   auto have = static_cast<std::uint32_t>(out.groups.size()); // numbered from 0, without gaps

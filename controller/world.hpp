@@ -1,5 +1,5 @@
-// Recorded and observed side by side, indexed once per pass: what both diff and next_actions ask of the world.
-// Internal to controller; holds references to its inputs, which must outlive it.
+// Recorded and observed side by side, indexed once per pass: what both diff and next_actions ask of
+// the world. Internal to controller; holds references to its inputs, which must outlive it.
 #pragma once
 
 #include <map>
@@ -13,7 +13,8 @@ namespace qs::controller {
 
 class world {
 public:
-  world(const spec::storage_spec& spec, const model::recorded& recorded, const model::observed& observed);
+  world(const spec::storage_spec& spec, const model::recorded& recorded,
+        const model::observed& observed);
 
   const spec::storage_spec& spec;
   const model::recorded& recorded;
@@ -42,11 +43,13 @@ public:
   [[nodiscard]] bool lost(const model::recorded_node& row) const;
   /// Silent for so long that it is replaced.
   [[nodiscard]] bool overdue(const model::recorded_node& row) const;
-  /// The one that shall have this node's slots: the end of the chain of replacements; the node itself if none.
+  /// The one that shall have this node's slots: the end of the chain of replacements; the node
+  /// itself if none.
   [[nodiscard]] const model::recorded_node* heir(model::node_id id) const;
   /// Stored bytes of the node's slots: what replacing it moves.
   [[nodiscard]] byte_count bytes_on(model::node_id id) const;
-  /// Shards that may still be lost in the worst group, by what is known for sure now. m when nothing is stored.
+  /// Shards that may still be lost in the worst group, by what is known for sure now. m when
+  /// nothing is stored.
   [[nodiscard]] int redundancy_left() const;
   /// Nothing on an older generation, by a report of this very generation.
   [[nodiscard]] bool settled(const model::group& g) const;
@@ -71,17 +74,19 @@ int unreachable_allowance(int nodes) noexcept;
 /// The seed of a volume's group layout.
 std::uint64_t layout_seed(const model::recorded& recorded);
 
-/// The groups as they should be next, from what they are now. Safe to repeat: at the fixpoint it gives what it got.
+/// The groups as they should be next, from what they are now. Safe to repeat: at the fixpoint it
+/// gives what it got.
 /// - slots of replaced and draining nodes go to their heir, or to the least loaded node that fits;
 /// - groups are added as the number of nodes asks for;
 /// - single slots are handed from full nodes to empty ones.
-/// Held groups are left alone. `all_ready`: every member can take slots (the end of the way, for a plan); otherwise only
-/// ready ones do, and handing waits until a group is whole.
+/// Held groups are left alone. `all_ready`: every member can take slots (the end of the way, for a
+/// plan); otherwise only ready ones do, and handing waits until a group is whole.
 struct next_layout {
   std::vector<model::group> groups;
   std::vector<handing> hands;
   std::uint32_t added = 0;
 };
-next_layout next_groups(const world& w, const std::vector<model::recorded_node>& rows, bool all_ready);
+next_layout next_groups(const world& w, const std::vector<model::recorded_node>& rows,
+                        bool all_ready);
 
 } // namespace qs::controller

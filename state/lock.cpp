@@ -28,7 +28,9 @@ struct ::flock whole_file(short type) {
 
 error taken(const std::filesystem::path& directory, pid_t pid) {
   auto who = pid > 0 ? fmt::format("process {}", pid) : std::string{"another process"};
-  return {errc::busy, fmt::format("{} is in use by {}: an engine runs there already ('qs status', 'qs stop')", directory.string(), who)};
+  return {errc::busy,
+          fmt::format("{} is in use by {}: an engine runs there already ('qs status', 'qs stop')",
+                      directory.string(), who)};
 }
 
 } // namespace
@@ -40,7 +42,8 @@ result<state_lock> state_lock::take(const std::filesystem::path& state_directory
     if (errno == EWOULDBLOCK) return taken(state_directory, read_pid(fd.get()));
     return errno_error(fmt::format("lock {}", state_directory.string()), errno);
   }
-  // A second lock of the kind that can be asked about without being taken, so that a look never gets in an engine's way.
+  // A second lock of the kind that can be asked about without being taken, so that a look never
+  // gets in an engine's way.
   auto mine = whole_file(F_WRLCK);
   if (::fcntl(fd.get(), F_OFD_SETLK, &mine) != 0) {
     if (errno == EAGAIN || errno == EACCES) return taken(state_directory, read_pid(fd.get()));
@@ -56,7 +59,8 @@ std::optional<pid_t> lock_holder(const std::filesystem::path& state_directory) {
   auto fd = open_file(state_directory / "lock", O_RDONLY);
   if (!fd.ok()) return std::nullopt;
   auto question = whole_file(F_WRLCK);
-  if (::fcntl(fd->get(), F_OFD_GETLK, &question) != 0 || question.l_type == F_UNLCK) return std::nullopt;
+  if (::fcntl(fd->get(), F_OFD_GETLK, &question) != 0 || question.l_type == F_UNLCK)
+    return std::nullopt;
   return read_pid(fd->get());
 }
 

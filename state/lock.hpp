@@ -1,5 +1,6 @@
-// The lock of a state directory: flock on <state>/lock, held by the engine for its life. Freed by the kernel when the
-// process ends, so nothing is ever broken by hand. The pid in the file is for messages only, never for decisions.
+// The lock of a state directory: flock on <state>/lock, held by the engine for its life. Freed by
+// the kernel when the process ends, so nothing is ever broken by hand. The pid in the file is for
+// messages only, never for decisions.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +14,8 @@ namespace qs::state {
 
 class state_lock {
 public:
-  /// Makes the directory (0700) and the file (0600) if need be. busy, naming the holder's pid, when somebody has it.
+  /// Makes the directory (0700) and the file (0600) if need be. busy, naming the holder's pid, when
+  /// somebody has it.
   static result<state_lock> take(const std::filesystem::path& state_directory);
 
 private:
@@ -21,8 +23,8 @@ private:
   unique_fd fd_;
 };
 
-/// Does somebody hold it now? Writes nothing and takes nothing for longer than the call. The pid is what the file says,
-/// 0 if it says nothing. Nothing when nobody holds it or there is no such file.
+/// Does somebody hold it now? Writes nothing and takes nothing for longer than the call. The pid is
+/// what the file says, 0 if it says nothing. Nothing when nobody holds it or there is no such file.
 std::optional<pid_t> lock_holder(const std::filesystem::path& state_directory);
 
 } // namespace qs::state

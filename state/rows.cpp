@@ -11,7 +11,8 @@ namespace {
 using json = nlohmann::json;
 
 constexpr std::string_view verbs[] = {"reserve", "resize", "cancel"};
-constexpr std::string_view progresses[] = {"written", "submitted", "unknown", "done", "refused", "absent"};
+constexpr std::string_view progresses[] = {"written", "submitted", "unknown",
+                                           "done",    "refused",   "absent"};
 
 template <class E, std::size_t N>
 std::optional<E> from_name(const std::string_view (&names)[N], std::string_view text) {
@@ -21,7 +22,9 @@ std::optional<E> from_name(const std::string_view (&names)[N], std::string_view 
 }
 
 error damaged(database& db, std::string_view what) {
-  return {errc::corrupt, fmt::format("{}: {}; put back a copy of it, or move it away and run 'qs recover'", db.file().string(), what)};
+  return {errc::corrupt,
+          fmt::format("{}: {}; put back a copy of it, or move it away and run 'qs recover'",
+                      db.file().string(), what)};
 }
 
 json to_json(const std::vector<model::group>& groups) {
@@ -49,7 +52,8 @@ json to_json(const std::vector<model::group_health>& health) {
 
 } // namespace
 
-// -- meta --------------------------------------------------------------------------------------------------------------
+// -- meta
+// --------------------------------------------------------------------------------------------------------------
 
 result<std::optional<std::string>> meta(database& db, std::string_view key) {
   QS_TRY_ASSIGN(auto query, db.prepare("SELECT value FROM meta WHERE key = ?"));
@@ -69,18 +73,23 @@ result<std::uint64_t> meta_number(database& db, std::string_view key) {
   std::uint64_t value = 0;
   if (!text) return value;
   auto [at, code] = std::from_chars(text->data(), text->data() + text->size(), value);
-  if (code != std::errc{} || at != text->data() + text->size()) return damaged(db, fmt::format("{} is no number", key));
+  if (code != std::errc{} || at != text->data() + text->size())
+    return damaged(db, fmt::format("{} is no number", key));
   return value;
 }
 
-status put_meta_number(database& db, std::string_view key, std::uint64_t value) { return put_meta(db, key, fmt::format("{}", value)); }
+status put_meta_number(database& db, std::string_view key, std::uint64_t value) {
+  return put_meta(db, key, fmt::format("{}", value));
+}
 
-// -- nodes -------------------------------------------------------------------------------------------------------------
+// -- nodes
+// -------------------------------------------------------------------------------------------------------------
 
 namespace {
 
 constexpr std::string_view node_columns =
-    "number, incarnation, provider, host, farm, country, region, size, price_limit, price, state, reason, since, address, port, "
+    "number, incarnation, provider, host, farm, country, region, size, price_limit, price, state, "
+    "reason, since, address, port, "
     "ns, identity, replaces, replaced_by";
 
 result<model::recorded_node> read_node(database& db, const statement& row) {
@@ -94,7 +103,9 @@ result<model::recorded_node> read_node(database& db, const statement& row) {
   n.price_limit = {row.integer(8)};
   n.price = {row.integer(9)};
   auto state = model::parse_node_state(row.text(10));
-  if (!state) return damaged(db, fmt::format("node {} is in a state '{}' that does not exist", to_string(n.id), row.text(10)));
+  if (!state)
+    return damaged(db, fmt::format("node {} is in a state '{}' that does not exist",
+                                   to_string(n.id), row.text(10)));
   n.state = *state;
   n.reason = row.text(11);
   n.since = from_millis(row.integer(12));
@@ -108,7 +119,8 @@ result<model::recorded_node> read_node(database& db, const statement& row) {
 } // namespace
 
 result<std::optional<model::recorded_node>> get_node(database& db, model::node_id id) {
-  QS_TRY_ASSIGN(auto query, db.prepare(fmt::format("SELECT {} FROM nodes WHERE number = ?", node_columns)));
+  QS_TRY_ASSIGN(auto query,
+                db.prepare(fmt::format("SELECT {} FROM nodes WHERE number = ?", node_columns)));
   query.bind(static_cast<std::int64_t>(id.number));
   QS_TRY_ASSIGN(auto found, query.step());
   if (!found) return std::optional<model::recorded_node>{};
@@ -117,28 +129,41 @@ result<std::optional<model::recorded_node>> get_node(database& db, model::node_i
 }
 
 status put_node(database& db, const model::recorded_node& n) {
-  QS_TRY_ASSIGN(auto insert,
-                db.prepare(fmt::format("INSERT OR REPLACE INTO nodes ({}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", node_columns)));
+  QS_TRY_ASSIGN(
+      auto insert,
+      db.prepare(fmt::format(
+          "INSERT OR REPLACE INTO nodes ({}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+          node_columns)));
   auto bind_id = [&](const std::optional<model::node_id>& id) {
     if (id)
       insert.bind(static_cast<std::int64_t>(id->number));
     else
       insert.bind_null();
   };
-  insert.bind(static_cast<std::int64_t>(n.id.number)).bind(static_cast<std::int64_t>(n.incarnation));
-  insert.bind(n.provider).bind(n.host).bind(n.place.farm).bind(n.place.country).bind(n.place.region);
+  insert.bind(static_cast<std::int64_t>(n.id.number))
+      .bind(static_cast<std::int64_t>(n.incarnation));
+  insert.bind(n.provider)
+      .bind(n.host)
+      .bind(n.place.farm)
+      .bind(n.place.country)
+      .bind(n.place.region);
   insert.bind(static_cast<std::int64_t>(n.size)).bind(n.price_limit.units).bind(n.price.units);
   insert.bind(to_string(n.state)).bind(n.reason).bind(to_millis(n.since));
-  insert.bind(n.where.address).bind(static_cast<std::int64_t>(n.where.port)).bind(n.where.ns).bind_blob(n.identity);
+  insert.bind(n.where.address)
+      .bind(static_cast<std::int64_t>(n.where.port))
+      .bind(n.where.ns)
+      .bind_blob(n.identity);
   bind_id(n.replaces);
   bind_id(n.replaced_by);
   return insert.run();
 }
 
-// -- intents -----------------------------------------------------------------------------------------------------------
+// -- intents
+// -----------------------------------------------------------------------------------------------------------
 
 status put_intent(database& db, const model::intent& i) {
-  QS_TRY_ASSIGN(auto insert, db.prepare("INSERT OR REPLACE INTO intents (number, node, incarnation, verb, progress, request, detail, "
+  QS_TRY_ASSIGN(auto insert, db.prepare("INSERT OR REPLACE INTO intents (number, node, "
+                                        "incarnation, verb, progress, request, detail, "
                                         "written_at) VALUES (?,?,?,?,?,?,?,?)"));
   return insert.bind(static_cast<std::int64_t>(i.number))
       .bind(static_cast<std::int64_t>(i.node.number))
@@ -158,7 +183,9 @@ result<model::intent> read_intent(const statement& row) {
   i.incarnation = static_cast<std::uint32_t>(row.integer(2));
   auto verb = from_name<model::intent::verb>(verbs, row.text(3));
   auto progress = from_name<model::intent::progress>(progresses, row.text(4));
-  if (!verb || !progress) return error{errc::corrupt, fmt::format("intent {} of the state database cannot be read", i.number)};
+  if (!verb || !progress)
+    return error{errc::corrupt,
+                 fmt::format("intent {} of the state database cannot be read", i.number)};
   i.what = *verb;
   i.state = *progress;
   i.request = row.text(5);
@@ -167,7 +194,8 @@ result<model::intent> read_intent(const statement& row) {
   return i;
 }
 
-// -- the volume's summary ----------------------------------------------------------------------------------------------
+// -- the volume's summary
+// ----------------------------------------------------------------------------------------------
 
 status put_summary(database& db, const model::volume_summary& s) {
   json doc{{"created", s.created},
@@ -178,7 +206,8 @@ status put_summary(database& db, const model::volume_summary& s) {
            {"bytes_at_risk", s.bytes_at_risk},
            {"groups", to_json(s.groups)},
            {"health", to_json(s.health)}};
-  QS_TRY_ASSIGN(auto insert, db.prepare("INSERT OR REPLACE INTO summary (id, document) VALUES (1, ?)"));
+  QS_TRY_ASSIGN(auto insert,
+                db.prepare("INSERT OR REPLACE INTO summary (id, document) VALUES (1, ?)"));
   return insert.bind(doc.dump()).run();
 }
 
@@ -198,7 +227,8 @@ result<model::volume_summary> load_summary(database& db) {
     s.used_bytes = doc.at("used_bytes").get<byte_count>();
     s.bytes_at_risk = doc.at("bytes_at_risk").get<byte_count>();
     for (const auto& g : doc.at("groups")) {
-      model::group group{{g.at("id").get<std::uint32_t>()}, g.at("generation").get<std::uint32_t>(), {}};
+      model::group group{
+          {g.at("id").get<std::uint32_t>()}, g.at("generation").get<std::uint32_t>(), {}};
       for (const auto& slot : g.at("slots")) group.slots.push_back({slot.get<std::uint32_t>()});
       s.groups.push_back(std::move(group));
     }
@@ -218,7 +248,8 @@ result<model::volume_summary> load_summary(database& db) {
 
 } // namespace
 
-// -- all of it ---------------------------------------------------------------------------------------------------------
+// -- all of it
+// ---------------------------------------------------------------------------------------------------------
 
 result<model::recorded> load_recorded(database& db) {
   model::recorded r;
@@ -247,7 +278,8 @@ result<model::recorded> load_recorded(database& db) {
     spec.accepted_at = from_millis(static_cast<std::int64_t>(at));
     r.accepted = std::move(spec);
   }
-  QS_TRY_ASSIGN(auto query, db.prepare(fmt::format("SELECT {} FROM nodes ORDER BY number", node_columns)));
+  QS_TRY_ASSIGN(auto query,
+                db.prepare(fmt::format("SELECT {} FROM nodes ORDER BY number", node_columns)));
   for (;;) {
     QS_TRY_ASSIGN(auto more, query.step());
     if (!more) break;
@@ -259,15 +291,15 @@ result<model::recorded> load_recorded(database& db) {
 }
 
 result<std::vector<model::event>> load_events(database& db, std::uint64_t after, std::size_t most) {
-  QS_TRY_ASSIGN(auto query,
-                db.prepare("SELECT number, at, level, kind, subject, message FROM events WHERE number > ? ORDER BY number LIMIT ?"));
+  QS_TRY_ASSIGN(auto query, db.prepare("SELECT number, at, level, kind, subject, message FROM "
+                                       "events WHERE number > ? ORDER BY number LIMIT ?"));
   query.bind(static_cast<std::int64_t>(after)).bind(static_cast<std::int64_t>(most));
   std::vector<model::event> out;
   for (;;) {
     QS_TRY_ASSIGN(auto more, query.step());
     if (!more) return out;
-    out.push_back({static_cast<std::uint64_t>(query.integer(0)), from_millis(query.integer(1)), query.text(2), query.text(3),
-                   query.text(4), query.text(5)});
+    out.push_back({static_cast<std::uint64_t>(query.integer(0)), from_millis(query.integer(1)),
+                   query.text(2), query.text(3), query.text(4), query.text(5)});
   }
 }
 

@@ -14,11 +14,12 @@ status create_schema(database& db);
 status migrate(database& db, int version);
 /// The copy made before a migration: <file>.v<version>, 0600.
 status copy_before_migration(const std::filesystem::path& file, int version);
-/// ok if it is ours and of this version; version_mismatch for a newer one, not_found for an empty file,
-/// corrupt if it is something else. `version` is set.
+/// ok if it is ours and of this version; version_mismatch for a newer one, not_found for an empty
+/// file, corrupt if it is something else. `version` is set.
 status check_schema(database& db, int& version);
 
-// -- meta: single values -------------------------------------------------------------------------------------------------
+// -- meta: single values
+// -------------------------------------------------------------------------------------------------
 result<std::optional<std::string>> meta(database& db, std::string_view key);
 status put_meta(database& db, std::string_view key, std::string_view value);
 result<std::uint64_t> meta_number(database& db, std::string_view key);

@@ -1,5 +1,5 @@
-// Schema version 1 of state.db. Times are milliseconds since 1970 UTC, money 1e-7 TFT, sizes bytes. A new version adds a
-// step to migrate(); never edit a step that was released.
+// Schema version 1 of state.db. Times are milliseconds since 1970 UTC, money 1e-7 TFT, sizes bytes.
+// A new version adds a step to migrate(); never edit a step that was released.
 #include <fcntl.h>
 
 #include <fmt/format.h>
@@ -44,7 +44,8 @@ status create_schema(database& db) {
 status migrate(database& db, int version) {
   // if (version < 2) { …; PRAGMA user_version = 2 }
   if (version < 1 || version > schema_version)
-    return error{errc::corrupt, fmt::format("{}: there is no way from schema {} to {}", db.file().string(), version, schema_version)};
+    return error{errc::corrupt, fmt::format("{}: there is no way from schema {} to {}",
+                                            db.file().string(), version, schema_version)};
   return {};
 }
 
@@ -61,13 +62,17 @@ status check_schema(database& db, int& version) {
   QS_TRY_ASSIGN(auto things, db.number("SELECT count(*) FROM sqlite_master"));
   version = static_cast<int>(found);
   auto name = db.file().string();
-  if (owner == 0 && found == 0 && things == 0) return error{errc::not_found, fmt::format("{} is empty", name)};
+  if (owner == 0 && found == 0 && things == 0)
+    return error{errc::not_found, fmt::format("{} is empty", name)};
   if (owner != application_id)
-    return error{errc::corrupt, fmt::format("{} is not a state database of qs; move it away, then put back a copy or run 'qs recover'", name)};
+    return error{errc::corrupt, fmt::format("{} is not a state database of qs; move it away, then "
+                                            "put back a copy or run 'qs recover'",
+                                            name)};
   if (version > schema_version)
     return error{errc::version_mismatch,
-                 fmt::format("{} was written by a newer qs (schema {}, this one knows {}); use that one, nothing was changed", name,
-                             version, schema_version)};
+                 fmt::format("{} was written by a newer qs (schema {}, this one knows {}); use "
+                             "that one, nothing was changed",
+                             name, version, schema_version)};
   return {};
 }
 

@@ -1,4 +1,5 @@
-// A thin door to SQLite: an owned connection and statements, failures as results. Internal to state. One thread at a time.
+// A thin door to SQLite: an owned connection and statements, failures as results. Internal to
+// state. One thread at a time.
 #pragma once
 
 #include <cstdint>

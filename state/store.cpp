@@ -28,8 +28,11 @@ public:
     auto body = [&]() -> status {
       QS_TRY_ASSIGN(serial, meta_number(db_, "serial"));
       if (serial != what.expected_serial)
-        return error{errc::busy, fmt::format("the plan was made for serial {}, and it is {} now: look again with 'qs diff'",
-                                             what.expected_serial, serial)};
+        return error{
+            errc::busy,
+            fmt::format(
+                "the plan was made for serial {}, and it is {} now: look again with 'qs diff'",
+                what.expected_serial, serial)};
       QS_TRY(take_rows(what.nodes, what.next_node_number));
       QS_TRY_ASSIGN(auto generation, meta_number(db_, "accepted_generation"));
       ++serial;
@@ -38,7 +41,8 @@ public:
       QS_TRY(put_meta(db_, "accepted_hash", what.spec.hash));
       QS_TRY(put_meta_number(db_, "accepted_generation", generation + 1));
       auto at = what.spec.accepted_at == wall_time{} ? time_.wall() : what.spec.accepted_at;
-      QS_TRY(put_meta_number(db_, "accepted_at", static_cast<std::uint64_t>(std::max<std::int64_t>(0, to_millis(at)))));
+      QS_TRY(put_meta_number(db_, "accepted_at",
+                             static_cast<std::uint64_t>(std::max<std::int64_t>(0, to_millis(at)))));
       QS_TRY(put_meta_number(db_, "protect", what.protect ? 1 : 0));
       if (what.destroying) QS_TRY(put_meta_number(db_, "destroying", 1));
       return put_meta(db_, "sealed_references", what.sealed_references);
@@ -47,13 +51,16 @@ public:
     return serial;
   }
 
-  result<std::optional<model::recorded_node>> node(model::node_id id) override { return get_node(db_, id); }
+  result<std::optional<model::recorded_node>> node(model::node_id id) override {
+    return get_node(db_, id);
+  }
 
   status put_node(const model::recorded_node& node) override {
     return write([&] { return state::put_node(db_, node); });
   }
 
-  status put_nodes(const std::vector<model::recorded_node>& nodes, std::uint32_t next_node_number) override {
+  status put_nodes(const std::vector<model::recorded_node>& nodes,
+                   std::uint32_t next_node_number) override {
     return write([&]() -> status {
       QS_TRY(check_numbers(nodes, next_node_number));
       for (auto n : nodes) {
@@ -76,7 +83,8 @@ public:
 
   status put_note(std::string_view key, std::string_view value) override {
     return write([&]() -> status {
-      QS_TRY_ASSIGN(auto insert, db_.prepare("INSERT OR REPLACE INTO notes (key, value) VALUES (?, ?)"));
+      QS_TRY_ASSIGN(auto insert,
+                    db_.prepare("INSERT OR REPLACE INTO notes (key, value) VALUES (?, ?)"));
       return insert.bind(key).bind(value).run();
     });
   }
@@ -108,12 +116,16 @@ public:
   }
 
   status put_intent(const model::intent& changed) override {
-    if (changed.number == 0) return error{errc::invalid_argument, "an intent without a number was never written"};
+    if (changed.number == 0)
+      return error{errc::invalid_argument, "an intent without a number was never written"};
     return write([&] { return state::put_intent(db_, changed); });
   }
 
   result<std::vector<model::intent>> open_intents() override {
-    QS_TRY_ASSIGN(auto query, db_.prepare(fmt::format("{} WHERE progress IN ('written', 'submitted', 'unknown') ORDER BY number", select_intent)));
+    QS_TRY_ASSIGN(auto query,
+                  db_.prepare(fmt::format(
+                      "{} WHERE progress IN ('written', 'submitted', 'unknown') ORDER BY number",
+                      select_intent)));
     std::vector<model::intent> out;
     for (;;) {
       QS_TRY_ASSIGN(auto more, query.step());
@@ -123,9 +135,12 @@ public:
     }
   }
 
-  result<std::optional<model::intent>> reservation_of(model::node_id node, std::uint32_t incarnation) override {
-    QS_TRY_ASSIGN(auto query, db_.prepare(fmt::format("{} WHERE node = ? AND incarnation = ? AND verb = 'reserve' ORDER BY number DESC LIMIT 1",
-                                                      select_intent)));
+  result<std::optional<model::intent>> reservation_of(model::node_id node,
+                                                      std::uint32_t incarnation) override {
+    QS_TRY_ASSIGN(auto query,
+                  db_.prepare(fmt::format("{} WHERE node = ? AND incarnation = ? AND verb = "
+                                          "'reserve' ORDER BY number DESC LIMIT 1",
+                                          select_intent)));
     query.bind(static_cast<std::int64_t>(node.number)).bind(static_cast<std::int64_t>(incarnation));
     QS_TRY_ASSIGN(auto found, query.step());
     if (!found) return std::optional<model::intent>{};
@@ -138,8 +153,8 @@ public:
       QS_TRY_ASSIGN(auto last, meta_number(db_, "last_event"));
       auto number = last + 1;
       QS_TRY(put_meta_number(db_, "last_event", number));
-      QS_TRY_ASSIGN(auto insert,
-                    db_.prepare("INSERT INTO events (number, at, level, kind, subject, message) VALUES (?, ?, ?, ?, ?, ?)"));
+      QS_TRY_ASSIGN(auto insert, db_.prepare("INSERT INTO events (number, at, level, kind, "
+                                             "subject, message) VALUES (?, ?, ?, ?, ?, ?)"));
       auto at = draft.at == wall_time{} ? time_.wall() : draft.at;
       QS_TRY(insert.bind(static_cast<std::int64_t>(number))
                  .bind(to_millis(at))
@@ -154,7 +169,9 @@ public:
     });
   }
 
-  result<std::vector<model::event>> events(std::uint64_t after, std::size_t most) override { return load_events(db_, after, most); }
+  result<std::vector<model::event>> events(std::uint64_t after, std::size_t most) override {
+    return load_events(db_, after, most);
+  }
 
 private:
   template <class F>
@@ -167,7 +184,8 @@ private:
     return {};
   }
 
-  /// New numbers come from the counter, one after the other; anything else was planned on an older state.
+  /// New numbers come from the counter, one after the other; anything else was planned on an older
+  /// state.
   status check_numbers(const std::vector<model::recorded_node>& nodes, std::uint32_t next) {
     QS_TRY_ASSIGN(auto counter, meta_number(db_, "next_node_number"));
     std::uint64_t fresh = 0;
@@ -175,11 +193,16 @@ private:
       QS_TRY_ASSIGN(auto known, get_node(db_, n.id));
       if (known) continue;
       if (n.id.number < counter || n.id.number >= next)
-        return error{errc::busy, fmt::format("{} is a number that was given out already: look again with 'qs diff'", to_string(n.id))};
+        return error{
+            errc::busy,
+            fmt::format("{} is a number that was given out already: look again with 'qs diff'",
+                        to_string(n.id))};
       ++fresh;
     }
     if (counter + fresh != next)
-      return error{errc::busy, fmt::format("nodes were added since the plan was made (the next is n{}): look again with 'qs diff'", counter)};
+      return error{errc::busy, fmt::format("nodes were added since the plan was made (the next is "
+                                           "n{}): look again with 'qs diff'",
+                                           counter)};
     return {};
   }
 
@@ -194,10 +217,15 @@ private:
         continue;
       }
       auto now = std::move(*known);
-      auto leaves = [](model::node_state s) { return s == model::node_state::draining || s == model::node_state::replaced; };
-      if (planned.since == wall_time{} || now.state == model::node_state::gone || now.state == model::node_state::replaced || now.host != planned.host ||
+      auto leaves = [](model::node_state s) {
+        return s == model::node_state::draining || s == model::node_state::replaced;
+      };
+      if (planned.since == wall_time{} || now.state == model::node_state::gone ||
+          now.state == model::node_state::replaced || now.host != planned.host ||
           now.incarnation != planned.incarnation)
-        return error{errc::busy, fmt::format("{} changed since the plan was made: look again with 'qs diff'", to_string(now.id))};
+        return error{errc::busy,
+                     fmt::format("{} changed since the plan was made: look again with 'qs diff'",
+                                 to_string(now.id))};
       now.size = planned.size;
       now.price_limit = planned.price_limit;
       if (planned.replaced_by) now.replaced_by = planned.replaced_by;
@@ -221,7 +249,8 @@ std::string new_lineage(random_source& random) {
   bytes[6] = (bytes[6] & std::byte{0x0f}) | std::byte{0x40}; // UUID version 4
   bytes[8] = (bytes[8] & std::byte{0x3f}) | std::byte{0x80};
   auto hex = to_hex(bytes);
-  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4), hex.substr(20));
+  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4),
+                     hex.substr(16, 4), hex.substr(20));
 }
 
 /// The file itself, 0600, before SQLite sees it: it gives its journal the same mode.
@@ -230,8 +259,10 @@ status make_file(const std::filesystem::path& file) {
   auto fresh = ::access(file.c_str(), F_OK) != 0;
   QS_TRY_ASSIGN(auto fd, open_file(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   struct ::stat info {};
-  if (::fstat(fd.get(), &info) != 0) return errno_error(fmt::format("stat {}", file.string()), errno);
-  if ((info.st_mode & 077) != 0 && ::fchmod(fd.get(), 0600) != 0) return errno_error(fmt::format("chmod {}", file.string()), errno);
+  if (::fstat(fd.get(), &info) != 0)
+    return errno_error(fmt::format("stat {}", file.string()), errno);
+  if ((info.st_mode & 077) != 0 && ::fchmod(fd.get(), 0600) != 0)
+    return errno_error(fmt::format("chmod {}", file.string()), errno);
   if (fresh) return sync_directory(file.parent_path().empty() ? "." : file.parent_path());
   return {};
 }
@@ -256,8 +287,11 @@ status bring_up(database& db, random_source& random) {
   QS_TRY_ASSIGN(auto look, db.prepare("PRAGMA quick_check(1)"));
   QS_TRY_ASSIGN(auto row, look.step());
   if (row && look.text(0) != "ok")
-    return error{errc::corrupt, fmt::format("{} is damaged ({}); put back a copy of it, or move it away and run 'qs recover'",
-                                            db.file().string(), look.text(0))};
+    return error{
+        errc::corrupt,
+        fmt::format(
+            "{} is damaged ({}); put back a copy of it, or move it away and run 'qs recover'",
+            db.file().string(), look.text(0))};
   if (version == schema_version) return {};
   QS_TRY(copy_before_migration(db.file(), version));
   QS_TRY_ASSIGN(auto t, transaction::begin(db));
@@ -266,21 +300,24 @@ status bring_up(database& db, random_source& random) {
 }
 
 result<database> open_to_read(const std::filesystem::path& file) {
-  if (::access(file.c_str(), F_OK) != 0) return errno == ENOENT ? error{errc::not_found, fmt::format("there is no {}", file.string())}
-                                                                : errno_error(fmt::format("open {}", file.string()), errno);
+  if (::access(file.c_str(), F_OK) != 0)
+    return errno == ENOENT ? error{errc::not_found, fmt::format("there is no {}", file.string())}
+                           : errno_error(fmt::format("open {}", file.string()), errno);
   QS_TRY_ASSIGN(auto db, database::open(file, open_mode::read_only));
   auto version = 0;
   QS_TRY(check_schema(db, version));
   if (version != schema_version)
     return error{errc::version_mismatch,
-                 fmt::format("{} has schema {}, this qs knows {}; 'qs start' brings it up to date", file.string(), version, schema_version)};
+                 fmt::format("{} has schema {}, this qs knows {}; 'qs start' brings it up to date",
+                             file.string(), version, schema_version)};
   QS_TRY(db.execute("BEGIN")); // one look at one moment
   return db;
 }
 
 } // namespace
 
-result<std::unique_ptr<store>> open_store(const std::filesystem::path& file, random_source& random, const clock& time) {
+result<std::unique_ptr<store>> open_store(const std::filesystem::path& file, random_source& random,
+                                          const clock& time) {
   QS_TRY(make_file(file));
   QS_TRY_ASSIGN(auto db, database::open(file, open_mode::read_write));
   QS_TRY(bring_up(db, random));
@@ -292,12 +329,14 @@ result<model::recorded> read_recorded(const std::filesystem::path& file) {
   return load_recorded(db);
 }
 
-result<std::vector<model::event>> read_events(const std::filesystem::path& file, std::uint64_t after, std::size_t most) {
+result<std::vector<model::event>> read_events(const std::filesystem::path& file,
+                                              std::uint64_t after, std::size_t most) {
   QS_TRY_ASSIGN(auto db, open_to_read(file));
   return load_events(db, after, most);
 }
 
-result<std::filesystem::path> state_directory(const state_roots& roots, std::string_view volume_name) {
+result<std::filesystem::path> state_directory(const state_roots& roots,
+                                              std::string_view volume_name) {
   if (!roots.explicit_dir.empty()) return std::filesystem::path{roots.explicit_dir};
   auto system = roots.system_root / volume_name;
   auto user = roots.user_root / volume_name;
@@ -306,11 +345,15 @@ result<std::filesystem::path> state_directory(const state_roots& roots, std::str
   auto has_user = !roots.user_root.empty() && std::filesystem::exists(user, ignored);
   if (has_system && has_user)
     return error{errc::invalid_argument,
-                 fmt::format("{} has two state directories, {} and {}: say which with --state-dir, or move the wrong one away", volume_name,
-                             system.string(), user.string())};
+                 fmt::format("{} has two state directories, {} and {}: say which with --state-dir, "
+                             "or move the wrong one away",
+                             volume_name, system.string(), user.string())};
   if (has_system) return system;
   if (roots.user_root.empty())
-    return error{errc::invalid_argument, fmt::format("there is no home directory to keep the state of {} in: use --state-dir", volume_name)};
+    return error{
+        errc::invalid_argument,
+        fmt::format("there is no home directory to keep the state of {} in: use --state-dir",
+                    volume_name)};
   return user;
 }
 

@@ -33,12 +33,14 @@ status wallet_book::put_burn(std::string_view volume, model::money per_month) {
   QS_TRY_ASSIGN(auto db, database::open(file, open_mode::read_write));
   QS_TRY(db.execute("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;"));
   QS_TRY_ASSIGN(auto t, transaction::begin(db));
-  QS_TRY(db.execute("CREATE TABLE IF NOT EXISTS burn (volume TEXT PRIMARY KEY, per_month INTEGER NOT NULL) WITHOUT ROWID"));
+  QS_TRY(db.execute("CREATE TABLE IF NOT EXISTS burn (volume TEXT PRIMARY KEY, per_month INTEGER "
+                    "NOT NULL) WITHOUT ROWID"));
   if (per_month.units == 0) {
     QS_TRY_ASSIGN(auto erase, db.prepare("DELETE FROM burn WHERE volume = ?"));
     QS_TRY(erase.bind(volume).run());
   } else {
-    QS_TRY_ASSIGN(auto insert, db.prepare("INSERT OR REPLACE INTO burn (volume, per_month) VALUES (?, ?)"));
+    QS_TRY_ASSIGN(auto insert,
+                  db.prepare("INSERT OR REPLACE INTO burn (volume, per_month) VALUES (?, ?)"));
     QS_TRY(insert.bind(volume).bind(per_month.units).run());
   }
   return t.commit();
@@ -49,7 +51,9 @@ result<std::map<std::string, model::money>> wallet_book::burns() const {
   auto file = directory_ / "wallet.db";
   if (::access(file.c_str(), F_OK) != 0) return out;
   QS_TRY_ASSIGN(auto lock, locked(directory_));
-  QS_TRY_ASSIGN(auto db, database::open(file, open_mode::read_write)); // may have to roll back what a crash left
+  QS_TRY_ASSIGN(
+      auto db,
+      database::open(file, open_mode::read_write)); // may have to roll back what a crash left
   QS_TRY_ASSIGN(auto made, db.number("SELECT count(*) FROM sqlite_master WHERE name = 'burn'"));
   if (made == 0) return out;
   QS_TRY_ASSIGN(auto query, db.prepare("SELECT volume, per_month FROM burn ORDER BY volume"));

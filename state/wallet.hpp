@@ -1,7 +1,8 @@
 // What the volumes of one phrase tell each other about money: the burn of each, in
-// $XDG_STATE_HOME/qs/wallets/<16 hex>/wallet.db, so that the runway is over their sum. Not the wallet itself: balance and
-// payments are the provider's. Every call opens, locks (flock beside it), does one transaction and closes: several engines
-// of one user share it. Blocks for the local disk: call it on the state lane.
+// $XDG_STATE_HOME/qs/wallets/<16 hex>/wallet.db, so that the runway is over their sum. Not the
+// wallet itself: balance and payments are the provider's. Every call opens, locks (flock beside
+// it), does one transaction and closes: several engines of one user share it. Blocks for the local
+// disk: call it on the state lane.
 #pragma once
 
 #include <filesystem>

@@ -1,12 +1,15 @@
-// Golden plans: tests/golden/controller/NAME.scenario → NAME.plan. Adding a case needs no C++; QS_GOLDEN=write rewrites.
+// Golden plans: tests/golden/controller/NAME.scenario → NAME.plan. Adding a case needs no C++;
+// QS_GOLDEN=write rewrites.
 //
 // A scenario is sections of lines. `# …` is a comment. Sections:
 //   storage.yaml:   the file as it lies there, indented by two
-//   accepted:       the file as it was accepted before; without it nothing was, and with it everything is deployed
-//   world:          hosts COUNT farms=F countries=C free=SIZE price=TFT | host ID farm=… country=… region=… free=… price=…
-//                   before the first apply; then, in order: lost nN · denied nN · silent nN DURATION · stopped nN ·
-//                   stored SIZE (of shards, per slot) · stray ID HOST · hosts-unknown · strays-unknown · room HOST SIZE ·
-//                   limit nN SIZE · protect · destroying
+//   accepted:       the file as it was accepted before; without it nothing was, and with it
+//   everything is deployed world:          hosts COUNT farms=F countries=C free=SIZE price=TFT |
+//   host ID farm=… country=… region=… free=… price=…
+//                   before the first apply; then, in order: lost nN · denied nN · silent nN
+//                   DURATION · stopped nN · stored SIZE (of shards, per slot) · stray ID HOST ·
+//                   hosts-unknown · strays-unknown · room HOST SIZE · limit nN SIZE · protect ·
+//                   destroying
 //   do: destroy     the plan of destroying instead
 #include <algorithm>
 #include <cstdlib>
@@ -53,14 +56,16 @@ scenario read(const std::string& text) {
     else if (section == "accepted:")
       s.accepted += line.substr(2) + "\n";
     else if (section == "world:")
-      (line.starts_with("  host") && !line.starts_with("  hosts-") ? s.hosts : s.events).push_back(words(line));
+      (line.starts_with("  host") && !line.starts_with("  hosts-") ? s.hosts : s.events)
+          .push_back(words(line));
     else
       FAIL("no such section: " << section);
   }
   return s;
 }
 
-std::string option(const std::vector<std::string>& line, const std::string& key, const std::string& otherwise = "") {
+std::string option(const std::vector<std::string>& line, const std::string& key,
+                   const std::string& otherwise = "") {
   for (const auto& w : line)
     if (w.starts_with(key + "=")) return w.substr(key.size() + 1);
   return otherwise;
@@ -70,7 +75,8 @@ void add_hosts(test::trivial_world& w, const std::vector<std::string>& line) {
   auto free = *parse_bytes(option(line, "free", "100GiB"));
   auto price = model::parse_money(option(line, "price", "0.05"))->units;
   if (line[0] == "hosts") {
-    w.add_hosts(std::stoi(line[1]), std::stoi(option(line, "farms", "8")), std::stoi(option(line, "countries", "5")), free, price);
+    w.add_hosts(std::stoi(line[1]), std::stoi(option(line, "farms", "8")),
+                std::stoi(option(line, "countries", "5")), free, price);
     return;
   }
   model::host h;

@@ -83,7 +83,8 @@ TEST_CASE("the volume is made only when every node of the first layout is ready"
   auto o = w.observe();
   auto d = controller::next_actions(w.spec, w.recorded, o);
   CHECK(d.steps.size() == 6);
-  CHECK(std::all_of(d.steps.begin(), d.steps.end(), [](const auto& s) { return s.kind == step_kind::reserve; }));
+  CHECK(std::all_of(d.steps.begin(), d.steps.end(),
+                    [](const auto& s) { return s.kind == step_kind::reserve; }));
   CHECK(d.state == "Deploying");
   w.pass();
   w.row({3}).state = node_state::deploying;
@@ -114,7 +115,8 @@ TEST_CASE("two of six lost: both replaced, rebuilt, the old ones cancelled; then
   }
 }
 
-TEST_CASE("four of six silent: nothing is changed, Quorum=Unknown, and all is well when they are back") {
+TEST_CASE(
+    "four of six silent: nothing is changed, Quorum=Unknown, and all is well when they are back") {
   auto w = deployed();
   auto before = w.recorded.nodes.size();
   for (auto id : {1U, 2U, 3U, 4U}) freeze(w, {id});
@@ -132,7 +134,8 @@ TEST_CASE("four of six silent: nothing is changed, Quorum=Unknown, and all is we
   w.advance(1s);
   CHECK(w.settle());
   CHECK(w.recorded.nodes.size() == before);
-  CHECK(std::all_of(w.recorded.nodes.begin(), w.recorded.nodes.end(), [](const auto& r) { return r.state == node_state::ready; }));
+  CHECK(std::all_of(w.recorded.nodes.begin(), w.recorded.nodes.end(),
+                    [](const auto& r) { return r.state == node_state::ready; }));
   check_at_rest(w);
 }
 
@@ -149,7 +152,8 @@ TEST_CASE("three silent at m = 2 hold too, though k - 1 answer; two silent do no
   CHECK(w.pass() == 0);
 }
 
-TEST_CASE("silent: marked after failed_after, replaced only after replace_after more, kept as a source until whole") {
+TEST_CASE("silent: marked after failed_after, replaced only after replace_after more, kept as a "
+          "source until whole") {
   auto w = deployed();
   freeze(w, {2});
   w.advance(59s);
@@ -185,7 +189,8 @@ TEST_CASE("a node that comes back before it is replaced stays") {
   check_at_rest(w);
 }
 
-TEST_CASE("of nodes that are only unreachable two a day are replaced, then a person is asked; lost ones are not counted") {
+TEST_CASE("of nodes that are only unreachable two a day are replaced, then a person is asked; lost "
+          "ones are not counted") {
   auto w = deployed();
   auto replace_one = [&](std::size_t which) {
     auto id = w.members()[which];
@@ -227,7 +232,8 @@ TEST_CASE("a process that died with its data whole is restarted, even when all o
   w.advance(1s);
   w.pass();
   CHECK(w.last.steps.size() == 6);
-  CHECK(std::all_of(w.last.steps.begin(), w.last.steps.end(), [](const auto& s) { return s.kind == step_kind::restart; }));
+  CHECK(std::all_of(w.last.steps.begin(), w.last.steps.end(),
+                    [](const auto& s) { return s.kind == step_kind::restart; }));
   CHECK(w.settle());
   CHECK(w.recorded.nodes.size() == rows);
   check_at_rest(w);
@@ -259,7 +265,8 @@ TEST_CASE("an open intent is resolved and nothing else is done with its node") {
   CHECK(d.steps[0].node == model::node_id{2});
 }
 
-TEST_CASE("a row left in reserving, or in deploying and not watched, is resolved: a killed engine goes on from there") {
+TEST_CASE("a row left in reserving, or in deploying and not watched, is resolved: a killed engine "
+          "goes on from there") {
   auto w = deployed();
   for (auto state : {node_state::reserving, node_state::deploying}) {
     auto rows = w.recorded;
@@ -273,7 +280,8 @@ TEST_CASE("a row left in reserving, or in deploying and not watched, is resolved
   }
 }
 
-TEST_CASE("destroy before anything was stored: the volume is in the plan, so that it is told from other plans") {
+TEST_CASE("destroy before anything was stored: the volume is in the plan, so that it is told from "
+          "other plans") {
   trivial_world w{test::parse(six)};
   w.add_hosts(24, 8, 5, 500 * gib, 0);
   w.accept(w.spec, *w.diff(w.spec).made);
@@ -355,7 +363,8 @@ TEST_CASE("destroy: unmount, close, cancel, in this order, whatever the nodes sa
   freeze(w, {3});
   std::vector<step_kind> order;
   for (int i = 0; i < 10 && w.pass() > 0; ++i) order.push_back(w.last.steps[0].kind);
-  CHECK(order == std::vector<step_kind>{step_kind::unmount, step_kind::close_volume, step_kind::cancel});
+  CHECK(order ==
+        std::vector<step_kind>{step_kind::unmount, step_kind::close_volume, step_kind::cancel});
   CHECK(w.count(node_state::gone) == 6);
 }
 
@@ -376,7 +385,8 @@ TEST_CASE("growth: more capacity and two more nodes; then fewer; each ends at re
   std::map<model::node_id, int> slots;
   for (const auto& g : w.groups)
     for (auto id : g.slots) ++slots[id];
-  auto [least, most] = std::minmax_element(slots.begin(), slots.end(), [](auto& a, auto& b) { return a.second < b.second; });
+  auto [least, most] = std::minmax_element(slots.begin(), slots.end(),
+                                           [](auto& a, auto& b) { return a.second < b.second; });
   CHECK(slots.size() == 8);
   CHECK(most->second - least->second <= 1);
 
@@ -391,14 +401,16 @@ TEST_CASE("growth: more capacity and two more nodes; then fewer; each ends at re
   check_at_rest(w);
 }
 
-TEST_CASE("random worlds: no rule is broken on the way, and when the faults stop it comes to rest") {
+TEST_CASE(
+    "random worlds: no rule is broken on the way, and when the faults stop it comes to rest") {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     CAPTURE(seed);
     seeded_random random{seed};
     auto k = static_cast<int>(random.below(5)) + 1;
     auto m = static_cast<int>(random.below(3)) + 1;
     auto nodes = k + m + static_cast<int>(random.below(5));
-    auto yaml = fmt::format("version: 1\nname: x\nstorage: {{capacity: {}GiB, redundancy: {{data: {}, parity: {}}}, nodes: {}, protect: false}}\n",
+    auto yaml = fmt::format("version: 1\nname: x\nstorage: {{capacity: {}GiB, redundancy: {{data: "
+                            "{}, parity: {}}}, nodes: {}, protect: false}}\n",
                             random.below(200) + 1, k, m, nodes);
     trivial_world w{test::parse(yaml)};
     w.add_hosts(nodes * 4, k + m + static_cast<int>(random.below(4)), 3, 2000 * gib, 1'000'000);
@@ -411,16 +423,24 @@ TEST_CASE("random worlds: no rule is broken on the way, and when the faults stop
       auto victim = ids[random.below(ids.size())];
       if (w.nodes.contains(victim)) {
         auto& t = w.nodes.at(victim);
-        auto down = std::count_if(w.nodes.begin(), w.nodes.end(), [&](const auto& n) { return !w.alive(n.first); });
+        auto down = std::count_if(w.nodes.begin(), w.nodes.end(),
+                                  [&](const auto& n) { return !w.alive(n.first); });
         switch (random.below(8)) {
         case 0:
           // Data dies only while the volume can bear it: more is a loss that no controller mends.
           if (down < m && w.recorded.volume.created) lose(w, victim);
           break;
-        case 1: t.frozen = true; break;
-        case 2: t.running = false; break;
-        case 3: t.frozen = false; break;
-        default: break;
+        case 1:
+          t.frozen = true;
+          break;
+        case 2:
+          t.running = false;
+          break;
+        case 3:
+          t.frozen = false;
+          break;
+        default:
+          break;
         }
       }
       w.complete = random.below(6) != 0;

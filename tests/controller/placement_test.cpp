@@ -20,11 +20,15 @@ using controller::node_size;
 
 namespace {
 
-std::vector<controller::layout_node> some_nodes(int count, int farms, byte_count size, int countries = 4) {
+std::vector<controller::layout_node> some_nodes(int count, int farms, byte_count size,
+                                                int countries = 4) {
   std::vector<controller::layout_node> out;
   for (int i = 0; i < count; ++i)
-    out.push_back({{static_cast<std::uint32_t>(i + 1)}, size, fmt::format("h{}", i),
-                   {fmt::format("f{}", i % farms), fmt::format("c{}", i % farms % countries), ""}, true});
+    out.push_back({{static_cast<std::uint32_t>(i + 1)},
+                   size,
+                   fmt::format("h{}", i),
+                   {fmt::format("f{}", i % farms), fmt::format("c{}", i % farms % countries), ""},
+                   true});
   return out;
 }
 
@@ -43,11 +47,13 @@ TEST_CASE("node_size: the table of docs/capacity.md") {
     int k, m, nodes;
     byte_count size;
   };
-  for (const auto& r : {row{1 * gib, 4, 2, 6, 1 * gib}, row{20 * gib, 4, 2, 6, 7 * gib}, row{20 * gib, 4, 2, 8, 5 * gib},
-                        row{100 * gib, 4, 2, 6, 30 * gib}, row{1 * tib, 4, 2, 6, 299 * gib}, row{1 * tib, 16, 4, 20, 78 * gib},
+  for (const auto& r : {row{1 * gib, 4, 2, 6, 1 * gib}, row{20 * gib, 4, 2, 6, 7 * gib},
+                        row{20 * gib, 4, 2, 8, 5 * gib}, row{100 * gib, 4, 2, 6, 30 * gib},
+                        row{1 * tib, 4, 2, 6, 299 * gib}, row{1 * tib, 16, 4, 20, 78 * gib},
                         row{10 * tib, 16, 4, 40, 373 * gib}, row{1 * tib, 1, 1, 2, 1182 * gib}})
-    CHECK_MESSAGE(node_size(r.capacity, r.k, r.m, r.nodes) == r.size, fmt::format("{} {}+{} on {}: {}", format_bytes(r.capacity), r.k, r.m,
-                                                                                  r.nodes, format_bytes(node_size(r.capacity, r.k, r.m, r.nodes))));
+    CHECK_MESSAGE(node_size(r.capacity, r.k, r.m, r.nodes) == r.size,
+                  fmt::format("{} {}+{} on {}: {}", format_bytes(r.capacity), r.k, r.m, r.nodes,
+                              format_bytes(node_size(r.capacity, r.k, r.m, r.nodes))));
   CHECK(node_size(8192 * 1024 * tib, 32, 16, 48) % gib == 0); // no overflow on the way
   CHECK(group_count(6, 6) == 16);
   CHECK(group_count(8, 6) == 22);
@@ -55,7 +61,8 @@ TEST_CASE("node_size: the table of docs/capacity.md") {
   CHECK(group_count(2, 6) == 16);
 }
 
-TEST_CASE("nodes of the size the formula gives hold the capacity that was declared, at every k, m, N") {
+TEST_CASE(
+    "nodes of the size the formula gives hold the capacity that was declared, at every k, m, N") {
   seeded_random random{3};
   for (int i = 0; i < 300; ++i) {
     auto k = static_cast<int>(random.below(16)) + 1;
@@ -87,7 +94,8 @@ TEST_CASE("N = n: every group on all nodes, rotated, so that parity falls on eve
   for (const auto& [id, slots] : places) CHECK(slots.size() == 6);
 }
 
-TEST_CASE("layouts keep the spread rules and differ by at most one slot; the same seed gives the same") {
+TEST_CASE(
+    "layouts keep the spread rules and differ by at most one slot; the same seed gives the same") {
   for (auto [nodes, farms] : {std::pair{8, 8}, {24, 8}, {100, 10}, {37, 9}}) {
     spec::spread_rule spread{1, 2, 4};
     auto all = some_nodes(nodes, farms, 10 * gib, 5);
@@ -98,7 +106,8 @@ TEST_CASE("layouts keep the spread rules and differ by at most one slot; the sam
     CHECK(*groups == *b.add_groups(0, group_count(nodes, 6), 6));
     CHECK(!controller::first_violation(*groups, all, spread));
     auto count = loads(*groups);
-    auto [least, most] = std::minmax_element(count.begin(), count.end(), [](auto& x, auto& y) { return x.second < y.second; });
+    auto [least, most] = std::minmax_element(count.begin(), count.end(),
+                                             [](auto& x, auto& y) { return x.second < y.second; });
     if (nodes % farms == 0) CHECK(most->second - least->second <= 1);
   }
   CHECK(!controller::can_form_group(some_nodes(10, 2, gib), {1, 2, std::nullopt}, 6));
@@ -120,7 +129,8 @@ TEST_CASE("balance hands single slots, keeps the rules, ends, and bigger nodes c
     auto moves = next.balance(groups, [](const auto&) { return true; });
     if (moves.empty()) break;
     std::set<std::size_t> touched;
-    for (const auto& h : moves) CHECK(touched.insert(h.group).second); // one slot of a group at a time
+    for (const auto& h : moves)
+      CHECK(touched.insert(h.group).second); // one slot of a group at a time
     REQUIRE(rounds < 100);
   }
   CHECK(!controller::first_violation(groups, more, spread));
@@ -151,13 +161,16 @@ TEST_CASE("locations: reordering, splitting and merging entries changes nothing"
       for (int i = 0; i < r.nodes; ++i) {
         other.push_back(r);
         other.back().nodes = 1;
-        if (random.below(3) == 0 && !other.back().country.empty()) other.back().country[0] = 'C'; // case is nothing
+        if (random.below(3) == 0 && !other.back().country.empty())
+          other.back().country[0] = 'C'; // case is nothing
       }
     for (std::size_t i = other.size(); i > 1; --i) std::swap(other[i - 1], other[random.below(i)]);
     controller::location_matcher a{rules};
     controller::location_matcher b{other};
     for (int i = 0; i < 12; ++i) {
-      model::location place{fmt::format("f{}", random.below(4)), fmt::format("c{}", random.below(3)), random.below(2) == 0 ? "Europe" : "Asia"};
+      model::location place{fmt::format("f{}", random.below(4)),
+                            fmt::format("c{}", random.below(3)),
+                            random.below(2) == 0 ? "Europe" : "Asia"};
       CHECK(a.helps(place) == b.helps(place));
       auto helps = a.helps(place);
       CHECK(a.offer(place) == helps); // says what it does
@@ -167,7 +180,8 @@ TEST_CASE("locations: reordering, splitting and merging entries changes nothing"
   }
 }
 
-TEST_CASE("locations: a node moves to another rule when that lets one more fit; the size is that of a maximum matching") {
+TEST_CASE("locations: a node moves to another rule when that lets one more fit; the size is that "
+          "of a maximum matching") {
   controller::location_matcher m{{{"Belgium", "", "", 1}, {"", "", "Europe", 1}}};
   CHECK(m.offer({"x", "Belgium", "Europe"}));
   CHECK(m.missing() == 1);
@@ -180,9 +194,13 @@ TEST_CASE("locations: a node moves to another rule when that lets one more fit; 
   seeded_random random{5};
   for (int round = 0; round < 100; ++round) {
     std::vector<spec::location_rule> rules;
-    for (int i = 0; i < 3; ++i) rules.push_back({random.below(2) == 0 ? "" : fmt::format("c{}", random.below(2)), fmt::format("f{}", random.below(2)), "", 1});
+    for (int i = 0; i < 3; ++i)
+      rules.push_back({random.below(2) == 0 ? "" : fmt::format("c{}", random.below(2)),
+                       fmt::format("f{}", random.below(2)), "", 1});
     std::vector<model::location> nodes;
-    for (int i = 0; i < 4; ++i) nodes.push_back({fmt::format("f{}", random.below(2)), fmt::format("c{}", random.below(2)), ""});
+    for (int i = 0; i < 4; ++i)
+      nodes.push_back(
+          {fmt::format("f{}", random.below(2)), fmt::format("c{}", random.below(2)), ""});
     controller::location_matcher greedy{rules};
     auto matched = 0;
     for (const auto& n : nodes) matched += greedy.offer(n) ? 1 : 0;
@@ -192,7 +210,8 @@ TEST_CASE("locations: a node moves to another rule when that lets one more fit; 
       auto fit = 0;
       for (std::size_t r = 0; r < 3; ++r) {
         const auto& n = nodes[order[r]];
-        if ((rules[r].country.empty() || rules[r].country == n.country) && rules[r].farm == n.farm) ++fit;
+        if ((rules[r].country.empty() || rules[r].country == n.country) && rules[r].farm == n.farm)
+          ++fit;
       }
       best = std::max(best, fit);
     } while (std::next_permutation(order.begin(), order.end()));
@@ -200,8 +219,10 @@ TEST_CASE("locations: a node moves to another rule when that lets one more fit; 
   }
 }
 
-TEST_CASE("a plan is the same whatever order the grid lists its hosts in, and another for another lineage") {
-  auto yaml = "version: 1\nname: x\nstorage: {capacity: 20GiB, redundancy: {data: 4, parity: 2}, nodes: 9, locations: [{country: c1, nodes: 2}]}\n";
+TEST_CASE("a plan is the same whatever order the grid lists its hosts in, and another for another "
+          "lineage") {
+  auto yaml = "version: 1\nname: x\nstorage: {capacity: 20GiB, redundancy: {data: 4, parity: 2}, "
+              "nodes: 9, locations: [{country: c1, nodes: 2}]}\n";
   test::trivial_world w{test::parse(yaml)};
   w.add_hosts(40, 10, 5, 100 * gib, 1'000'000);
   auto first = w.diff(w.spec).made.value();
@@ -215,18 +236,22 @@ TEST_CASE("a plan is the same whatever order the grid lists its hosts in, and an
     CHECK(hosts.insert(r.host).second);
     ++farms[r.place.farm];
   }
-  CHECK(std::count_if(first.rows.begin(), first.rows.end(), [](const auto& r) { return r.place.country == "c1"; }) >= 2);
+  CHECK(std::count_if(first.rows.begin(), first.rows.end(),
+                      [](const auto& r) { return r.place.country == "c1"; }) >= 2);
 }
 
 TEST_CASE("reordering or splitting locations in the file plans nothing but the setting itself") {
   auto yaml = [](std::string_view locations) {
-    return fmt::format("version: 1\nname: x\nstorage: {{capacity: 20GiB, redundancy: {{data: 4, parity: 2}}, nodes: 6, locations: [{}]}}\n", locations);
+    return fmt::format("version: 1\nname: x\nstorage: {{capacity: 20GiB, redundancy: {{data: 4, "
+                       "parity: 2}}, nodes: 6, locations: [{}]}}\n",
+                       locations);
   };
   test::trivial_world w{test::parse(yaml("{country: c1, nodes: 2}, {farm: f7, nodes: 1}"))};
   w.add_hosts(24, 8, 5, 100 * gib, 1'000'000);
   w.accept(w.spec, *w.diff(w.spec).made);
   REQUIRE(w.settle());
-  for (auto other : {"{farm: f7, nodes: 1}, {country: c1, nodes: 2}", "{country: c1, nodes: 1}, {farm: F7, nodes: 1}, {country: C1, nodes: 1}"}) {
+  for (auto other : {"{farm: f7, nodes: 1}, {country: c1, nodes: 2}",
+                     "{country: c1, nodes: 1}, {farm: F7, nodes: 1}, {country: C1, nodes: 1}"}) {
     auto d = w.diff(test::parse(yaml(other)));
     REQUIRE(d.made);
     CHECK(d.made->rows.empty());
@@ -234,8 +259,10 @@ TEST_CASE("reordering or splitting locations in the file plans nothing but the s
   }
 }
 
-TEST_CASE("hosts that failed are avoided for 7 days unless there is no other; just failed ones are not taken at all") {
-  test::trivial_world w{test::parse("version: 1\nname: x\nstorage: {capacity: 1GiB, redundancy: {data: 1, parity: 1}, nodes: 2}\n")};
+TEST_CASE("hosts that failed are avoided for 7 days unless there is no other; just failed ones are "
+          "not taken at all") {
+  test::trivial_world w{test::parse("version: 1\nname: x\nstorage: {capacity: 1GiB, redundancy: "
+                                    "{data: 1, parity: 1}, nodes: 2}\n")};
   w.add_hosts(2, 2, 2, 100 * gib, 0);
   auto choose = [&](std::chrono::milliseconds ago) {
     w.failed_hosts = {{"h1", w.now - ago}};
@@ -253,14 +280,17 @@ TEST_CASE("hosts that failed are avoided for 7 days unless there is no other; ju
 }
 
 TEST_CASE("1,000 nodes: a plan and a pass stay quick") {
-  test::trivial_world w{test::parse("version: 1\nname: x\nstorage: {capacity: 100TiB, redundancy: {data: 16, parity: 4}, nodes: 1000, protect: false}\n")};
+  test::trivial_world w{test::parse("version: 1\nname: x\nstorage: {capacity: 100TiB, redundancy: "
+                                    "{data: 16, parity: 4}, nodes: 1000, protect: false}\n")};
   w.add_hosts(2000, 200, 40, 2000 * gib, 1'000'000);
   auto timed = [](const std::string& what, auto&& f) {
     auto from = std::clock(); // of the processor: other work on the machine does not count
     f();
     auto ms = (std::clock() - from) * 1000 / CLOCKS_PER_SEC;
     MESSAGE(what << ": " << ms << " ms");
-    CHECK(ms < 10'000); // in an unoptimised, sanitized build; what is meant is: no O(n²) of anything slow
+    CHECK(
+        ms <
+        10'000); // in an unoptimised, sanitized build; what is meant is: no O(n²) of anything slow
   };
   controller::plan p;
   timed("diff of a new volume", [&] { p = w.diff(w.spec).made.value(); });
@@ -270,9 +300,13 @@ TEST_CASE("1,000 nodes: a plan and a pass stay quick") {
   CHECK(w.last.state == "Ready");
   w.store_segments(10, mib);
   auto o = w.observe();
-  timed("a pass with nothing to do", [&] { CHECK(controller::next_actions(w.spec, w.recorded, o).steps.empty()); });
-  timed("diff with nothing to do", [&] { CHECK(controller::diff(w.spec, "", &w.spec, w.recorded, o).made->empty()); });
+  timed("a pass with nothing to do",
+        [&] { CHECK(controller::next_actions(w.spec, w.recorded, o).steps.empty()); });
+  timed("diff with nothing to do",
+        [&] { CHECK(controller::diff(w.spec, "", &w.spec, w.recorded, o).made->empty()); });
   auto more = w.spec;
   more.storage.nodes = 1100;
-  timed("diff of 100 more nodes", [&] { CHECK(controller::diff(more, "", &w.spec, w.recorded, o).made->summary.add == 100); });
+  timed("diff of 100 more nodes", [&] {
+    CHECK(controller::diff(more, "", &w.spec, w.recorded, o).made->summary.add == 100);
+  });
 }

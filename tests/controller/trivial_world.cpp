@@ -20,15 +20,19 @@ spec::storage_spec parse(const std::string& yaml) {
   return *loaded.spec;
 }
 
-trivial_world::trivial_world(spec::storage_spec s) : spec{std::move(s)} { recorded.lineage = "11111111-2222-4333-8444-555555555555"; }
+trivial_world::trivial_world(spec::storage_spec s) : spec{std::move(s)} {
+  recorded.lineage = "11111111-2222-4333-8444-555555555555";
+}
 
-void trivial_world::add_hosts(int count, int farms, int countries, byte_count free, std::int64_t price) {
+void trivial_world::add_hosts(int count, int farms, int countries, byte_count free,
+                              std::int64_t price) {
   auto& list = hosts["local"];
   for (int i = 0; i < count; ++i) {
     model::host h;
     h.id = fmt::format("h{}", list.size() + 1);
     auto farm = i % farms;
-    h.place = {fmt::format("f{}", farm + 1), fmt::format("c{}", farm % countries + 1), farm % 2 == 0 ? "Europe" : "Asia"};
+    h.place = {fmt::format("f{}", farm + 1), fmt::format("c{}", farm % countries + 1),
+               farm % 2 == 0 ? "Europe" : "Asia"};
     h.capacity = h.free = free;
     h.price_per_gib_month = {price};
     list.push_back(h);
@@ -37,7 +41,8 @@ void trivial_world::add_hosts(int count, int farms, int countries, byte_count fr
 
 bool trivial_world::alive(model::node_id id) const {
   auto at = nodes.find(id);
-  return at != nodes.end() && at->second.running && !at->second.frozen && at->second.data && !at->second.denied;
+  return at != nodes.end() && at->second.running && !at->second.frozen && at->second.data &&
+         !at->second.denied;
 }
 
 model::observed trivial_world::observe() const {
@@ -97,7 +102,8 @@ model::observed trivial_world::observe() const {
     bool moving = false;
     bool missing = false;
     for (std::size_t s = 0; s < g.slots.size(); ++s) {
-      auto there = std::count_if(held[s].begin(), held[s].end(), [&](auto id) { return nodes.contains(id) && nodes.at(id).data; });
+      auto there = std::count_if(held[s].begin(), held[s].end(),
+                                 [&](auto id) { return nodes.contains(id) && nodes.at(id).data; });
       if (there > 0) ++live;
       if (there == 0) missing = true;
       if (!held[s].contains(g.slots[s])) {
@@ -130,7 +136,8 @@ void trivial_world::accept(const spec::storage_spec& desired, const controller::
   ++recorded.accepted->generation;
   recorded.protect = desired.storage.protect;
   for (const auto& r : p.rows) {
-    auto at = std::find_if(recorded.nodes.begin(), recorded.nodes.end(), [&](const auto& x) { return x.id == r.id; });
+    auto at = std::find_if(recorded.nodes.begin(), recorded.nodes.end(),
+                           [&](const auto& x) { return x.id == r.id; });
     if (at == recorded.nodes.end()) {
       recorded.nodes.push_back(r);
       recorded.nodes.back().since = now;
@@ -143,7 +150,8 @@ void trivial_world::accept(const spec::storage_spec& desired, const controller::
 }
 
 model::recorded_node& trivial_world::row(model::node_id id) {
-  auto at = std::find_if(recorded.nodes.begin(), recorded.nodes.end(), [&](const auto& x) { return x.id == id; });
+  auto at = std::find_if(recorded.nodes.begin(), recorded.nodes.end(),
+                         [&](const auto& x) { return x.id == id; });
   REQUIRE(at != recorded.nodes.end());
   return *at;
 }
@@ -151,12 +159,15 @@ model::recorded_node& trivial_world::row(model::node_id id) {
 std::vector<model::node_id> trivial_world::members() const {
   std::vector<model::node_id> out;
   for (const auto& r : recorded.nodes)
-    if (r.state != node_state::draining && r.state != node_state::replaced && r.state != node_state::gone) out.push_back(r.id);
+    if (r.state != node_state::draining && r.state != node_state::replaced &&
+        r.state != node_state::gone)
+      out.push_back(r.id);
   return out;
 }
 
 std::size_t trivial_world::count(node_state state) const {
-  return static_cast<std::size_t>(std::count_if(recorded.nodes.begin(), recorded.nodes.end(), [&](const auto& r) { return r.state == state; }));
+  return static_cast<std::size_t>(std::count_if(recorded.nodes.begin(), recorded.nodes.end(),
+                                                [&](const auto& r) { return r.state == state; }));
 }
 
 void trivial_world::store_segments(std::uint64_t per_group, byte_count bytes_per_slot) {
@@ -167,14 +178,18 @@ void trivial_world::store_segments(std::uint64_t per_group, byte_count bytes_per
 int trivial_world::redundancy(const model::group& g, model::node_id without) const {
   auto live = 0;
   for (const auto& holders : shards.at(g.id.number))
-    if (std::any_of(holders.begin(), holders.end(), [&](auto id) { return id != without && nodes.contains(id) && nodes.at(id).data; })) ++live;
+    if (std::any_of(holders.begin(), holders.end(), [&](auto id) {
+          return id != without && nodes.contains(id) && nodes.at(id).data;
+        }))
+      ++live;
   return live - spec.storage.data_shards;
 }
 
 void trivial_world::repair() {
   for (const auto& g : groups) {
     auto& held = shards.at(g.id.number);
-    for (auto& holders : held) std::erase_if(holders, [&](auto id) { return !nodes.contains(id) || !nodes.at(id).data; });
+    for (auto& holders : held)
+      std::erase_if(holders, [&](auto id) { return !nodes.contains(id) || !nodes.at(id).data; });
     auto readable = std::count_if(held.begin(), held.end(), [&](const auto& h) {
       return std::any_of(h.begin(), h.end(), [&](auto id) { return alive(id); });
     });
@@ -189,7 +204,8 @@ void trivial_world::repair() {
 
 void trivial_world::advance(std::chrono::milliseconds by) {
   now += by;
-  auto answering = std::count_if(nodes.begin(), nodes.end(), [&](const auto& n) { return alive(n.first); });
+  auto answering =
+      std::count_if(nodes.begin(), nodes.end(), [&](const auto& n) { return alive(n.first); });
   for (auto& [id, t] : nodes) {
     if (alive(id) || !t.reserved)
       t.silent_for = 0ms;
@@ -200,7 +216,8 @@ void trivial_world::advance(std::chrono::milliseconds by) {
 
 void trivial_world::judge(const controller::step& s, const model::observed& seen) {
   auto bad = [&](std::string what) {
-    broken.push_back(fmt::format("{} {}: {}", to_string(s.kind), s.node.valid() ? to_string(s.node) : "-", what));
+    broken.push_back(fmt::format("{} {}: {}", to_string(s.kind),
+                                 s.node.valid() ? to_string(s.node) : "-", what));
   };
   // Worked out here anew, from what is seen alone.
   std::map<model::node_id, const model::observed_node*> look;
@@ -212,17 +229,21 @@ void trivial_world::judge(const controller::step& s, const model::observed& seen
       auto* o = look.contains(id) ? look[id] : nullptr;
       if (o != nullptr && o->state == reach::answers)
         ++answered;
-      else if (o == nullptr || o->state == reach::unknown || (o->state == reach::silent && !o->stopped))
+      else if (o == nullptr || o->state == reach::unknown ||
+               (o->state == reach::silent && !o->stopped))
         unexplained += o == nullptr && row(id).state == node_state::lost ? 0 : 1;
     }
     return answered < spec.storage.data_shards || unexplained > spec.storage.parity_shards;
   };
-  auto harmless = s.kind == step_kind::resolve || s.kind == step_kind::restart || s.kind == step_kind::open_volume ||
-                  s.kind == step_kind::mount || s.kind == step_kind::unmount;
+  auto harmless = s.kind == step_kind::resolve || s.kind == step_kind::restart ||
+                  s.kind == step_kind::open_volume || s.kind == step_kind::mount ||
+                  s.kind == step_kind::unmount;
   if (!harmless && s.node.valid())
     for (const auto& g : groups)
-      if (std::find(g.slots.begin(), g.slots.end(), s.node) != g.slots.end() && holds(g)) bad("in a group that holds");
-  if (!harmless && s.node.valid() && s.kind != step_kind::reserve && s.kind != step_kind::cancel && s.kind != step_kind::retire) {
+      if (std::find(g.slots.begin(), g.slots.end(), s.node) != g.slots.end() && holds(g))
+        bad("in a group that holds");
+  if (!harmless && s.node.valid() && s.kind != step_kind::reserve && s.kind != step_kind::cancel &&
+      s.kind != step_kind::retire) {
     auto* o = look.contains(s.node) ? look[s.node] : nullptr;
     if (o == nullptr || o->state == reach::unknown) bad("acts on unknown");
   }
@@ -233,19 +254,25 @@ void trivial_world::judge(const controller::step& s, const model::observed& seen
     if (t.data && !t.denied && !late) bad("is neither lost nor overdue");
     if (old.replaced_by) bad("has a replacement already");
     if (!s.row || s.row->host == old.host) bad("on the same host");
-    if (t.data && !t.denied && seen.unreachable_replaced_today >= static_cast<unsigned>(std::max(2, spec.storage.nodes / 10)))
+    if (t.data && !t.denied &&
+        seen.unreachable_replaced_today >=
+            static_cast<unsigned>(std::max(2, spec.storage.nodes / 10)))
       bad("more unreachable ones than may be in a day");
   }
   if (s.kind == step_kind::set_groups)
     for (const auto& g : groups) {
       const auto& next = s.groups.at(g.id.number);
       if (holds(g) && !(next == g)) bad("changes a group that holds");
-      if (!(next == g) && next.generation <= g.generation) bad("changes slots without a new generation");
-      if (std::set<model::node_id>{next.slots.begin(), next.slots.end()}.size() != next.slots.size()) bad("a node twice in a group");
+      if (!(next == g) && next.generation <= g.generation)
+        bad("changes slots without a new generation");
+      if (std::set<model::node_id>{next.slots.begin(), next.slots.end()}.size() !=
+          next.slots.size())
+        bad("a node twice in a group");
     }
   if (s.kind == step_kind::retire)
     for (const auto& g : groups)
-      if (redundancy(g, s.node) < std::min(redundancy(g, {}), spec.storage.parity_shards)) bad("lowers redundancy");
+      if (redundancy(g, s.node) < std::min(redundancy(g, {}), spec.storage.parity_shards))
+        bad("lowers redundancy");
 }
 
 void trivial_world::carry_out(const controller::step& s, const model::observed& seen) {
@@ -278,14 +305,20 @@ void trivial_world::carry_out(const controller::step& s, const model::observed& 
     set(node_state::ready, "");
     return;
   }
-  case step_kind::resolve: return set(node_state::planned, "");
-  case step_kind::restart: nodes.at(s.node).running = true; return;
+  case step_kind::resolve:
+    return set(node_state::planned, "");
+  case step_kind::restart:
+    nodes.at(s.node).running = true;
+    return;
   case step_kind::mark_lost:
     failed_hosts[row(s.node).host] = now;
     return set(node_state::lost, s.reason);
-  case step_kind::mark_unreachable: return set(node_state::unreachable, "Silent");
-  case step_kind::mark_ready: return set(node_state::ready, "");
-  case step_kind::drain: return set(node_state::draining, s.reason);
+  case step_kind::mark_unreachable:
+    return set(node_state::unreachable, "Silent");
+  case step_kind::mark_ready:
+    return set(node_state::ready, "");
+  case step_kind::drain:
+    return set(node_state::draining, s.reason);
   case step_kind::replace: {
     auto& old = row(s.node);
     if (old.state == node_state::unreachable) replaced_at.push_back(now);
@@ -301,15 +334,24 @@ void trivial_world::carry_out(const controller::step& s, const model::observed& 
     recorded.volume.created = true;
     volume_open = true;
     return begin(s.groups);
-  case step_kind::set_groups: return begin(s.groups);
-  case step_kind::resize: nodes.at(s.node).limit = s.size; return;
+  case step_kind::set_groups:
+    return begin(s.groups);
+  case step_kind::resize:
+    nodes.at(s.node).limit = s.size;
+    return;
   case step_kind::retire:
   case step_kind::cancel:
     nodes.erase(s.node);
     return set(node_state::gone, "");
-  case step_kind::open_volume: volume_open = true; return;
-  case step_kind::mount: mounted_at = spec.mount->path.value; return;
-  case step_kind::unmount: mounted_at.clear(); return;
+  case step_kind::open_volume:
+    volume_open = true;
+    return;
+  case step_kind::mount:
+    mounted_at = spec.mount->path.value;
+    return;
+  case step_kind::unmount:
+    mounted_at.clear();
+    return;
   case step_kind::close_volume:
     volume_open = false;
     recorded.volume.created = false;

@@ -1,5 +1,6 @@
-// A world in which steps come true at once: hosts, nodes with data or without, a volume of groups whose shards are counted.
-// For tests of the controller: what it decides is carried out, and every step is checked against what must never happen.
+// A world in which steps come true at once: hosts, nodes with data or without, a volume of groups
+// whose shards are counted. For tests of the controller: what it decides is carried out, and every
+// step is checked against what must never happen.
 #pragma once
 
 #include <map>
@@ -60,7 +61,8 @@ public:
   std::string mounted_at;
   std::vector<model::stray_node> strays;
   std::vector<model::group> groups;
-  std::map<std::uint32_t, std::vector<std::set<model::node_id>>> shards; ///< by group: who holds slot i
+  std::map<std::uint32_t, std::vector<std::set<model::node_id>>>
+      shards; ///< by group: who holds slot i
   std::uint64_t segments = 0;
   byte_count slot_bytes = 0;
   wall_time now{std::chrono::hours{24 * 365 * 55}};

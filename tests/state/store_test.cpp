@@ -1,5 +1,5 @@
-// The recorded state on disk: every value comes back, accept is compare-and-set, readers write nothing, what cannot be
-// read says what to do.
+// The recorded state on disk: every value comes back, accept is compare-and-set, readers write
+// nothing, what cannot be read says what to do.
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
@@ -90,7 +90,8 @@ state::store::acceptance first_accept(std::vector<model::recorded_node> nodes, s
 std::map<std::string, std::pair<fs::file_time_type, std::uintmax_t>> listing(const fs::path& dir) {
   std::map<std::string, std::pair<fs::file_time_type, std::uintmax_t>> out;
   out["."] = {fs::last_write_time(dir), 0};
-  for (const auto& e : fs::directory_iterator{dir}) out[e.path().filename().string()] = {e.last_write_time(), e.file_size()};
+  for (const auto& e : fs::directory_iterator{dir})
+    out[e.path().filename().string()] = {e.last_write_time(), e.file_size()};
   return out;
 }
 
@@ -147,7 +148,8 @@ TEST_CASE("accept: spec, rows and serial in one step; everything comes back afte
   CHECK(s->sealed_references().value() == std::string{"\x01sealed\0bytes", 13});
 }
 
-TEST_CASE("accept is compare-and-set: another serial, numbers given out since, or a changed node are busy and change nothing") {
+TEST_CASE("accept is compare-and-set: another serial, numbers given out since, or a changed node "
+          "are busy and change nothing") {
   fixture f;
   auto s = f.open();
   REQUIRE(s->accept(first_accept({some_node(1)}, 2)).ok());
@@ -178,7 +180,8 @@ TEST_CASE("accept is compare-and-set: another serial, numbers given out since, o
   CHECK(r->nodes.size() == 2);
 }
 
-TEST_CASE("accept of a node that exists takes its size and its leaving, never its state of yesterday") {
+TEST_CASE(
+    "accept of a node that exists takes its size and its leaving, never its state of yesterday") {
   fixture f;
   auto s = f.open();
   REQUIRE(s->accept(first_accept({some_node(1), some_node(2)}, 3)).ok());
@@ -206,7 +209,8 @@ TEST_CASE("accept of a node that exists takes its size and its leaving, never it
   CHECK(r->accepted->generation == 2);
 }
 
-TEST_CASE("intents have numbers of their own, are open until they end, and are found by node and incarnation") {
+TEST_CASE("intents have numbers of their own, are open until they end, and are found by node and "
+          "incarnation") {
   fixture f;
   auto s = f.open();
   model::intent draft;
@@ -220,8 +224,12 @@ TEST_CASE("intents have numbers of their own, are open until they end, and are f
   CHECK(a->number == 1);
   CHECK(b->number == 2);
   using progress = model::intent::progress;
-  for (auto [p, open] : {std::pair{progress::written, 2}, {progress::submitted, 2}, {progress::unknown, 2}, {progress::done, 1},
-                         {progress::refused, 1}, {progress::absent, 1}}) {
+  for (auto [p, open] : {std::pair{progress::written, 2},
+                         {progress::submitted, 2},
+                         {progress::unknown, 2},
+                         {progress::done, 1},
+                         {progress::refused, 1},
+                         {progress::absent, 1}}) {
     auto i = *a;
     i.state = p;
     i.detail = "said so";
@@ -243,14 +251,18 @@ TEST_CASE("events are numbered and bounded") {
   fixture f;
   auto s = f.open();
   sqlite3* raw = nullptr;
-  for (int i = 0; i < 3; ++i) REQUIRE(s->add_event({0, f.time.wall(), "info", "NodeReady", "n1", fmt::format("{}", i)}).ok());
+  for (int i = 0; i < 3; ++i)
+    REQUIRE(s->add_event({0, f.time.wall(), "info", "NodeReady", "n1", fmt::format("{}", i)}).ok());
   s.reset();
   // As if 10,000 had been written: a full sync each would take the test half a minute.
   REQUIRE(sqlite3_open(f.file.c_str(), &raw) == SQLITE_OK);
-  REQUIRE(sqlite3_exec(raw,
-                       "WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i+1 FROM n WHERE i < 10000) INSERT INTO events SELECT i, 0, "
-                       "'info', 'x', 'y', '' FROM n; UPDATE meta SET value = '10000' WHERE key = 'last_event'",
-                       nullptr, nullptr, nullptr) == SQLITE_OK);
+  REQUIRE(
+      sqlite3_exec(
+          raw,
+          "WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i+1 FROM n WHERE i < 10000) INSERT "
+          "INTO events SELECT i, 0, "
+          "'info', 'x', 'y', '' FROM n; UPDATE meta SET value = '10000' WHERE key = 'last_event'",
+          nullptr, nullptr, nullptr) == SQLITE_OK);
   sqlite3_close(raw);
   s = f.open();
   CHECK(s->events(0, 20'000)->size() == 10'000);
@@ -321,7 +333,8 @@ TEST_CASE("a reader sees the last commit while a store is open for writing") {
   CHECK(state::read_recorded(f.file)->serial == 1);
 }
 
-TEST_CASE("a process that dies inside a transaction leaves the state before it; a reader says busy and touches nothing") {
+TEST_CASE("a process that dies inside a transaction leaves the state before it; a reader says busy "
+          "and touches nothing") {
   fixture f;
   REQUIRE(f.open()->accept(first_accept({some_node(1)}, 2)).ok());
   auto child = ::fork();
@@ -330,8 +343,10 @@ TEST_CASE("a process that dies inside a transaction leaves the state before it; 
     sqlite3_open(f.file.c_str(), &raw);
     // A cache of one page spills, so that the file itself is half changed when the process dies.
     sqlite3_exec(raw,
-                 "PRAGMA cache_size = 1; BEGIN IMMEDIATE; UPDATE meta SET value = '99' WHERE key = 'serial'; WITH RECURSIVE n(i) AS "
-                 "(SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2000) INSERT INTO notes SELECT 'k' || i, hex(randomblob(200)) FROM n",
+                 "PRAGMA cache_size = 1; BEGIN IMMEDIATE; UPDATE meta SET value = '99' WHERE key = "
+                 "'serial'; WITH RECURSIVE n(i) AS "
+                 "(SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2000) INSERT INTO notes SELECT "
+                 "'k' || i, hex(randomblob(200)) FROM n",
                  nullptr, nullptr, nullptr);
     ::_exit(0);
   }
@@ -381,7 +396,8 @@ TEST_CASE("what cannot be used says so and stays as it is") {
   SUBCASE("a damaged page") {
     {
       auto s = f.open();
-      for (int i = 0; i < 40; ++i) REQUIRE(s->put_note(fmt::format("{}", i), std::string(500, 'n')).ok());
+      for (int i = 0; i < 40; ++i)
+        REQUIRE(s->put_note(fmt::format("{}", i), std::string(500, 'n')).ok());
     }
     auto content = read_file(f.file);
     REQUIRE(content->size() > 3 * 4096);
