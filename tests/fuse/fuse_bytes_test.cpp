@@ -1,5 +1,6 @@
 // Bytes through a real mount: writes, appends, holes, mmap, late and failing reads, and a tree copied and compared.
 #include <linux/falloc.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 
 #include "fuse_fixture.hpp"
@@ -106,6 +107,42 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: a shared mapping writes through") {
   ::munmap(at, 8192);
   CHECK(mount.drop_page_cache().ok());
   CHECK(slurp(root / "m").substr(0, 7) == std::string("mapped\0", 7));
+}
+
+TEST_CASE_FIXTURE(mounted_fixture, "fuse: O_DIRECT, copy_file_range and locks") {
+  QS_NEEDS_FUSE();
+  auto text = pattern(3 << 20, 5);
+  spill(root / "f", text);
+  {
+    unique_fd fd{::open((root / "f").c_str(), O_RDWR | O_DIRECT | O_CLOEXEC)};
+    REQUIRE(fd.valid());
+    void* at = nullptr;
+    REQUIRE(::posix_memalign(&at, 4096, 2 << 20) == 0);
+    CHECK(::pread(fd.get(), at, 2 << 20, 4096) == 2 << 20);
+    CHECK(std::memcmp(at, text.data() + 4096, 2 << 20) == 0);
+    std::memset(at, 'd', 8192);
+    CHECK(::pwrite(fd.get(), at, 8192, 1 << 20) == 8192);
+    std::free(at);
+    text.replace(1 << 20, 8192, 8192, 'd');
+  }
+  CHECK(slurp(root / "f") == text);
+  unique_fd in{::open((root / "f").c_str(), O_RDONLY | O_CLOEXEC)};
+  unique_fd out{::open((root / "g").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)};
+  std::size_t copied = 0;
+  while (copied < text.size()) {
+    auto n = ::copy_file_range(in.get(), nullptr, out.get(), nullptr, text.size() - copied, 0);
+    if (n <= 0) break;
+    copied += static_cast<std::size_t>(n);
+  }
+  CHECK(copied == text.size());
+  CHECK(slurp(root / "g") == text);
+  unique_fd other{::open((root / "g").c_str(), O_RDWR | O_CLOEXEC)};
+  CHECK(::flock(out.get(), LOCK_EX | LOCK_NB) == 0);
+  CHECK(::flock(other.get(), LOCK_EX | LOCK_NB) == -1);
+  struct flock range {};
+  range.l_type = F_WRLCK;
+  CHECK(::fcntl(out.get(), F_OFD_SETLK, &range) == 0);
+  CHECK(::fcntl(other.get(), F_OFD_SETLK, &range) == -1);
 }
 
 TEST_CASE_FIXTURE(mounted_fixture, "fuse: pages stay cached over opens until they are dropped") {
