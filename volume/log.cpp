@@ -62,6 +62,9 @@ status write_log::start(std::uint64_t last_sequence) {
   for (auto& [number, e] : files_) e.dirty = true;
   QS_TRY_ASSIGN(watermark_, open_file(options_.directory / "watermark", O_RDWR | O_CREAT, 0600));
   QS_TRY(begin_file());
+  auto& first = files_.rbegin()->second;
+  if (::fdatasync(first.file->fd()) != 0) return errno_error("sync a new log file", errno);
+  first.durable = true;
   started_ = true;
   return {};
 }

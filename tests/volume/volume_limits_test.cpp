@@ -1,0 +1,302 @@
+// Full logs and full nodes, nodes away, damaged shards: what goes on, what is refused, what is repaired (invariants 4, 10, 14, 15).
+#include <atomic>
+#include <fcntl.h>
+#include <thread>
+
+#include "file_model.hpp"
+
+using namespace qs;
+using namespace qs::test;
+
+TEST_CASE("with m nodes away the log holds what is not safe; slowed at half, ENOSPC at the end, unlink works (invariant 15)") {
+  volume_fixture f;
+  f.options.staging_bytes = 16 * mib;
+  f.options.log_file_bytes = mib;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  for (unsigned n : {1U, 2U, 3U}) f.ports[n].reachable = false; // more than m: nothing can be stored
+  f.see_nodes();
+  auto data = noise(1, mib);
+  auto inode = f.make_file("a");
+  REQUIRE(inode.ok());
+  bool slowed = false;
+  std::optional<error> refused;
+  std::uint64_t written = 0;
+  for (unsigned i = 0; i < 40 && !refused; ++i) {
+    bool answered = false;
+    f.fs().write(*inode, written, data, false, false, [&](result<std::size_t> r) {
+      answered = true;
+      if (r.ok()) written += *r;
+      else refused = std::move(r).err();
+    });
+    if (!answered) slowed = true;
+    for (int n = 0; n < 20 && !answered; ++n) f.pass();
+    REQUIRE(answered);
+  }
+  CHECK(slowed);
+  REQUIRE(refused.has_value());
+  CHECK(refused->sys == ENOSPC);
+  CHECK(f.opened->stats().log_full);
+  CHECK(f.opened->stats().log_bytes <= 16 * mib);
+  CHECK(f.make_file("b").err().sys == ENOSPC);
+  // A second file to cut before the first goes.
+  volume::attribute_changes cut;
+  cut.size = mib;
+  CHECK(f.fs().setattr(*inode, cut).ok());
+  CHECK(f.fs().fallocate(*inode, 3, 0, 4096).ok()); // punch
+  CHECK(f.fs().unlink(volume::root_inode, "a").ok());
+  f.pass(std::chrono::seconds{3});
+  f.crash();
+  REQUIRE(f.open().ok());
+  for (unsigned n : {1U, 2U, 3U}) f.ports[n].reachable = true;
+  f.see_nodes();
+  f.pass(std::chrono::seconds{40});
+  REQUIRE(f.drain());
+  // The rows are flushed by a thread of RocksDB, in real time.
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+  while (f.opened->stats().log_bytes >= 4 * mib && std::chrono::steady_clock::now() < deadline) f.pass();
+  CHECK(f.opened->stats().log_bytes < 4 * mib);
+  auto again = f.make_file("c");
+  REQUIRE(again.ok());
+  CHECK(f.write(*again, 0, data).ok());
+}
+
+TEST_CASE("with one node away writing goes on: the log does not fill, repair owns what is missing (invariant 10)") {
+  volume_fixture f;
+  f.options.staging_bytes = 32 * mib;
+  f.options.log_file_bytes = mib;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  f.ports[2].reachable = false;
+  f.see_nodes();
+  auto inode = f.make_file("a");
+  REQUIRE(inode.ok());
+  byte_count most = 0;
+  for (unsigned i = 0; i < 100; ++i) {
+    REQUIRE(f.write(*inode, i * mib, noise(i, mib)).ok());
+    f.pass();
+    most = std::max(most, f.opened->stats().log_bytes);
+    CHECK(f.opened->stats().segments_in_flight <= 8); // invariant 14
+  }
+  CHECK(most < 16 * mib); // never slowed
+  CHECK(f.opened->stats().rebuild_pending > 0);
+  f.ports[2].reachable = true;
+  f.see_nodes();
+  REQUIRE(f.repair_all());
+  REQUIRE(f.drain());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  REQUIRE(f.opened->drop_caches().ok());
+  f.ports.wipe(1);
+  f.ports.wipe(3);
+  for (unsigned i = 0; i < 100; i += 7) {
+    auto got = f.read(*inode, i * mib, mib);
+    REQUIRE_MESSAGE(got.ok(), describe(got.err()));
+    CHECK(*got == noise(i, mib));
+  }
+}
+
+TEST_CASE("what a node acknowledged and did not confirm stays at risk") {
+  volume_fixture f;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  f.ports[4].confirms = false;
+  auto inode = f.make_file("a");
+  REQUIRE(f.write(*inode, 0, noise(1, 2 * mib)).ok());
+  CHECK(!f.drain(std::chrono::seconds{10}));
+  CHECK(f.opened->stats().bytes_at_risk >= 500'000);
+  CHECK(f.opened->stats().at_risk_since != wall_time{});
+  CHECK(f.opened->drop_caches().err().code == errc::busy);
+  f.ports.confirm_all();
+  f.ports[4].confirms = true;
+  f.settle();
+  REQUIRE(f.drain());
+  CHECK(f.opened->stats().bytes_at_risk == 0);
+}
+
+TEST_CASE("a full node's group is closed and its segment placed whole elsewhere; all full is ENOSPC at the entry") {
+  volume_fixture f{2, 1, 6};
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  f.ports[1].full = true;
+  auto inode = f.make_file("a");
+  auto data = noise(1, 4 * mib);
+  REQUIRE(f.write(*inode, 0, data).ok());
+  REQUIRE(f.drain());
+  REQUIRE(f.opened->drop_caches().ok());
+  auto got = f.read(*inode, 0, data.size());
+  REQUIRE(got.ok());
+  CHECK(*got == data);
+  CHECK(f.ports.violation == "");
+  for (auto& [id, n] : f.ports.nodes) n.full = true;
+  std::optional<error> refused;
+  for (int i = 0; i < 50 && !refused; ++i) {
+    auto done = f.write(*inode, 0, data);
+    if (!done.ok()) refused = std::move(done).err();
+    f.pass(std::chrono::seconds{1});
+  }
+  REQUIRE(refused.has_value());
+  CHECK(refused->sys == ENOSPC);
+  CHECK(f.fs().unlink(volume::root_inode, "a").ok());
+}
+
+TEST_CASE("a damaged shard is an erasure: read around, made anew (invariant 4)") {
+  for (bool cached : {false, true}) {
+    volume_fixture f{4, 2, 6, cached};
+    REQUIRE(f.create().ok());
+    REQUIRE(f.open().ok());
+    auto inode = f.make_file("a");
+    auto data = noise(1, 2 * mib);
+    REQUIRE(f.write(*inode, 0, data).ok());
+    REQUIRE(f.drain());
+    REQUIRE(f.opened->drop_caches().ok());
+    for (auto& [name, value] : f.ports[3].objects) {
+      auto bad = *value;
+      bad[bad.size() / 2] ^= std::byte{1};
+      value = share(std::move(bad));
+    }
+    auto sound = f.ports[1].objects;
+    auto got = f.read(*inode, 0, data.size());
+    REQUIRE(got.ok());
+    CHECK(*got == data);
+    f.settle();
+    CHECK(f.opened->stats().rebuild_pending > 0);
+    // The same bytes again, by repair: a check says "there", which for a damaged one a real node's checksum denies.
+    f.ports.wipe(3);
+    REQUIRE(f.repair_all());
+    CHECK(!f.ports[3].objects.empty());
+    CHECK(f.ports.violation == ""); // byte-identical to what was written first (invariant 2)
+  }
+}
+
+TEST_CASE("unconfirmed shards are asked for, not sent again, if the node has them") {
+  volume_fixture f;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  auto inode = f.make_file("a");
+  REQUIRE(f.write(*inode, 0, noise(1, 4 * mib)).ok());
+  REQUIRE(f.drain());
+  auto sets = f.ports[2].sets;
+  f.opened->unconfirm({2}, wall_time{});
+  f.settle();
+  CHECK(f.opened->stats().redundancy_left_min == 1);
+  REQUIRE(f.repair_all());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  CHECK(f.ports[2].sets == sets);
+  f.opened->unconfirm({2}, f.time.wall() + std::chrono::hours{1}); // nothing is that new
+  f.settle();
+  CHECK(f.opened->stats().rebuild_pending == 0);
+}
+
+TEST_CASE("large files are dropped by a reaper, also over a crash; bytes beyond the end stay zero (invariant 12)") {
+  volume_fixture f;
+  f.options.staging_bytes = gib;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  auto inode = f.make_file("a");
+  constexpr unsigned extents = 5000;
+  buffer one(65536, std::byte{5});
+  for (unsigned i = 0; i < extents; ++i) REQUIRE(f.write(*inode, std::uint64_t{i} * 65536, one).ok());
+  volume::attribute_changes cut;
+  cut.size = 100;
+  REQUIRE(f.fs().setattr(*inode, cut).ok());
+  cut.size = std::uint64_t{extents} * 65536;
+  REQUIRE(f.fs().setattr(*inode, cut).ok());
+  auto zeros = [&](std::uint64_t at) {
+    auto got = f.read(*inode, at, 65536);
+    REQUIRE(got.ok());
+    CHECK(*got == buffer(65536));
+  };
+  zeros(65536 * 10);
+  zeros(65536 * 4999);
+  f.crash(); // before the reaper came far
+  REQUIRE(f.open().ok());
+  zeros(65536 * 4500);
+  REQUIRE(f.write(*inode, 65536 * 20, one).ok()); // waits for the reaper, and is not reaped
+  f.settle();
+  auto got = f.read(*inode, 65536 * 20, 65536);
+  REQUIRE(got.ok());
+  CHECK(*got == one);
+  zeros(65536 * 21);
+  CHECK(f.opened->stats().used_bytes < mib);
+  REQUIRE(f.fs().unlink(volume::root_inode, "a").ok());
+  f.settle();
+  f.pass(std::chrono::seconds{10});
+  CHECK(f.opened->stats().used_bytes == 0);
+}
+
+TEST_CASE("statfs follows the groups: the least-free member, divided among its slots") {
+  volume_fixture f;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  f.node_limit = 2 * gib;
+  f.see_nodes();
+  f.opened->set_capacity(100 * gib);
+  auto s = f.fs().statfs();
+  // Each node has 4 slots and keeps 256 MiB: four groups of four data shards hold 4 · 4 · (1.75 GiB / 4).
+  CHECK(s.total_bytes == 7 * gib);
+  CHECK(s.free_bytes == 7 * gib);
+  f.opened->set_capacity(3 * gib);
+  CHECK(f.fs().statfs().total_bytes == 3 * gib);
+  auto inode = f.make_file("a");
+  REQUIRE(f.write(*inode, 0, noise(1, 8 * mib)).ok());
+  CHECK(f.fs().statfs().free_bytes <= 3 * gib - 8 * mib);
+}
+
+TEST_CASE("holes and data are found by extents") {
+  volume_fixture f;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  auto inode = f.make_file("a");
+  REQUIRE(f.write(*inode, 200'000, noise(1, 10)).ok());
+  REQUIRE(f.write(*inode, 65536 * 10, noise(2, 65536)).ok());
+  volume::attribute_changes grow;
+  grow.size = 65536 * 20;
+  REQUIRE(f.fs().setattr(*inode, grow).ok());
+  auto at = [&](std::uint64_t from, int whence) {
+    auto r = f.fs().seek(*inode, from, whence);
+    return r.ok() ? static_cast<std::int64_t>(*r) : -r.err().sys;
+  };
+  CHECK(at(0, SEEK_HOLE) == 0);
+  CHECK(at(0, SEEK_DATA) == 65536 * 3);
+  CHECK(at(65536 * 3 + 5, SEEK_DATA) == 65536 * 3 + 5);
+  CHECK(at(65536 * 3, SEEK_HOLE) == 65536 * 4);
+  CHECK(at(65536 * 4, SEEK_DATA) == 65536 * 10);
+  CHECK(at(65536 * 11, SEEK_DATA) == -ENXIO);
+  CHECK(at(65536 * 11, SEEK_HOLE) == 65536 * 11);
+  CHECK(at(65536 * 20, SEEK_HOLE) == -ENXIO);
+}
+
+TEST_CASE("many threads write, read, sync and crash nothing") {
+  volume_fixture f;
+  f.ports.nodes[{1}].confirms = true;
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  std::atomic<bool> stop{false};
+  std::atomic<unsigned> wrong{0};
+  std::vector<std::thread> workers;
+  std::vector<volume::inode_number> inodes;
+  for (unsigned t = 0; t < 4; ++t) inodes.push_back(*f.make_file("t" + std::to_string(t)));
+  for (unsigned t = 0; t < 4; ++t)
+    workers.emplace_back([&, t] {
+      auto& fs = f.fs();
+      for (unsigned i = 0; i < 40; ++i) {
+        auto data = noise(t * 1000 + i, 50'000 + i * 1000);
+        std::uint64_t at = (i % 5) * 70'000;
+        fs.write(inodes[t], at, data, false, false, [&](result<std::size_t> r) { wrong += r.ok() ? 0 : 1; });
+        fs.read(inodes[t], at, data.size(), [&](result<buffer> r) { wrong += r.ok() && *r == data ? 0 : 1; });
+        if (i % 10 == 0) wrong += fs.fsync().ok() ? 0 : 1;
+      }
+    });
+  std::thread background{[&] { // one thread for all jobs: the nodes of this test know no locks
+    while (!stop) {
+      f.opened->tick();
+      if (!f.work.run_one()) std::this_thread::yield();
+    }
+  }};
+  for (auto& w : workers) w.join();
+  stop = true;
+  background.join();
+  CHECK(wrong == 0);
+  REQUIRE(f.drain());
+  CHECK(f.ports.violation == "");
+}
