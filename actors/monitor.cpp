@@ -123,7 +123,9 @@ struct monitor_state {
     auto& w = found->second;
     auto before = w.last.state;
     w.last = r;
-    if (r.restarted && config.doubt) {
+    // Another life, or away for a while: what it confirmed shortly before it was last seen is checked again (volume.md, 3).
+    auto back = r.state == link_state::ready && before != link_state::ready && w.seen != wall_time{};
+    if ((r.restarted || back) && config.doubt) {
       auto since = w.seen == wall_time{} ? wall_time{} : w.seen - std::chrono::minutes{15};
       config.doubt({r.node, since});
     }
