@@ -22,8 +22,8 @@ qs::error from_caf(const caf::error& e) {
   }
   if (e == caf::sec::request_timeout) return {errc::timed_out, "no answer within the deadline"};
   if (e == caf::sec::request_receiver_down || e == caf::exit_reason::user_shutdown)
-    return {errc::cancelled, "the part of the engine that was asked is not running"};
-  return {errc::io, "inside the engine: " + caf::to_string(e)};
+    return {errc::unreachable, "the part of the engine that was asked is not running"};
+  return {errc::protocol, "inside the engine: " + caf::to_string(e)};
 }
 
 std::string render_errc(std::uint8_t code, caf::atom_value, const caf::message& context) {
