@@ -1,6 +1,7 @@
 // Mounts to be measured by bench/fuse.py. Not part of qs.
 //   bench_fuse_memory DIRECTORY            a file system in memory: what the FUSE path itself costs
-//   bench_fuse_memory DIRECTORY STATE      a real 4+2 volume with log and rows in STATE and nodes in memory: all but the network
+//   bench_fuse_memory DIRECTORY STATE      a real 4+2 volume with log and rows in STATE and nodes
+//   in memory: all but the network
 // Until SIGINT or SIGTERM. SIGUSR1 drains the volume and drops its caches and the kernel's.
 #include <csignal>
 #include <cstdio>
@@ -41,7 +42,9 @@ int main(int argc, char** argv) {
   }
   qs::volume::filesystem& files = volume ? (*volume)->files() : *memory;
   qs::fuse::mount mount;
-  if (!good(mount.start(files, {argv[1], "bench", false, false}, [] { ::kill(::getpid(), SIGTERM); }))) return 1;
+  if (!good(mount.start(files, {argv[1], "bench", false, false},
+                        [] { ::kill(::getpid(), SIGTERM); })))
+    return 1;
   int signal = 0;
   while (sigwait(&wanted, &signal) == 0 && signal == SIGUSR1) {
     if (volume) (void)(good(volume->drain()) && good((*volume)->drop_caches()));

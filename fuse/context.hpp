@@ -1,6 +1,7 @@
-// What every request of one mount shares: the files, the options, and the door that closes when the mount ends.
-// Private to fuse/ (it shows libfuse). Owned by the mount and by every request that still waits for its answer, so that a
-// late answer never meets a session that is gone. Thread-safe.
+// What every request of one mount shares: the files, the options, and the door that closes when the
+// mount ends. Private to fuse/ (it shows libfuse). Owned by the mount and by every request that
+// still waits for its answer, so that a late answer never meets a session that is gone.
+// Thread-safe.
 #pragma once
 
 #define FUSE_USE_VERSION 312
@@ -20,7 +21,8 @@ namespace qs::fuse {
 
 class context : public std::enable_shared_from_this<context> {
 public:
-  context(volume::filesystem& served, actors::mount_settings chosen) : files{served}, settings{std::move(chosen)} {}
+  context(volume::filesystem& served, actors::mount_settings chosen)
+      : files{served}, settings{std::move(chosen)} {}
   ~context();
   context(const context&) = delete;
   context& operator=(const context&) = delete;
@@ -51,7 +53,7 @@ public:
   std::condition_variable changed;
   bool ready = false; ///< the kernel's INIT was answered
   unsigned threads_alive = 0;
-  bool stopping = false;      ///< by us: nobody needs to be told
+  bool stopping = false; ///< by us: nobody needs to be told
 
   std::atomic<bool> connection_dead{false}; ///< a read of the device said ENODEV
 
@@ -63,7 +65,8 @@ private:
 /// The table of operations; its userdata is a context*.
 const fuse_lowlevel_ops& operations();
 
-/// Parts of a request that libfuse 3.14 does not hand on; set on the thread that is about to process it.
+/// Parts of a request that libfuse 3.14 does not hand on; set on the thread that is about to
+/// process it.
 struct request_flags {
   bool kill_privileges = false;
 };

@@ -31,7 +31,8 @@ class mount::impl {
 public:
   explicit impl(unsigned threads) : thread_count_{threads} {}
 
-  status start(volume::filesystem& files, const actors::mount_settings& settings, std::function<void()> gone);
+  status start(volume::filesystem& files, const actors::mount_settings& settings,
+               std::function<void()> gone);
   status stop(std::chrono::milliseconds deadline);
   status drop_page_cache();
   bool mounted() const;
@@ -51,7 +52,8 @@ private:
 
 namespace {
 
-/// The body of a serving thread: it owns the context, so that it may outlive the mount object if it must.
+/// The body of a serving thread: it owns the context, so that it may outlive the mount object if it
+/// must.
 void run_thread(std::shared_ptr<context> owner, std::shared_ptr<std::function<void()>> gone) {
   pthread_setname_np(pthread_self(), "qs-fuse");
   serve(*owner);
@@ -62,13 +64,15 @@ void run_thread(std::shared_ptr<context> owner, std::shared_ptr<std::function<vo
     owner->changed.notify_all();
   }
   if (!last) return;
-  log::warning("fuse", "the mount at {} was taken away by somebody else", owner->settings.path.string());
+  log::warning("fuse", "the mount at {} was taken away by somebody else",
+               owner->settings.path.string());
   if (*gone) (*gone)();
 }
 
 } // namespace
 
-status mount::impl::start(volume::filesystem& files, const actors::mount_settings& settings, std::function<void()> gone) {
+status mount::impl::start(volume::filesystem& files, const actors::mount_settings& settings,
+                          std::function<void()> gone) {
   std::lock_guard order{one_at_a_time_};
   {
     std::lock_guard lock{mutex_};
@@ -86,7 +90,8 @@ status mount::impl::start(volume::filesystem& files, const actors::mount_setting
   auto entry = mount_at(path_);
   device_ = entry && *entry ? (*entry)->device : std::string{};
 
-  auto count = thread_count_ != 0 ? thread_count_ : std::clamp(2 * std::thread::hardware_concurrency(), 4U, 16U);
+  auto count = thread_count_ != 0 ? thread_count_
+                                  : std::clamp(2 * std::thread::hardware_concurrency(), 4U, 16U);
   auto shared_gone = std::make_shared<std::function<void()>>(std::move(gone));
   owner->threads_alive = count;
   sigset_t all;
@@ -107,14 +112,17 @@ status mount::impl::start(volume::filesystem& files, const actors::mount_setting
   if (!ready) {
     (void)take_away(*owner, 0ms);
     end_threads(*owner);
-    return error{errc::timed_out, fmt::format("mount at {}: the kernel did not begin to talk", path_.string())};
+    return error{errc::timed_out,
+                 fmt::format("mount at {}: the kernel did not begin to talk", path_.string())};
   }
   if (!device_.empty()) raise_read_ahead(device_);
-  log::info("fuse", "mounted {} at {} with {} threads", settings.volume_name, path_.string(), count);
+  log::info("fuse", "mounted {} at {} with {} threads", settings.volume_name, path_.string(),
+            count);
   return {};
 }
 
-/// Unmounts, again and again until the deadline while it is busy, then lazily and by force. errc::busy tells of the latter.
+/// Unmounts, again and again until the deadline while it is busy, then lazily and by force.
+/// errc::busy tells of the latter.
 status mount::impl::take_away(context& owner, std::chrono::milliseconds deadline) {
   auto until = std::chrono::steady_clock::now() + deadline;
   for (;;) {
@@ -136,14 +144,16 @@ status mount::impl::take_away(context& owner, std::chrono::milliseconds deadline
   auto lazily = unmount(path_, true);
   if (!lazily && lazily.err().code != errc::not_found) return lazily;
   return error{errc::busy,
-               fmt::format("{} was still in use and has been unmounted lazily: programs with open files there get errors "
+               fmt::format("{} was still in use and has been unmounted lazily: programs with open "
+                           "files there get errors "
                            "(`fuser -vm {}` names them before)",
                            path_.string(), path_.string()),
                EBUSY};
 }
 
-/// After the unmount every read of the device says ENODEV. Where the file system lives on in another mount namespace it must be
-/// aborted; where even that is not ours to do the threads are left behind: they own what they use, and nothing of ours.
+/// After the unmount every read of the device says ENODEV. Where the file system lives on in
+/// another mount namespace it must be aborted; where even that is not ours to do the threads are
+/// left behind: they own what they use, and nothing of ours.
 void mount::impl::end_threads(context& owner) {
   auto ended = [&](std::chrono::milliseconds wait) {
     std::unique_lock lock{owner.mutex};
@@ -163,7 +173,8 @@ void mount::impl::end_threads(context& owner) {
   }
   threads_.clear();
   if (!owner.close(answers_deadline))
-    log::error("fuse", "requests at {} are still without an answer after {} s", path_.string(), answers_deadline / 1s);
+    log::error("fuse", "requests at {} are still without an answer after {} s", path_.string(),
+               answers_deadline / 1s);
   std::lock_guard lock{mutex_};
   owner_.reset();
 }
@@ -214,7 +225,8 @@ mount::~mount() {
 
 status mount::check(const actors::mount_settings& settings) { return check_mount_point(settings); }
 
-status mount::start(volume::filesystem& files, const actors::mount_settings& settings, std::function<void()> gone) {
+status mount::start(volume::filesystem& files, const actors::mount_settings& settings,
+                    std::function<void()> gone) {
   return impl_->start(files, settings, std::move(gone));
 }
 

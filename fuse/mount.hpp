@@ -1,6 +1,7 @@
-// The mount: a volume's files in the kernel's tree, through libfuse's low-level interface on threads of its own. Implements
-// actors/mount_port.hpp; knows no actors and no network, forks nothing and installs no signal handlers.
-// Thread-safe; `gone` comes on a serving thread and must not call stop() there.
+// The mount: a volume's files in the kernel's tree, through libfuse's low-level interface on
+// threads of its own. Implements actors/mount_port.hpp; knows no actors and no network, forks
+// nothing and installs no signal handlers. Thread-safe; `gone` comes on a serving thread and must
+// not call stop() there.
 #pragma once
 
 #include <memory>
@@ -17,10 +18,13 @@ public:
   ~mount() override;
 
   status check(const actors::mount_settings& settings) override;
-  /// As check(), and: busy if this object serves a mount already; timed_out if the kernel did not begin to talk.
-  status start(volume::filesystem& files, const actors::mount_settings& settings, std::function<void()> gone) override;
+  /// As check(), and: busy if this object serves a mount already; timed_out if the kernel did not
+  /// begin to talk.
+  status start(volume::filesystem& files, const actors::mount_settings& settings,
+               std::function<void()> gone) override;
   status stop(std::chrono::milliseconds deadline) override;
-  /// Pages of every inode that the kernel holds; names too where the kernel can (Linux 6.16). Do not call it from `gone`.
+  /// Pages of every inode that the kernel holds; names too where the kernel can (Linux 6.16). Do
+  /// not call it from `gone`.
   status drop_page_cache() override;
   bool mounted() const override;
 

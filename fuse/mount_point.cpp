@@ -23,14 +23,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// "\040" back to a blank: the kernel writes blank, tab, newline and backslash as three octal digits.
+/// "\040" back to a blank: the kernel writes blank, tab, newline and backslash as three octal
+/// digits.
 std::string unescape(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   auto digit = [](char c) { return c >= '0' && c <= '7'; };
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size() && digit(text[i + 1]) && digit(text[i + 2]) && digit(text[i + 3])) {
-      out.push_back(static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0')));
+    if (text[i] == '\\' && i + 3 < text.size() && digit(text[i + 1]) && digit(text[i + 2]) &&
+        digit(text[i + 3])) {
+      out.push_back(static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                                      (text[i + 3] - '0')));
       i += 3;
     } else {
       out.push_back(text[i]);
@@ -88,24 +91,28 @@ status check_device(const actors::mount_settings& settings) {
     int sys = errno;
     if (sys == ENOENT || sys == ENODEV || sys == ENXIO)
       return error{errc::unsupported,
-                   "this machine has no /dev/fuse, so nothing can be mounted: load the module (modprobe fuse), or give "
+                   "this machine has no /dev/fuse, so nothing can be mounted: load the module "
+                   "(modprobe fuse), or give "
                    "the container the device; everything but the mount works",
                    sys};
-    return error{errc::unsupported,
-                 fmt::format("/dev/fuse cannot be opened ({}): give this user or container access to the device; "
-                             "everything but the mount works",
-                             describe(posix_error(sys))),
-                 sys};
+    return error{
+        errc::unsupported,
+        fmt::format(
+            "/dev/fuse cannot be opened ({}): give this user or container access to the device; "
+            "everything but the mount works",
+            describe(posix_error(sys))),
+        sys};
   }
   if (settings.allow_other && ::geteuid() != 0 && !user_allow_other())
-    return error{errc::invalid_argument,
-                 "mount.options.allow_other is only for root unless /etc/fuse.conf says user_allow_other: add that line "
-                 "or leave the option out"};
+    return error{errc::invalid_argument, "mount.options.allow_other is only for root unless "
+                                         "/etc/fuse.conf says user_allow_other: add that line "
+                                         "or leave the option out"};
   return {};
 }
 
-/// errno of looking at `path`, 0 if it is there. After a crash of its server a FUSE mount answers ENOTCONN, but its root's attributes may
-/// still be cached and look well: only statfs always asks the server.
+/// errno of looking at `path`, 0 if it is there. After a crash of its server a FUSE mount answers
+/// ENOTCONN, but its root's attributes may still be cached and look well: only statfs always asks
+/// the server.
 int look_at(const fs::path& path, struct stat& st) {
   if (::stat(path.c_str(), &st) != 0) return errno;
   auto entry = mount_at(path);
@@ -117,15 +124,17 @@ int look_at(const fs::path& path, struct stat& st) {
 status clear_dead_mount(const fs::path& path, const actors::mount_settings& settings) {
   QS_TRY_ASSIGN(auto entry, mount_at(path));
   if (entry && is_ours(*entry, settings.volume_name)) {
-    log::info("fuse", "taking away the dead mount of {} at {}", settings.volume_name, path.string());
+    log::info("fuse", "taking away the dead mount of {} at {}", settings.volume_name,
+              path.string());
     return unmount(path, true);
   }
   auto what = entry ? fmt::format("{} ({})", entry->source, entry->type) : std::string{"something"};
-  return error{errc::busy,
-               fmt::format("at {} there is a dead mount of {}, which is not ours: take it away with "
-                           "`fusermount3 -u -z {}` (or umount -l, as root)",
-                           path.string(), what, path.string()),
-               ENOTCONN};
+  return error{
+      errc::busy,
+      fmt::format("at {} there is a dead mount of {}, which is not ours: take it away with "
+                  "`fusermount3 -u -z {}` (or umount -l, as root)",
+                  path.string(), what, path.string()),
+      ENOTCONN};
 }
 
 } // namespace
@@ -139,13 +148,16 @@ std::vector<mount_entry> parse_mountinfo(std::string_view text) {
     // id parent major:minor root mount-point options [optional…] - type source super-options
     auto dash = std::find(fields.begin(), fields.end(), "-");
     if (fields.size() < 9 || fields.end() - dash < 3 || dash - fields.begin() < 6) continue;
-    out.push_back({std::string{fields[2]}, unescape(fields[4]), unescape(*(dash + 1)), unescape(*(dash + 2))});
+    out.push_back({std::string{fields[2]}, unescape(fields[4]), unescape(*(dash + 1)),
+                   unescape(*(dash + 2))});
   }
   return out;
 }
 
-std::optional<mount_entry> topmost_mount(const std::vector<mount_entry>& table, const fs::path& path) {
-  auto it = std::find_if(table.rbegin(), table.rend(), [&](const mount_entry& e) { return e.path == path; });
+std::optional<mount_entry> topmost_mount(const std::vector<mount_entry>& table,
+                                         const fs::path& path) {
+  auto it = std::find_if(table.rbegin(), table.rend(),
+                         [&](const mount_entry& e) { return e.path == path; });
   if (it == table.rend()) return {};
   return *it;
 }
@@ -177,8 +189,10 @@ status check_mount_point(const actors::mount_settings& settings) {
   auto resolved = resolve_mount_point(settings.path);
   if (!resolved) {
     if (resolved.err().code == errc::not_found)
-      return error{errc::not_found, fmt::format("mount point {} does not exist: make it with `mkdir -p {}`", shown, shown),
-                   ENOENT};
+      return error{
+          errc::not_found,
+          fmt::format("mount point {} does not exist: make it with `mkdir -p {}`", shown, shown),
+          ENOENT};
     return std::move(resolved).err();
   }
   struct stat st {};
@@ -188,18 +202,23 @@ status check_mount_point(const actors::mount_settings& settings) {
     sys = look_at(*resolved, st);
   }
   if (sys == ENOENT)
-    return error{errc::not_found, fmt::format("mount point {} does not exist: make it with `mkdir -p {}`", shown, shown), sys};
+    return error{
+        errc::not_found,
+        fmt::format("mount point {} does not exist: make it with `mkdir -p {}`", shown, shown),
+        sys};
   if (sys != 0) return errno_error(fmt::format("look at mount point {}", shown), sys);
   if (!S_ISDIR(st.st_mode))
-    return error{errc::invalid_argument, fmt::format("mount point {} is not a directory: choose another mount.path", shown),
+    return error{errc::invalid_argument,
+                 fmt::format("mount point {} is not a directory: choose another mount.path", shown),
                  ENOTDIR};
   QS_TRY_ASSIGN(auto mounted, mount_at(*resolved));
   if (mounted) {
-    auto hint = is_ours(*mounted, settings.volume_name) ? "by another process that serves this volume"
-                                                        : "unmount it, or choose another mount.path";
+    auto hint = is_ours(*mounted, settings.volume_name)
+                    ? "by another process that serves this volume"
+                    : "unmount it, or choose another mount.path";
     return error{errc::busy,
-                 fmt::format("mount point {} is in use: {} ({}) is mounted there; {}", shown, mounted->source, mounted->type,
-                             hint),
+                 fmt::format("mount point {} is in use: {} ({}) is mounted there; {}", shown,
+                             mounted->source, mounted->type, hint),
                  EBUSY};
   }
   std::error_code failed;
@@ -207,7 +226,8 @@ status check_mount_point(const actors::mount_settings& settings) {
   if (failed) return errno_error(fmt::format("look into mount point {}", shown), failed.value());
   if (!empty)
     return error{errc::refused,
-                 fmt::format("mount point {} is not empty: what is in it would be hidden; empty it or choose another "
+                 fmt::format("mount point {} is not empty: what is in it would be hidden; empty it "
+                             "or choose another "
                              "mount.path",
                              shown),
                  ENOTEMPTY};
@@ -220,7 +240,8 @@ status unmount(const fs::path& path, bool lazy) {
     int sys = errno;
     auto doing = fmt::format("unmount {}", path.string());
     if (sys == EBUSY) return error{errc::busy, fmt::format("{}: still in use", doing), sys};
-    if (sys == EINVAL || sys == ENOENT) return error{errc::not_found, fmt::format("{}: not mounted", doing), sys};
+    if (sys == EINVAL || sys == ENOENT)
+      return error{errc::not_found, fmt::format("{}: not mounted", doing), sys};
     return errno_error(doing, sys);
   }
   std::vector<std::string> arguments{"fusermount3", "-u", "-q"};
@@ -229,8 +250,11 @@ status unmount(const fs::path& path, bool lazy) {
   QS_TRY_ASSIGN(int code, run("fusermount3", arguments));
   if (code == 0) return {};
   QS_TRY_ASSIGN(auto still, mount_at(path));
-  if (!still) return error{errc::not_found, fmt::format("unmount {}: not mounted", path.string()), EINVAL};
-  return error{errc::busy, fmt::format("unmount {}: still in use (fusermount3 says {})", path.string(), code), EBUSY};
+  if (!still)
+    return error{errc::not_found, fmt::format("unmount {}: not mounted", path.string()), EINVAL};
+  return error{errc::busy,
+               fmt::format("unmount {}: still in use (fusermount3 says {})", path.string(), code),
+               EBUSY};
 }
 
 } // namespace qs::fuse

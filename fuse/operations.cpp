@@ -1,5 +1,6 @@
-// The operations: decode, call, reply (architecture.md). No decisions here; permission checks are the kernel's
-// (default_permissions), locks too (we claim none, so flock, POSIX and OFD locks are local), copy_file_range falls back.
+// The operations: decode, call, reply (architecture.md). No decisions here; permission checks are
+// the kernel's (default_permissions), locks too (we claim none, so flock, POSIX and OFD locks are
+// local), copy_file_range falls back.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -42,18 +43,21 @@ bool is_special_dot(const std::string& name) { return name == "." || name == "..
 
 void op_init(void* userdata, fuse_conn_info* conn) {
   auto& owner = *static_cast<context*>(userdata);
-  // Said in full, since libfuse switches several on by itself. Not wanted: splice (slower, and bytes are ciphertext on disk anyway),
-  // HANDLE_KILLPRIV (its first version: see session.cpp for the second), ATOMIC_O_TRUNC (lost without open messages), AUTO_INVAL_DATA
-  // (nobody else writes), locks, POSIX_ACL.
-  unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-                  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT;
+  // Said in full, since libfuse switches several on by itself. Not wanted: splice (slower, and
+  // bytes are ciphertext on disk anyway), HANDLE_KILLPRIV (its first version: see session.cpp for
+  // the second), ATOMIC_O_TRUNC (lost without open messages), AUTO_INVAL_DATA (nobody else writes),
+  // locks, POSIX_ACL.
+  unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+                  FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS |
+                  FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT;
   if (owner.settings.writeback) want |= FUSE_CAP_WRITEBACK_CACHE;
   conn->want = want & conn->capable;
   owner.no_open = (conn->want & FUSE_CAP_NO_OPEN_SUPPORT) != 0;
   owner.no_opendir = (conn->want & FUSE_CAP_NO_OPENDIR_SUPPORT) != 0;
   conn->max_write = 1U << 20;
   conn->max_readahead = 1U << 20;
-  conn->max_background = 128; // read-ahead and write-back in flight; libfuse's 12 starves when a node is slow
+  conn->max_background =
+      128; // read-ahead and write-back in flight; libfuse's 12 starves when a node is slow
   conn->congestion_threshold = 96;
   conn->time_gran = 1;
   std::lock_guard lock{owner.mutex};
@@ -134,7 +138,8 @@ void answer_entry(request& r, const result<volume::attributes>& made) {
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
   request r{req};
   if (!r) return;
-  answer_entry(r, r.files().mknod(parent, name, mode, static_cast<std::uint32_t>(rdev), creator_of(req)));
+  answer_entry(
+      r, r.files().mknod(parent, name, mode, static_cast<std::uint32_t>(rdev), creator_of(req)));
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
@@ -165,13 +170,14 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
   if (r) r.done(r.files().rmdir(parent, name));
 }
 
-void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
-               unsigned flags) {
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
+               const char* new_name, unsigned flags) {
   request r{req};
   if (r) r.done(r.files().rename(parent, name, new_parent, new_name, flags));
 }
 
-void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
+void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+               fuse_file_info* info) {
   request r{req};
   if (!r) return;
   auto made = r.files().mknod(parent, name, (mode & 07777U) | S_IFREG, 0, creator_of(req));
@@ -179,8 +185,8 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   r.created(*made, *info);
 }
 
-/// Files have no state of their own here: what is open is remembered as an inode. ENOSYS spares the kernel open and release for
-/// good; it then keeps the page cache over opens by itself.
+/// Files have no state of their own here: what is open is remembered as an inode. ENOSYS spares the
+/// kernel open and release for good; it then keeps the page cache over opens by itself.
 void op_open(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
   request r{req};
   if (!r) return;
@@ -212,12 +218,15 @@ void op_read(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, f
   });
 }
 
-void op_write(fuse_req_t req, fuse_ino_t inode, const char* data, std::size_t size, off_t offset, fuse_file_info*) {
+void op_write(fuse_req_t req, fuse_ino_t inode, const char* data, std::size_t size, off_t offset,
+              fuse_file_info*) {
   auto r = std::make_shared<request>(req);
   if (!*r) return;
-  // O_APPEND: the kernel gives the end of the file as offset, under its inode lock, and is the only writer.
+  // O_APPEND: the kernel gives the end of the file as offset, under its inode lock, and is the only
+  // writer.
   bool kill = current_request_flags().kill_privileges;
-  r->files().write(inode, static_cast<std::uint64_t>(offset), as_bytes(std::string_view{data, size}), false, kill,
+  r->files().write(inode, static_cast<std::uint64_t>(offset),
+                   as_bytes(std::string_view{data, size}), false, kill,
                    [r](result<std::size_t> count) {
                      if (!count) return r->fail(count.err());
                      r->written(*count);
@@ -234,9 +243,12 @@ void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
   if (r) r.done(r.files().fsync());
 }
 
-void op_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length, fuse_file_info*) {
+void op_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length,
+                  fuse_file_info*) {
   request r{req};
-  if (r) r.done(r.files().fallocate(inode, mode, static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)));
+  if (r)
+    r.done(r.files().fallocate(inode, mode, static_cast<std::uint64_t>(offset),
+                               static_cast<std::uint64_t>(length)));
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence, fuse_file_info*) {
@@ -248,7 +260,8 @@ void op_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence, fuse_f
   r.position(*at);
 }
 
-/// One page of a directory. Attributes of `.` and `..` are shown, but the kernel counts no lookup for them.
+/// One page of a directory. Attributes of `.` and `..` are shown, but the kernel counts no lookup
+/// for them.
 void read_directory(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, bool plus) {
   request r{req};
   if (!r) return;
@@ -267,8 +280,10 @@ void read_directory(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t of
     if (!entry.attr) param.attr.st_mode = entry.type;
     auto next = static_cast<off_t>(entry.cookie);
     auto room = size - used;
-    auto need = plus ? fuse_add_direntry_plus(r.raw(), page.data() + used, room, entry.name.c_str(), &param, next)
-                     : fuse_add_direntry(r.raw(), page.data() + used, room, entry.name.c_str(), &param.attr, next);
+    auto need = plus ? fuse_add_direntry_plus(r.raw(), page.data() + used, room, entry.name.c_str(),
+                                              &param, next)
+                     : fuse_add_direntry(r.raw(), page.data() + used, room, entry.name.c_str(),
+                                         &param.attr, next);
     if (need > room) break;
     used += need;
     if (plus && entry.attr && !is_special_dot(entry.name)) counted.push_back(entry.inode);
@@ -280,7 +295,8 @@ void op_readdir(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset
   read_directory(req, inode, size, offset, false);
 }
 
-void op_readdirplus(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
+void op_readdirplus(fuse_req_t req, fuse_ino_t inode, std::size_t size, off_t offset,
+                    fuse_file_info*) {
   read_directory(req, inode, size, offset, true);
 }
 
@@ -298,7 +314,8 @@ void op_statfs(fuse_req_t req, fuse_ino_t) {
   r.space(st);
 }
 
-void op_setxattr(fuse_req_t req, fuse_ino_t inode, const char* name, const char* value, std::size_t size, int flags) {
+void op_setxattr(fuse_req_t req, fuse_ino_t inode, const char* name, const char* value,
+                 std::size_t size, int flags) {
   request r{req};
   if (!r) return;
   if (is_acl(name)) return r.error(EOPNOTSUPP);

@@ -45,13 +45,20 @@ fuse_entry_param to_entry(const volume::attributes& attr) noexcept {
 int to_errno(const qs::error& e) noexcept {
   if (e.sys != 0) return e.sys;
   switch (e.code) {
-  case errc::not_found: return ENOENT;
-  case errc::already_exists: return EEXIST;
-  case errc::invalid_argument: return EINVAL;
-  case errc::no_space: return ENOSPC;
-  case errc::access_denied: return EACCES;
-  case errc::unsupported: return EOPNOTSUPP;
-  default: return EIO;
+  case errc::not_found:
+    return ENOENT;
+  case errc::already_exists:
+    return EEXIST;
+  case errc::invalid_argument:
+    return EINVAL;
+  case errc::no_space:
+    return ENOSPC;
+  case errc::access_denied:
+    return EACCES;
+  case errc::unsupported:
+    return EOPNOTSUPP;
+  default:
+    return EIO;
   }
 }
 

@@ -1,6 +1,7 @@
-// One request of the kernel: owns the fuse_req_t and answers it exactly once, or asserts. Moves between threads; whoever has
-// the answer gives it, after every lock is dropped, for with the answer the kernel may forget the inode at once.
-// Holds the mount's door open (context::enter) until the answer is given.
+// One request of the kernel: owns the fuse_req_t and answers it exactly once, or asserts. Moves
+// between threads; whoever has the answer gives it, after every lock is dropped, for with the
+// answer the kernel may forget the inode at once. Holds the mount's door open (context::enter)
+// until the answer is given.
 #pragma once
 
 #include <memory>
@@ -27,11 +28,14 @@ class request {
 public:
   /// Enters the door. If it is closed the request is answered with EIO and `*this` is false.
   explicit request(fuse_req_t req);
-  request(request&& other) noexcept : req_{std::exchange(other.req_, nullptr)}, owner_{std::move(other.owner_)} {}
+  request(request&& other) noexcept
+      : req_{std::exchange(other.req_, nullptr)}, owner_{std::move(other.owner_)} {}
   request& operator=(request&&) = delete;
   request(const request&) = delete;
   request& operator=(const request&) = delete;
-  ~request() { QS_ASSERT(req_ == nullptr); } // a request without an answer hangs its process for ever
+  ~request() {
+    QS_ASSERT(req_ == nullptr);
+  } // a request without an answer hangs its process for ever
 
   explicit operator bool() const noexcept { return req_ != nullptr; }
   [[nodiscard]] volume::filesystem& files() const noexcept { return owner_->files; }
@@ -48,7 +52,9 @@ public:
   void attributes(const volume::attributes& attr);
   void target(const std::string& text) { finish(fuse_reply_readlink(take(), text.c_str())); }
   void opened(const fuse_file_info& info) { finish(fuse_reply_open(take(), &info)); }
-  void bytes(byte_span data) { finish(fuse_reply_buf(take(), reinterpret_cast<const char*>(data.data()), data.size())); }
+  void bytes(byte_span data) {
+    finish(fuse_reply_buf(take(), reinterpret_cast<const char*>(data.data()), data.size()));
+  }
   /// A page of readdirplus; the inodes whose lookups it counts.
   void page(byte_span data, const std::vector<volume::inode_number>& counted);
   void written(std::size_t count) { finish(fuse_reply_write(take(), count)); }
@@ -69,7 +75,9 @@ private:
     QS_ASSERT(req_ != nullptr);
     return std::exchange(req_, nullptr);
   }
-  void finish(int) { leave(); } // a failed answer: the process is gone or the mount is; nobody is left to be told
+  void finish(int) {
+    leave();
+  } // a failed answer: the process is gone or the mount is; nobody is left to be told
   void leave() { owner_->leave(); }
 
   fuse_req_t req_;

@@ -22,7 +22,8 @@ namespace qs::fuse {
 
 namespace {
 
-constexpr int notify_inc_epoch = 8; // FUSE_NOTIFY_INC_EPOCH, Linux 6.16: newer than Debian 12's linux/fuse.h
+constexpr int notify_inc_epoch =
+    8; // FUSE_NOTIFY_INC_EPOCH, Linux 6.16: newer than Debian 12's linux/fuse.h
 
 /// What libfuse said last on this thread: the text of a failed mount.
 std::string& last_words() {
@@ -66,7 +67,8 @@ ssize_t read_device(int fd, void* to, std::size_t size, void* userdata) {
 
 ssize_t write_device(int fd, iovec* parts, int count, void* userdata) {
   auto* init = std::exchange(init_now, nullptr);
-  if (init == nullptr || count != 2 || parts[1].iov_len < offsetof(fuse_init_out, flags) + sizeof(std::uint32_t))
+  if (init == nullptr || count != 2 ||
+      parts[1].iov_len < offsetof(fuse_init_out, flags) + sizeof(std::uint32_t))
     return ::writev(fd, parts, count);
   auto& owner = *static_cast<context*>(userdata);
   fuse_init_out out{};
@@ -110,8 +112,8 @@ void peek(const fuse_buf& buf, context& owner, pending_init& init) {
 
 context::~context() {
   if (session == nullptr) return;
-  // Frees libfuse's copy of the mount point; it would unmount by path, which may be somebody else's by now, so only when
-  // the connection is dead, where it sees that and leaves the path alone.
+  // Frees libfuse's copy of the mount point; it would unmount by path, which may be somebody else's
+  // by now, so only when the connection is dead, where it sees that and leaves the path alone.
   if (connection_dead) fuse_session_unmount(session);
   fuse_session_destroy(session);
 }
@@ -135,11 +137,14 @@ status open_session(context& owner, const std::filesystem::path& path) {
   owner.session = fuse_session_new(&arguments, &operations(), sizeof(fuse_lowlevel_ops), &owner);
   fuse_opt_free_args(&arguments);
   if (owner.session == nullptr)
-    return error{errc::io, fmt::format("libfuse does not start a session for {}: {}", path.string(), last_words())};
+    return error{errc::io, fmt::format("libfuse does not start a session for {}: {}", path.string(),
+                                       last_words())};
   errno = 0;
   if (fuse_session_mount(owner.session, path.c_str()) != 0) {
     int sys = errno;
-    auto why = last_words().empty() ? std::string{sys != 0 ? std::strerror(sys) : "fusermount3 refused"} : last_words();
+    auto why = last_words().empty()
+                   ? std::string{sys != 0 ? std::strerror(sys) : "fusermount3 refused"}
+                   : last_words();
     return error{errc::io, fmt::format("mount at {}: {}", path.string(), why), sys};
   }
   static const fuse_custom_io io{write_device, read_device, nullptr, nullptr};
@@ -168,7 +173,9 @@ void serve(context& owner) {
 
 bool abort_connection(const std::filesystem::path& path, std::string_view device) {
   // MNT_FORCE aborts first and then finds the mount busy, which is all the same here.
-  if (!path.empty() && ::geteuid() == 0 && (::umount2(path.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW) == 0 || errno == EBUSY)) return true;
+  if (!path.empty() && ::geteuid() == 0 &&
+      (::umount2(path.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW) == 0 || errno == EBUSY))
+    return true;
   auto colon = device.find(':');
   if (colon == device.npos) return false;
   auto name = fmt::format("/sys/fs/fuse/connections/{}/abort", device.substr(colon + 1));
@@ -177,7 +184,8 @@ bool abort_connection(const std::filesystem::path& path, std::string_view device
 }
 
 status drop_kernel_caches(context& owner) {
-  // Names first: with them go the last references to inodes, whose pages then go by themselves. Older kernels say EINVAL.
+  // Names first: with them go the last references to inodes, whose pages then go by themselves.
+  // Older kernels say EINVAL.
   fuse_out_header epoch{sizeof(fuse_out_header), notify_inc_epoch, 0};
   bool told = ::write(fuse_session_fd(owner.session), &epoch, sizeof epoch) == sizeof epoch;
   if (!told) log::debug("fuse", "this kernel keeps names cached: {}", std::strerror(errno));
@@ -185,7 +193,8 @@ status drop_kernel_caches(context& owner) {
   int worst = 0;
   for (auto inode : owner.files.remembered()) {
     int failed = fuse_lowlevel_notify_inval_inode(owner.session, inode, 0, 0);
-    if (failed != 0 && failed != -ENOENT) worst = -failed; // ENOENT: the kernel has dropped it meanwhile
+    if (failed != 0 && failed != -ENOENT)
+      worst = -failed; // ENOENT: the kernel has dropped it meanwhile
   }
   if (worst != 0) return errno_error("drop the kernel's cached pages", worst);
   return {};

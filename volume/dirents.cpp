@@ -8,15 +8,18 @@ namespace qs::volume {
 
 namespace {
 
-constexpr std::uint64_t first_of_chain(std::uint64_t cookie) { return cookie & ~std::uint64_t{0xff}; }
+constexpr std::uint64_t first_of_chain(std::uint64_t cookie) {
+  return cookie & ~std::uint64_t{0xff};
+}
 
 /// Disambiguators in use above 0.
 result<std::array<bool, 256>> chain(operation& op, inode_number parent, std::uint64_t first) {
   std::array<bool, 256> used{};
-  QS_TRY(op.scan(dirent_key(parent, first + 1), dirent_key(parent, first + 256), [&](std::string_view key, byte_span) {
-    if (auto parts = parse_dirent_key(key)) used[parts->cookie & 0xff] = true;
-    return true;
-  }));
+  QS_TRY(op.scan(dirent_key(parent, first + 1), dirent_key(parent, first + 256),
+                 [&](std::string_view key, byte_span) {
+                   if (auto parts = parse_dirent_key(key)) used[parts->cookie & 0xff] = true;
+                   return true;
+                 }));
   return used;
 }
 
@@ -28,8 +31,8 @@ bool any(const std::array<bool, 256>& used) {
 
 } // namespace
 
-status insert_dirent(operation& op, inode_number parent, std::uint64_t hash, std::string_view name, inode_number inode,
-                     std::uint32_t type) {
+status insert_dirent(operation& op, inode_number parent, std::uint64_t hash, std::string_view name,
+                     inode_number inode, std::uint32_t type) {
   dirent_row row;
   row.inode = inode;
   row.type = type;
@@ -60,7 +63,8 @@ status insert_dirent(operation& op, inode_number parent, std::uint64_t hash, std
   return {};
 }
 
-void replace_dirent(operation& op, inode_number parent, const found_dirent& at, inode_number inode, std::uint32_t type) {
+void replace_dirent(operation& op, inode_number parent, const found_dirent& at, inode_number inode,
+                    std::uint32_t type) {
   auto row = at.row;
   row.inode = inode;
   row.type = type;
@@ -129,7 +133,9 @@ result<inode_row*> row_editor::load_directory(inode_number inode) {
   return row;
 }
 
-inode_row& row_editor::add(inode_number inode) { return rows_.emplace_back(inode, inode_row{}).second; }
+inode_row& row_editor::add(inode_number inode) {
+  return rows_.emplace_back(inode, inode_row{}).second;
+}
 
 status row_editor::commit() {
   for (const auto& [number, row] : rows_) op_.put(inode_key(number), encode(row));

@@ -1,5 +1,6 @@
-// Directory entries by name: finding, inserting and erasing under the rule of chains (rows.hpp, dirent_row), and an editor
-// that keeps the inode rows of one operation. Used by names*.cpp only. Values and short calls; one thread at a time.
+// Directory entries by name: finding, inserting and erasing under the rule of chains (rows.hpp,
+// dirent_row), and an editor that keeps the inode rows of one operation. Used by names*.cpp only.
+// Values and short calls; one thread at a time.
 #pragma once
 
 #include <cerrno>
@@ -19,9 +20,11 @@ struct found_dirent {
   dirent_row row;
 };
 
-/// The entry of that name, or nothing. One get unless hashes collide. `Rows` is a core or an operation.
+/// The entry of that name, or nothing. One get unless hashes collide. `Rows` is a core or an
+/// operation.
 template <class Rows>
-result<std::optional<found_dirent>> find_dirent(Rows& rows, inode_number parent, std::uint64_t hash, std::string_view name) {
+result<std::optional<found_dirent>> find_dirent(Rows& rows, inode_number parent, std::uint64_t hash,
+                                                std::string_view name) {
   auto first = codec::dirent_cookie(hash, 0);
   QS_TRY_ASSIGN(auto value, rows.get(dirent_key(parent, first)));
   if (!value) return std::optional<found_dirent>{};
@@ -48,16 +51,17 @@ result<std::optional<found_dirent>> find_dirent(Rows& rows, inode_number parent,
 }
 
 /// Adds an entry that must not exist yet. ENOSPC if 256 names share the hash.
-status insert_dirent(operation& op, inode_number parent, std::uint64_t hash, std::string_view name, inode_number inode,
-                     std::uint32_t type);
+status insert_dirent(operation& op, inode_number parent, std::uint64_t hash, std::string_view name,
+                     inode_number inode, std::uint32_t type);
 /// Lets an existing entry lead to another inode; its cookie stays.
-void replace_dirent(operation& op, inode_number parent, const found_dirent& at, inode_number inode, std::uint32_t type);
+void replace_dirent(operation& op, inode_number parent, const found_dirent& at, inode_number inode,
+                    std::uint32_t type);
 status erase_dirent(operation& op, inode_number parent, const found_dirent& at);
 /// No entry but vacant ones. One step of a scan.
 result<bool> is_empty_directory(operation& op, inode_number inode);
 
-/// The inode rows that one operation touches: each is read once, and two uses of one inode meet in one row.
-/// load() marks a row as changed; commit() writes all of them.
+/// The inode rows that one operation touches: each is read once, and two uses of one inode meet in
+/// one row. load() marks a row as changed; commit() writes all of them.
 class row_editor {
 public:
   explicit row_editor(operation& op) : op_{op} {}

@@ -1,6 +1,7 @@
-// Who the kernel still knows: lookup counts per inode, and which of those inodes have lost their last name. Nothing of this
-// is stored: after a restart the kernel knows nothing, and orphans are reaped then. Thread-safe; in 16 parts by inode, so that
-// many FUSE threads do not meet at one lock. As large as what the kernel itself keeps in memory.
+// Who the kernel still knows: lookup counts per inode, and which of those inodes have lost their
+// last name. Nothing of this is stored: after a restart the kernel knows nothing, and orphans are
+// reaped then. Thread-safe; in 16 parts by inode, so that many FUSE threads do not meet at one
+// lock. As large as what the kernel itself keeps in memory.
 #pragma once
 
 #include <array>
@@ -21,7 +22,8 @@ public:
     p.entries[inode].lookups += lookups;
   }
 
-  /// True: nobody holds it any more and it has no name, so the caller must have it reaped. At most once per inode.
+  /// True: nobody holds it any more and it has no name, so the caller must have it reaped. At most
+  /// once per inode.
   [[nodiscard]] bool forget(inode_number inode, std::uint64_t lookups) {
     auto& p = part_of(inode);
     std::lock_guard lock{p.mutex};
@@ -36,7 +38,8 @@ public:
     return orphan;
   }
 
-  /// The inode's last name is gone. True: nobody holds it, reap it now; false: forget() will say so.
+  /// The inode's last name is gone. True: nobody holds it, reap it now; false: forget() will say
+  /// so.
   [[nodiscard]] bool orphaned(inode_number inode) {
     auto& p = part_of(inode);
     std::lock_guard lock{p.mutex};

@@ -18,7 +18,9 @@ status check_name(std::string_view name) {
 
 bool is_dot(std::string_view name) { return name == "." || name == ".."; }
 
-void touch(inode_row& directory, const operation& op) { directory.mtime = directory.ctime = op.now(); }
+void touch(inode_row& directory, const operation& op) {
+  directory.mtime = directory.ctime = op.now();
+}
 
 } // namespace
 
@@ -49,8 +51,8 @@ result<attributes> names::lookup(inode_number parent, std::string_view name) {
   return getattr(found->row.inode);
 }
 
-result<attributes> names::make(inode_number parent, std::string_view name, std::uint32_t mode, std::uint32_t rdev,
-                               std::string_view target, creator who) {
+result<attributes> names::make(inode_number parent, std::string_view name, std::uint32_t mode,
+                               std::uint32_t rdev, std::string_view target, creator who) {
   QS_TRY(check_name(name));
   if (is_dot(name)) return posix_error(EEXIST);
   QS_TRY_ASSIGN(auto op, core_.begin(purpose::grow));
@@ -88,24 +90,29 @@ result<attributes> names::make(inode_number parent, std::string_view name, std::
   return made;
 }
 
-result<attributes> names::mknod(inode_number parent, std::string_view name, std::uint32_t mode, std::uint32_t rdev,
-                                creator who) {
+result<attributes> names::mknod(inode_number parent, std::string_view name, std::uint32_t mode,
+                                std::uint32_t rdev, creator who) {
   if ((mode & S_IFMT) == 0) mode |= S_IFREG;
   switch (mode & S_IFMT) {
   case S_IFREG:
   case S_IFIFO:
-  case S_IFSOCK: return make(parent, name, mode, 0, {}, who);
+  case S_IFSOCK:
+    return make(parent, name, mode, 0, {}, who);
   case S_IFCHR:
-  case S_IFBLK: return make(parent, name, mode, rdev, {}, who);
-  default: return posix_error(EINVAL);
+  case S_IFBLK:
+    return make(parent, name, mode, rdev, {}, who);
+  default:
+    return posix_error(EINVAL);
   }
 }
 
-result<attributes> names::mkdir(inode_number parent, std::string_view name, std::uint32_t mode, creator who) {
+result<attributes> names::mkdir(inode_number parent, std::string_view name, std::uint32_t mode,
+                                creator who) {
   return make(parent, name, S_IFDIR | (mode & 07777U), 0, {}, who);
 }
 
-result<attributes> names::symlink(inode_number parent, std::string_view name, std::string_view target, creator who) {
+result<attributes> names::symlink(inode_number parent, std::string_view name,
+                                  std::string_view target, creator who) {
   if (target.empty()) return posix_error(ENOENT);
   if (target.size() > symlink_bytes_max) return posix_error(ENAMETOOLONG);
   return make(parent, name, S_IFLNK | 0777, 0, target, who);
@@ -195,8 +202,8 @@ status names::rmdir(inode_number parent, std::string_view name) {
   return {};
 }
 
-result<std::vector<directory_entry>> names::readdir(inode_number inode, std::uint64_t cookie, std::size_t most,
-                                                    bool with_attributes) {
+result<std::vector<directory_entry>> names::readdir(inode_number inode, std::uint64_t cookie,
+                                                    std::size_t most, bool with_attributes) {
   QS_TRY_ASSIGN(auto value, core_.get(inode_key(inode)));
   if (!value) return posix_error(ENOENT);
   QS_TRY_ASSIGN(auto row, decode_inode(*value));
@@ -214,7 +221,8 @@ result<std::vector<directory_entry>> names::readdir(inode_number inode, std::uin
         broken = error{errc::corrupt, "a directory entry is damaged", EIO};
         return false;
       }
-      if (entry->inode != 0) out.push_back({std::move(entry->name), parts->cookie, entry->inode, entry->type, {}});
+      if (entry->inode != 0)
+        out.push_back({std::move(entry->name), parts->cookie, entry->inode, entry->type, {}});
       return out.size() < most;
     };
     QS_TRY(core_.scan(from, prefix_end(inode_prefix(row_kind::dirent, inode)), visit));
@@ -222,7 +230,8 @@ result<std::vector<directory_entry>> names::readdir(inode_number inode, std::uin
   }
   if (!with_attributes) return out;
   for (auto& entry : out) {
-    // An entry that went in between has no attributes any more; it is still a valid answer to readdir.
+    // An entry that went in between has no attributes any more; it is still a valid answer to
+    // readdir.
     if (auto attr = getattr(entry.inode)) entry.attr = *attr;
   }
   return out;

@@ -22,7 +22,8 @@ void clear_privileges(inode_row& row) {
 }
 
 status check_xattr_name(std::string_view name) {
-  if (name.empty() || name.size() > name_bytes_max || name.find('\0') != name.npos) return posix_error(ERANGE);
+  if (name.empty() || name.size() > name_bytes_max || name.find('\0') != name.npos)
+    return posix_error(ERANGE);
   return {};
 }
 
@@ -82,7 +83,8 @@ result<std::vector<std::string>> names::listxattr(inode_number inode) {
   return out;
 }
 
-status names::setxattr(inode_number inode, std::string_view name, byte_span value, xattr_mode mode) {
+status names::setxattr(inode_number inode, std::string_view name, byte_span value,
+                       xattr_mode mode) {
   QS_TRY(check_xattr_name(name));
   if (value.size() > xattr_value_bytes_max) return posix_error(E2BIG);
   QS_TRY_ASSIGN(auto op, core_.begin(purpose::grow));
@@ -94,7 +96,8 @@ status names::setxattr(inode_number inode, std::string_view name, byte_span valu
   if (!before && mode == xattr_mode::replace) return posix_error(ENODATA);
   if (!before) {
     auto need = row->xattr_bytes + name.size() + 1;
-    if (need > xattr_list_bytes_max) return posix_error(ENOSPC); // as ext4 and xfs: no room for one more
+    if (need > xattr_list_bytes_max)
+      return posix_error(ENOSPC); // as ext4 and xfs: no room for one more
     row->xattr_bytes = static_cast<std::uint32_t>(need);
   }
   op->put(std::move(key), to_buffer(value));

@@ -32,7 +32,9 @@ result<bool> is_within(operation& op, inode_number directory, inode_number ances
   return true;
 }
 
-void touch(inode_row& directory, const operation& op) { directory.mtime = directory.ctime = op.now(); }
+void touch(inode_row& directory, const operation& op) {
+  directory.mtime = directory.ctime = op.now();
+}
 
 /// A directory goes from one parent to another: `..` and both link counts follow.
 status change_parent(inode_row& child, inode_row& from, inode_number to_number, inode_row& to) {
@@ -46,8 +48,8 @@ status change_parent(inode_row& child, inode_row& from, inode_number to_number, 
 
 } // namespace
 
-status names::rename(inode_number parent, std::string_view name, inode_number new_parent, std::string_view new_name,
-                     unsigned flags) {
+status names::rename(inode_number parent, std::string_view name, inode_number new_parent,
+                     std::string_view new_name, unsigned flags) {
   if (flags != 0 && flags != flag_noreplace && flags != flag_exchange) return posix_error(EINVAL);
   QS_TRY(check_rename_name(name));
   QS_TRY(check_rename_name(new_name));
@@ -62,8 +64,9 @@ status names::rename(inode_number parent, std::string_view name, inode_number ne
   return {};
 }
 
-status names::move(row_editor& rows, inode_number parent, std::string_view name, inode_number new_parent,
-                   std::string_view new_name, bool replace, inode_number& orphan) {
+status names::move(row_editor& rows, inode_number parent, std::string_view name,
+                   inode_number new_parent, std::string_view new_name, bool replace,
+                   inode_number& orphan) {
   auto& op = rows.op();
   QS_TRY_ASSIGN(auto* from, rows.load_directory(parent));
   QS_TRY_ASSIGN(auto* to, rows.load_directory(new_parent));
@@ -72,7 +75,8 @@ status names::move(row_editor& rows, inode_number parent, std::string_view name,
   QS_TRY_ASSIGN(auto target, find_dirent(op, new_parent, hash_(new_name), new_name));
   if (target && !replace) return posix_error(EEXIST);
   auto moved = source->row.inode;
-  if (target && target->row.inode == moved) return {}; // two names of one file: POSIX says do nothing
+  if (target && target->row.inode == moved)
+    return {}; // two names of one file: POSIX says do nothing
   QS_TRY_ASSIGN(auto* row, rows.load(moved));
   bool is_directory = S_ISDIR(row->mode);
   if (is_directory && parent != new_parent) {
@@ -115,8 +119,8 @@ status names::move(row_editor& rows, inode_number parent, std::string_view name,
   return done;
 }
 
-status names::exchange(row_editor& rows, inode_number parent, std::string_view name, inode_number new_parent,
-                       std::string_view new_name) {
+status names::exchange(row_editor& rows, inode_number parent, std::string_view name,
+                       inode_number new_parent, std::string_view new_name) {
   auto& op = rows.op();
   QS_TRY_ASSIGN(auto* left_directory, rows.load_directory(parent));
   QS_TRY_ASSIGN(auto* right_directory, rows.load_directory(new_parent));

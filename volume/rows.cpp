@@ -107,7 +107,8 @@ row_key prefix_end(row_key prefix) {
 }
 
 std::optional<inode_number> parse_inode_key(std::string_view key) {
-  if (key.size() != 9 || !(is_kind(key, row_kind::inode) || is_kind(key, row_kind::orphan))) return {};
+  if (key.size() != 9 || !(is_kind(key, row_kind::inode) || is_kind(key, row_kind::orphan)))
+    return {};
   return number_at<std::uint64_t>(key, 1);
 }
 
@@ -128,7 +129,8 @@ std::optional<model::segment_ref> parse_segment_key(std::string_view key) {
 
 std::optional<std::pair<model::group_id, std::uint32_t>> parse_group_key(std::string_view key) {
   if (key.size() != 9 || !is_kind(key, row_kind::group)) return {};
-  return std::pair{model::group_id{number_at<std::uint32_t>(key, 1)}, number_at<std::uint32_t>(key, 5)};
+  return std::pair{model::group_id{number_at<std::uint32_t>(key, 1)},
+                   number_at<std::uint32_t>(key, 5)};
 }
 
 std::optional<std::uint32_t> parse_session_key(std::string_view key) {
@@ -141,7 +143,9 @@ std::optional<std::string_view> parse_xattr_key(std::string_view key) {
   return key.substr(9);
 }
 
-void put_field(byte_writer& out, std::uint16_t tag, byte_span bytes) { out.put(tag).put_sized(bytes); }
+void put_field(byte_writer& out, std::uint16_t tag, byte_span bytes) {
+  out.put(tag).put_sized(bytes);
+}
 
 void put_fields(byte_writer& out, const std::vector<unknown_field>& fields) {
   for (const auto& field : fields) put_field(out, field.tag, field.bytes);
@@ -151,9 +155,18 @@ buffer encode(const inode_row& row) {
   buffer bytes;
   bytes.reserve(128 + row.target.size());
   byte_writer out{bytes};
-  out.put(row.generation).put(row.mode).put(row.nlink).put(row.uid).put(row.gid).put(row.rdev).put(row.project);
+  out.put(row.generation)
+      .put(row.mode)
+      .put(row.nlink)
+      .put(row.uid)
+      .put(row.gid)
+      .put(row.rdev)
+      .put(row.project);
   out.put(row.size).put(row.allocated);
-  out.put(to_wire(row.atime)).put(to_wire(row.mtime)).put(to_wire(row.ctime)).put(to_wire(row.btime));
+  out.put(to_wire(row.atime))
+      .put(to_wire(row.mtime))
+      .put(to_wire(row.ctime))
+      .put(to_wire(row.btime));
   out.put(row.trim_from).put(row.trim_to);
   if (row.parent != 0) {
     std::array<std::byte, 8> parent;
@@ -207,7 +220,8 @@ result<inode_row> decode_inode(byte_span value) {
     }
     return false;
   }));
-  if (!good || row.trim_from > row.trim_to || row.target.size() > symlink_bytes_max) return corrupt("inode");
+  if (!good || row.trim_from > row.trim_to || row.target.size() > symlink_bytes_max)
+    return corrupt("inode");
   return row;
 }
 

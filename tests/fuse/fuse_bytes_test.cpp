@@ -1,4 +1,5 @@
-// Bytes through a real mount: writes, appends, holes, mmap, late and failing reads, and a tree copied and compared.
+// Bytes through a real mount: writes, appends, holes, mmap, late and failing reads, and a tree
+// copied and compared.
 #include <linux/falloc.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -12,7 +13,8 @@ namespace {
 
 std::string pattern(std::size_t size, unsigned seed) {
   std::string out(size, '\0');
-  for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<char>((i * 31 + seed + (i >> 12)) & 0xff);
+  for (std::size_t i = 0; i < size; ++i)
+    out[i] = static_cast<char>((i * 31 + seed + (i >> 12)) & 0xff);
   return out;
 }
 
@@ -40,11 +42,14 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: what is written is read, across sizes 
   CHECK(files.fsyncs == 2);
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "fuse: small writes are one message each, without a question for privileges before") {
+TEST_CASE_FIXTURE(
+    mounted_fixture,
+    "fuse: small writes are one message each, without a question for privileges before") {
   QS_NEEDS_FUSE();
   unique_fd fd{::open((root / "f").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)};
   for (int i = 0; i < 100; ++i) CHECK(::pwrite(fd.get(), "x", 1, i * 10'000) == 1);
-  CHECK(files.getxattrs <= 2); // 100 where FUSE_HANDLE_KILLPRIV_V2 was not agreed on (before Linux 5.11)
+  CHECK(files.getxattrs <=
+        2); // 100 where FUSE_HANDLE_KILLPRIV_V2 was not agreed on (before Linux 5.11)
 }
 
 TEST_CASE_FIXTURE(mounted_fixture, "fuse: eight threads append, no line is lost or torn") {
@@ -206,11 +211,14 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: a full volume says ENOSPC at write, an
   files.core.full = false;
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "fuse: a copied tree is the same tree, before and after the caches are dropped") {
+TEST_CASE_FIXTURE(mounted_fixture,
+                  "fuse: a copied tree is the same tree, before and after the caches are dropped") {
   QS_NEEDS_FUSE();
   auto source = place.path / "source";
   fs::create_directories(source / "deep/er");
-  for (int i = 0; i < 200; ++i) spill(source / "deep" / ("f" + std::to_string(i)), pattern(static_cast<std::size_t>(i) * 997, 9));
+  for (int i = 0; i < 200; ++i)
+    spill(source / "deep" / ("f" + std::to_string(i)),
+          pattern(static_cast<std::size_t>(i) * 997, 9));
   fs::create_symlink("../nowhere", source / "deep/er/dangling");
   fs::create_hard_link(source / "deep/f1", source / "deep/er/hard");
   spill(source / "deep/er/exec", "#!/bin/sh\nexit 7\n");
@@ -220,7 +228,8 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: a copied tree is the same tree, before
   CHECK(run_shell(compare) == 0);
   CHECK(mount.drop_page_cache().ok());
   CHECK(run_shell(compare) == 0);
-  CHECK(run_shell("cmp " + (root / "source/deep/f1").string() + " " + (root / "source/deep/er/hard").string()) == 0);
+  CHECK(run_shell("cmp " + (root / "source/deep/f1").string() + " " +
+                  (root / "source/deep/er/hard").string()) == 0);
   CHECK(fs::hard_link_count(root / "source/deep/f1") == 2);
   CHECK(run_shell((root / "source/deep/er/exec").string()) == 7);
   CHECK(run_shell("rm -r " + (root / "source").string()) == 0);

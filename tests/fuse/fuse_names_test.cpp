@@ -14,12 +14,15 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: create, rename, exchange, unlink") {
   QS_NEEDS_FUSE();
   spill(root / "a", "one");
   spill(root / "b", "two");
-  CHECK(::renameat2(AT_FDCWD, (root / "a").c_str(), AT_FDCWD, (root / "b").c_str(), RENAME_NOREPLACE) == -1);
+  CHECK(::renameat2(AT_FDCWD, (root / "a").c_str(), AT_FDCWD, (root / "b").c_str(),
+                    RENAME_NOREPLACE) == -1);
   CHECK(errno == EEXIST);
-  CHECK(::renameat2(AT_FDCWD, (root / "a").c_str(), AT_FDCWD, (root / "b").c_str(), RENAME_EXCHANGE) == 0);
+  CHECK(::renameat2(AT_FDCWD, (root / "a").c_str(), AT_FDCWD, (root / "b").c_str(),
+                    RENAME_EXCHANGE) == 0);
   CHECK(slurp(root / "a") == "two");
   CHECK(slurp(root / "b") == "one");
-  CHECK(::renameat2(AT_FDCWD, (root / "a").c_str(), AT_FDCWD, (root / "c").c_str(), RENAME_WHITEOUT) == -1);
+  CHECK(::renameat2(AT_FDCWD, (root / "a").c_str(), AT_FDCWD, (root / "c").c_str(),
+                    RENAME_WHITEOUT) == -1);
   CHECK(errno == EINVAL);
   CHECK(::rename((root / "a").c_str(), (root / "b").c_str()) == 0);
   CHECK(slurp(root / "b") == "two");
@@ -30,7 +33,8 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: create, rename, exchange, unlink") {
   CHECK(fs::is_empty(root));
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "fuse: an unlinked file is readable and writable while open, and gone after") {
+TEST_CASE_FIXTURE(mounted_fixture,
+                  "fuse: an unlinked file is readable and writable while open, and gone after") {
   QS_NEEDS_FUSE();
   {
     unique_fd fd{::open((root / "f").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
@@ -49,10 +53,12 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: an unlinked file is readable and writa
   CHECK(eventually([&] { return files.core.inodes == 1; }));
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "fuse: readdir of 10,000 entries, each once, also when started in the middle") {
+TEST_CASE_FIXTURE(mounted_fixture,
+                  "fuse: readdir of 10,000 entries, each once, also when started in the middle") {
   QS_NEEDS_FUSE();
   for (int i = 0; i < 10'000; ++i) {
-    auto made = files.mknod(volume::root_inode, "entry-" + std::to_string(i), S_IFREG | 0644, 0, {});
+    auto made =
+        files.mknod(volume::root_inode, "entry-" + std::to_string(i), S_IFREG | 0644, 0, {});
     REQUIRE(made.ok());
   }
   std::set<std::string> seen;
@@ -73,7 +79,8 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: readdir of 10,000 entries, each once, 
   ::closedir(dir);
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "fuse: attributes: modes, owners, nanoseconds, setgid, suid after a write") {
+TEST_CASE_FIXTURE(mounted_fixture,
+                  "fuse: attributes: modes, owners, nanoseconds, setgid, suid after a write") {
   QS_NEEDS_FUSE();
   auto f = root / "f";
   spill(f, "x");
@@ -107,7 +114,8 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: attributes: modes, owners, nanoseconds
   CHECK(st.st_size == 1'000'000'000'000);
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "fuse: suid goes when somebody without privilege writes or truncates") {
+TEST_CASE_FIXTURE(mounted_fixture,
+                  "fuse: suid goes when somebody without privilege writes or truncates") {
   QS_NEEDS_FUSE();
   if (::geteuid() != 0) return;
   (void)mount.stop(std::chrono::seconds{5});
@@ -123,7 +131,8 @@ TEST_CASE_FIXTURE(mounted_fixture, "fuse: suid goes when somebody without privil
     spill(f, "x");
     CHECK(::chown(f.c_str(), 65534, 65534) == 0);
     CHECK(::chmod(f.c_str(), 06777) == 0);
-    CHECK(run_shell("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '" + std::string{command} + f.string() + "'") == 0);
+    CHECK(run_shell("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '" +
+                    std::string{command} + f.string() + "'") == 0);
     struct stat st {};
     CHECK(::stat(f.c_str(), &st) == 0);
     CHECK_MESSAGE((st.st_mode & 06000) == 0, command);

@@ -1,4 +1,5 @@
-// Mount points and the life of a mount: what is refused and how it is said, ends by us and by others.
+// Mount points and the life of a mount: what is refused and how it is said, ends by us and by
+// others.
 #include <csignal>
 
 #include <sys/mount.h>
@@ -12,13 +13,13 @@ using namespace qs::test;
 using namespace std::chrono_literals;
 
 TEST_CASE("mountinfo: lines parse, octal escapes too; broken lines are left out") {
-  auto table = fuse::parse_mountinfo(
-    "22 28 0:21 / /proc rw,nosuid - proc proc rw\n"
-    "36 35 0:47 / /mnt/my\\040photos rw,relatime shared:1 master:2 - fuse.qs qs:family rw,user_id=0\n"
-    "garbage\n"
-    "1 2 0:1 / /short rw\n"
-    "37 35 0:48 / /mnt/my\\040photos rw - tmpfs none\n"
-    "38 35 0:49 / /mnt/x rw - fuse.qs qs:other rw");
+  auto table = fuse::parse_mountinfo("22 28 0:21 / /proc rw,nosuid - proc proc rw\n"
+                                     "36 35 0:47 / /mnt/my\\040photos rw,relatime shared:1 "
+                                     "master:2 - fuse.qs qs:family rw,user_id=0\n"
+                                     "garbage\n"
+                                     "1 2 0:1 / /short rw\n"
+                                     "37 35 0:48 / /mnt/my\\040photos rw - tmpfs none\n"
+                                     "38 35 0:49 / /mnt/x rw - fuse.qs qs:other rw");
   REQUIRE(table.size() == 3 + 1);
   CHECK(table[1] == fuse::mount_entry{"0:47", "/mnt/my photos", "fuse.qs", "qs:family"});
   CHECK(fuse::is_ours(table[1], "family"));
@@ -31,7 +32,9 @@ TEST_CASE("mountinfo: lines parse, octal escapes too; broken lines are left out"
 
 TEST_CASE("mount points: each thing that is wrong has its own message") {
   temporary_directory place;
-  auto at = [&](std::string_view name) { return actors::mount_settings{place.path / name, "test", false, false}; };
+  auto at = [&](std::string_view name) {
+    return actors::mount_settings{place.path / name, "test", false, false};
+  };
   fuse::mount mount;
   CHECK(mount.check(at("missing")).err().code == errc::not_found);
   CHECK(describe(mount.check(at("missing")).err()).find("mkdir -p") != std::string::npos);
@@ -53,7 +56,9 @@ TEST_CASE("mount points: each thing that is wrong has its own message") {
   CHECK(mount.check(at("link")).ok());
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "mount: visible when start returns, with name and type; a second one is refused") {
+TEST_CASE_FIXTURE(
+    mounted_fixture,
+    "mount: visible when start returns, with name and type; a second one is refused") {
   QS_NEEDS_FUSE();
   auto entry = fuse::mount_at(root);
   REQUIRE(entry.ok());
@@ -93,12 +98,14 @@ TEST_CASE_FIXTURE(mounted_fixture, "mount: busy at the deadline is unmounted laz
   CHECK(fs::exists(root / "f"));
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "mount: a busy mount that becomes free before the deadline ends in order") {
+TEST_CASE_FIXTURE(mounted_fixture,
+                  "mount: a busy mount that becomes free before the deadline ends in order") {
   QS_NEEDS_FUSE();
   spill(root / "f", "text");
   auto fd = ::open((root / "f").c_str(), O_RDONLY | O_CLOEXEC);
   std::thread closer{[&] {
-    std::this_thread::yield(); // before or after the first attempt: the end must be orderly either way
+    std::this_thread::yield(); // before or after the first attempt: the end must be orderly either
+                               // way
     ::close(fd);
   }};
   CHECK(mount.stop(10s).ok());
@@ -106,7 +113,8 @@ TEST_CASE_FIXTURE(mounted_fixture, "mount: a busy mount that becomes free before
   CHECK(!*fuse::mount_at(root));
 }
 
-TEST_CASE_FIXTURE(mounted_fixture, "mount: when somebody else unmounts we are told, once, and can mount again") {
+TEST_CASE_FIXTURE(mounted_fixture,
+                  "mount: when somebody else unmounts we are told, once, and can mount again") {
   QS_NEEDS_FUSE();
   CHECK(fuse::unmount(root, false).ok());
   CHECK(eventually([&] { return gone == 1; }));

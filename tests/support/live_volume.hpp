@@ -1,5 +1,6 @@
-// A real volume that runs by itself: nodes in memory behind a thread-safe port, an executor with threads, a ticking thread. For mounts
-// in tests and in bench/, where nobody can run things by hand. Not for tests of interleavings: those use memory_nodes.hpp.
+// A real volume that runs by itself: nodes in memory behind a thread-safe port, an executor with
+// threads, a ticking thread. For mounts in tests and in bench/, where nobody can run things by
+// hand. Not for tests of interleavings: those use memory_nodes.hpp.
 #pragma once
 
 #include <array>
@@ -100,14 +101,16 @@ public:
     if (enough) return done(std::move(got));
     done(error{errc::unreachable, "too few nodes answered"});
   }
-  void remove(model::node_id node, std::vector<model::object_name> names, std::function<void(status)> done) override {
+  void remove(model::node_id node, std::vector<model::object_name> names,
+              std::function<void(status)> done) override {
     {
       std::lock_guard lock{mutex_};
       for (const auto& name : names) objects_[node].erase(name);
     }
     done({});
   }
-  void check(model::node_id node, model::object_name name, std::function<void(result<bool>)> done) override {
+  void check(model::node_id node, model::object_name name,
+             std::function<void(result<bool>)> done) override {
     bool there = false;
     {
       std::lock_guard lock{mutex_};
@@ -126,7 +129,8 @@ private:
   std::map<model::node_id, bool> away_;
 };
 
-/// 4+2 over six nodes, its state in `directory`. Stops by itself; kill() is a crash, start() opens again.
+/// 4+2 over six nodes, its state in `directory`. Stops by itself; kill() is a crash, start() opens
+/// again.
 class live_volume {
 public:
   explicit live_volume(std::filesystem::path directory) {

@@ -1,5 +1,6 @@
-// A volume::core on a std::map, for tests of the names half and of fuse/: operations one at a time, applied at commit,
-// reaping on a queue that the test runs by hand (or at once). Data of files is whatever `drop` does with it.
+// A volume::core on a std::map, for tests of the names half and of fuse/: operations one at a time,
+// applied at commit, reaping on a queue that the test runs by hand (or at once). Data of files is
+// whatever `drop` does with it.
 #pragma once
 
 #include <atomic>
@@ -16,23 +17,28 @@ namespace qs::test {
 
 class memory_core final : public volume::core {
 public:
-  using drop_function = std::function<void(volume::inode_number, std::uint64_t from, std::uint64_t to)>;
+  using drop_function =
+      std::function<void(volume::inode_number, std::uint64_t from, std::uint64_t to)>;
 
   memory_core()
-      : keys_{codec::volume_keys::derive(root_secret{byte_span{buffer(32, std::byte{7})}}, "test")} {
-    rows[volume::inode_key(volume::root_inode)] = volume::encode(volume::make_root_row(0, 0, time()));
+      : keys_{
+            codec::volume_keys::derive(root_secret{byte_span{buffer(32, std::byte{7})}}, "test")} {
+    rows[volume::inode_key(volume::root_inode)] =
+        volume::encode(volume::make_root_row(0, 0, time()));
   }
 
   class memory_operation final : public volume::operation {
   public:
-    explicit memory_operation(memory_core& owner) : owner_{owner}, lock_{owner.operation_mutex_}, sequence_{++owner.sequence_} {}
+    explicit memory_operation(memory_core& owner)
+        : owner_{owner}, lock_{owner.operation_mutex_}, sequence_{++owner.sequence_} {}
     std::uint64_t sequence() const override { return sequence_; }
     volume::file_time now() const override { return now_; }
     result<std::optional<buffer>> get(std::string_view key) override {
       if (auto it = changes_.find(std::string{key}); it != changes_.end()) return it->second;
       return owner_.get(key);
     }
-    status scan(std::string_view from, std::string_view end, const volume::row_visitor& visit) override {
+    status scan(std::string_view from, std::string_view end,
+                const volume::row_visitor& visit) override {
       std::map<std::string, buffer> merged;
       QS_TRY(owner_.scan(from, end, [&](std::string_view key, byte_span value) {
         merged.emplace(key, to_buffer(value));
@@ -47,7 +53,9 @@ public:
         if (!visit(key, value)) break;
       return {};
     }
-    void put(volume::row_key key, buffer value) override { changes_[std::move(key)] = std::move(value); }
+    void put(volume::row_key key, buffer value) override {
+      changes_[std::move(key)] = std::move(value);
+    }
     void erase(volume::row_key key) override { changes_[std::move(key)] = std::nullopt; }
     void count_inodes(std::int64_t delta) override { inodes_ += delta; }
     status commit() override {
@@ -89,20 +97,25 @@ public:
     if (it == rows.end()) return std::optional<buffer>{};
     return std::optional{it->second};
   }
-  status scan(std::string_view from, std::string_view end, const volume::row_visitor& visit) const override {
-    std::vector<std::pair<std::string, buffer>> found; // a visitor may take its time, and may read rows
+  status scan(std::string_view from, std::string_view end,
+              const volume::row_visitor& visit) const override {
+    std::vector<std::pair<std::string, buffer>>
+        found; // a visitor may take its time, and may read rows
     {
       std::shared_lock lock{rows_mutex_};
-      for (auto it = rows.lower_bound(from); it != rows.end() && it->first < end; ++it) found.emplace_back(*it);
+      for (auto it = rows.lower_bound(from); it != rows.end() && it->first < end; ++it)
+        found.emplace_back(*it);
     }
     for (const auto& [key, value] : found)
       if (!visit(key, value)) break;
     return {};
   }
   const codec::volume_keys& keys() const override { return keys_; }
-  volume::inode_number new_inode() override { return volume::make_inode_number(1, ++inode_counter_); }
-  result<bool> drop_extents(volume::operation& op, volume::inode_number inode, volume::inode_row&, std::uint64_t from,
-                            std::uint64_t to) override {
+  volume::inode_number new_inode() override {
+    return volume::make_inode_number(1, ++inode_counter_);
+  }
+  result<bool> drop_extents(volume::operation& op, volume::inode_number inode, volume::inode_row&,
+                            std::uint64_t from, std::uint64_t to) override {
     static_cast<memory_operation&>(op).drops.emplace_back(inode, from, to);
     return true;
   }
@@ -113,7 +126,8 @@ public:
     }
     if (reap_at_once) run_reaper();
   }
-  void on_reaped(std::function<status(volume::operation&, volume::inode_number)> erase_rows) override {
+  void
+  on_reaped(std::function<status(volume::operation&, volume::inode_number)> erase_rows) override {
     erase_rows_ = std::move(erase_rows);
   }
 

@@ -1,5 +1,6 @@
-// A whole volume::filesystem in memory: the real names half over memory_core, and bytes in vectors. For tests of fuse/ and
-// as the null back end that shows what the FUSE path itself costs. Nothing of it is ever part of qs.
+// A whole volume::filesystem in memory: the real names half over memory_core, and bytes in vectors.
+// For tests of fuse/ and as the null back end that shows what the FUSE path itself costs. Nothing
+// of it is ever part of qs.
 #pragma once
 
 #include <algorithm>
@@ -31,47 +32,64 @@ public:
   using attributes = volume::attributes;
   using creator = volume::creator;
 
-  result<attributes> lookup(inode_number parent, std::string_view name) override { return names_.lookup(parent, name); }
+  result<attributes> lookup(inode_number parent, std::string_view name) override {
+    return names_.lookup(parent, name);
+  }
   result<attributes> getattr(inode_number inode) override { return names_.getattr(inode); }
-  result<attributes> setattr(inode_number inode, const volume::attribute_changes& changes) override {
+  result<attributes> setattr(inode_number inode,
+                             const volume::attribute_changes& changes) override {
     return names_.setattr(inode, changes);
   }
-  result<attributes> mknod(inode_number parent, std::string_view name, std::uint32_t mode, std::uint32_t rdev,
-                           creator who) override {
+  result<attributes> mknod(inode_number parent, std::string_view name, std::uint32_t mode,
+                           std::uint32_t rdev, creator who) override {
     return names_.mknod(parent, name, mode, rdev, who);
   }
-  result<attributes> mkdir(inode_number parent, std::string_view name, std::uint32_t mode, creator who) override {
+  result<attributes> mkdir(inode_number parent, std::string_view name, std::uint32_t mode,
+                           creator who) override {
     return names_.mkdir(parent, name, mode, who);
   }
-  result<attributes> symlink(inode_number parent, std::string_view name, std::string_view target, creator who) override {
+  result<attributes> symlink(inode_number parent, std::string_view name, std::string_view target,
+                             creator who) override {
     return names_.symlink(parent, name, target, who);
   }
   result<std::string> readlink(inode_number inode) override { return names_.readlink(inode); }
   result<attributes> link(inode_number inode, inode_number parent, std::string_view name) override {
     return names_.link(inode, parent, name);
   }
-  status unlink(inode_number parent, std::string_view name) override { return names_.unlink(parent, name); }
-  status rmdir(inode_number parent, std::string_view name) override { return names_.rmdir(parent, name); }
-  status rename(inode_number parent, std::string_view name, inode_number new_parent, std::string_view new_name,
-                unsigned flags) override {
+  status unlink(inode_number parent, std::string_view name) override {
+    return names_.unlink(parent, name);
+  }
+  status rmdir(inode_number parent, std::string_view name) override {
+    return names_.rmdir(parent, name);
+  }
+  status rename(inode_number parent, std::string_view name, inode_number new_parent,
+                std::string_view new_name, unsigned flags) override {
     return names_.rename(parent, name, new_parent, new_name, flags);
   }
-  result<std::vector<volume::directory_entry>> readdir(inode_number inode, std::uint64_t cookie, std::size_t most,
+  result<std::vector<volume::directory_entry>> readdir(inode_number inode, std::uint64_t cookie,
+                                                       std::size_t most,
                                                        bool with_attributes) override {
     return names_.readdir(inode, cookie, most, with_attributes);
   }
-  void remember(inode_number inode, std::uint64_t lookups) override { names_.remember(inode, lookups); }
+  void remember(inode_number inode, std::uint64_t lookups) override {
+    names_.remember(inode, lookups);
+  }
   void forget(inode_number inode, std::uint64_t lookups) override { names_.forget(inode, lookups); }
   std::vector<inode_number> remembered() const override { return names_.remembered(); }
   result<buffer> getxattr(inode_number inode, std::string_view name) override {
     ++getxattrs;
     return names_.getxattr(inode, name);
   }
-  result<std::vector<std::string>> listxattr(inode_number inode) override { return names_.listxattr(inode); }
-  status setxattr(inode_number inode, std::string_view name, byte_span value, volume::xattr_mode mode) override {
+  result<std::vector<std::string>> listxattr(inode_number inode) override {
+    return names_.listxattr(inode);
+  }
+  status setxattr(inode_number inode, std::string_view name, byte_span value,
+                  volume::xattr_mode mode) override {
     return names_.setxattr(inode, name, value, mode);
   }
-  status removexattr(inode_number inode, std::string_view name) override { return names_.removexattr(inode, name); }
+  status removexattr(inode_number inode, std::string_view name) override {
+    return names_.removexattr(inode, name);
+  }
 
   void read(inode_number inode, std::uint64_t offset, std::size_t length, read_done done) override {
     ++reads;
@@ -84,8 +102,8 @@ public:
       std::lock_guard lock{bytes_mutex_};
       const auto& data = bytes_[inode];
       if (offset < data.size())
-        std::copy_n(data.begin() + static_cast<std::ptrdiff_t>(offset), std::min<std::uint64_t>(out.size(), data.size() - offset),
-                    out.begin());
+        std::copy_n(data.begin() + static_cast<std::ptrdiff_t>(offset),
+                    std::min<std::uint64_t>(out.size(), data.size() - offset), out.begin());
       return out;
     };
     if (!late_reads) return done(answer());
@@ -93,8 +111,8 @@ public:
     std::lock_guard lock{late_mutex_};
     late_.emplace_back([done = std::move(done), answer] { done(answer()); });
   }
-  void write(inode_number inode, std::uint64_t offset, byte_span data, bool append, bool kill_privileges,
-             write_done done) override {
+  void write(inode_number inode, std::uint64_t offset, byte_span data, bool append,
+             bool kill_privileges, write_done done) override {
     done([&]() -> result<std::size_t> {
       QS_TRY_ASSIGN(auto op, core.begin(volume::purpose::grow));
       QS_TRY_ASSIGN(auto value, op->get(volume::inode_key(inode)));
@@ -119,7 +137,8 @@ public:
       return data.size();
     }());
   }
-  status fallocate(inode_number inode, int mode, std::uint64_t offset, std::uint64_t length) override {
+  status fallocate(inode_number inode, int mode, std::uint64_t offset,
+                   std::uint64_t length) override {
     constexpr int keep_size = 1;
     constexpr int punch = 2;
     constexpr int zero = 16;
@@ -128,7 +147,8 @@ public:
     if ((mode & (punch | zero)) != 0) {
       std::lock_guard lock{bytes_mutex_};
       auto& bytes = bytes_[inode];
-      for (auto i = offset; i < std::min<std::uint64_t>(offset + length, bytes.size()); ++i) bytes[i] = std::byte{};
+      for (auto i = offset; i < std::min<std::uint64_t>(offset + length, bytes.size()); ++i)
+        bytes[i] = std::byte{};
     }
     if ((mode & keep_size) == 0 && offset + length > attr.size) {
       volume::attribute_changes changes;
@@ -153,7 +173,9 @@ public:
     ++fsyncs;
     return {};
   }
-  volume::space statfs() override { return {4096, 1 << 30, 1 << 29, static_cast<std::uint64_t>(core.inodes), 1 << 20}; }
+  volume::space statfs() override {
+    return {4096, 1 << 30, 1 << 29, static_cast<std::uint64_t>(core.inodes), 1 << 20};
+  }
 
   /// Answers every read that waits; returns how many.
   std::size_t answer_late_reads() {

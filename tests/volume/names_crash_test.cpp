@@ -1,4 +1,5 @@
-// Names on a real volume that is killed again and again: what was answered is there, in every row (invariants 6, 7, 13).
+// Names on a real volume that is killed again and again: what was answered is there, in every row
+// (invariants 6, 7, 13).
 #include <doctest/doctest.h>
 
 #include <set>
@@ -17,7 +18,8 @@ struct current_files {
   using inode_number = volume::inode_number;
   auto& fs() { return f.fs(); }
   auto lookup(inode_number p, std::string_view n) { return fs().lookup(p, n); }
-  auto mknod(inode_number p, std::string_view n, std::uint32_t m, std::uint32_t r, volume::creator w) {
+  auto mknod(inode_number p, std::string_view n, std::uint32_t m, std::uint32_t r,
+             volume::creator w) {
     auto made = fs().mknod(p, n, m, r, w);
     if (made.ok() && !inodes.insert(made->inode).second) reused = true;
     return made;
@@ -30,14 +32,19 @@ struct current_files {
   auto link(inode_number i, inode_number p, std::string_view n) { return fs().link(i, p, n); }
   auto unlink(inode_number p, std::string_view n) { return fs().unlink(p, n); }
   auto rmdir(inode_number p, std::string_view n) { return fs().rmdir(p, n); }
-  auto rename(inode_number p, std::string_view n, inode_number np, std::string_view nn, unsigned flags) {
+  auto rename(inode_number p, std::string_view n, inode_number np, std::string_view nn,
+              unsigned flags) {
     return fs().rename(p, n, np, nn, flags);
   }
   auto setattr(inode_number i, const volume::attribute_changes& c) { return fs().setattr(i, c); }
-  auto setxattr(inode_number i, std::string_view n, byte_span v, volume::xattr_mode m) { return fs().setxattr(i, n, v, m); }
+  auto setxattr(inode_number i, std::string_view n, byte_span v, volume::xattr_mode m) {
+    return fs().setxattr(i, n, v, m);
+  }
   auto getxattr(inode_number i, std::string_view n) { return fs().getxattr(i, n); }
   auto listxattr(inode_number i) { return fs().listxattr(i); }
-  auto readdir(inode_number i, std::uint64_t c, std::size_t most, bool attr) { return fs().readdir(i, c, most, attr); }
+  auto readdir(inode_number i, std::uint64_t c, std::size_t most, bool attr) {
+    return fs().readdir(i, c, most, attr);
+  }
   std::set<inode_number> inodes;
   bool reused = false;
 };
@@ -62,7 +69,8 @@ std::uint64_t files_of_lines(const std::vector<std::string>& lines, volume::file
 
 } // namespace
 
-TEST_CASE("names: kill -9 between any operations loses no answered one, and reuses no inode number") {
+TEST_CASE(
+    "names: kill -9 between any operations loses no answered one, and reuses no inode number") {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     CAPTURE(seed);
     volume_fixture f;
@@ -93,7 +101,8 @@ TEST_CASE("names: kill -9 between any operations loses no answered one, and reus
   }
 }
 
-TEST_CASE("names: an unlinked file that is still held keeps its bytes, and gives them back when it is forgotten") {
+TEST_CASE("names: an unlinked file that is still held keeps its bytes, and gives them back when it "
+          "is forgotten") {
   volume_fixture f;
   REQUIRE(f.create().ok());
   REQUIRE(f.open().ok());
@@ -119,7 +128,8 @@ TEST_CASE("names: an unlinked file that is still held keeps its bytes, and gives
   CHECK(f.opened->stats().used_bytes == 0);
 }
 
-TEST_CASE("names: truncate makes zeros of what it cut, also when the file grows again and over a restart (invariant 12)") {
+TEST_CASE("names: truncate makes zeros of what it cut, also when the file grows again and over a "
+          "restart (invariant 12)") {
   volume_fixture f;
   REQUIRE(f.create().ok());
   REQUIRE(f.open().ok());

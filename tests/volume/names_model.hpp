@@ -1,5 +1,5 @@
-// A directory tree in memory as POSIX has it, written apart from volume/: what random operations are compared with.
-// Not fast, not thread-safe.
+// A directory tree in memory as POSIX has it, written apart from volume/: what random operations
+// are compared with. Not fast, not thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -62,7 +62,8 @@ public:
     dir->children.erase(it);
     return 0;
   }
-  int rename(const node_ptr& from, const std::string& name, const node_ptr& to, const std::string& new_name, unsigned flags) {
+  int rename(const node_ptr& from, const std::string& name, const node_ptr& to,
+             const std::string& new_name, unsigned flags) {
     auto source = from->children.find(name);
     if (source == from->children.end()) return ENOENT;
     auto target = to->children.find(new_name);
@@ -93,7 +94,8 @@ public:
     return 0;
   }
 
-  /// "path type nlink mode xattrs" of everything, sorted: two trees are the same if their lines are.
+  /// "path type nlink mode xattrs" of everything, sorted: two trees are the same if their lines
+  /// are.
   std::vector<std::string> lines() const {
     std::map<const node*, int> links;
     count(root_, links);
@@ -103,8 +105,10 @@ public:
     return out;
   }
 
-  static std::string line(const std::string& path, bool directory, std::uint64_t nlink, std::uint32_t mode, const std::string& xattrs) {
-    return path + (directory ? " d " : " f ") + std::to_string(nlink) + " " + std::to_string(mode) + " " + xattrs;
+  static std::string line(const std::string& path, bool directory, std::uint64_t nlink,
+                          std::uint32_t mode, const std::string& xattrs) {
+    return path + (directory ? " d " : " f ") + std::to_string(nlink) + " " + std::to_string(mode) +
+           " " + xattrs;
   }
 
 private:
@@ -127,12 +131,13 @@ private:
       }
     }
   }
-  static void list(const node_ptr& dir, const std::string& path, const std::map<const node*, int>& links,
-                   std::vector<std::string>& out) {
+  static void list(const node_ptr& dir, const std::string& path,
+                   const std::map<const node*, int>& links, std::vector<std::string>& out) {
     for (const auto& [name, child] : dir->children) {
       std::string xattrs;
       for (const auto& [key, value] : child->xattrs) xattrs += key + "=" + value + ";";
-      out.push_back(line(path + "/" + name, child->directory, static_cast<std::uint64_t>(links.at(child.get())), child->mode, xattrs));
+      out.push_back(line(path + "/" + name, child->directory,
+                         static_cast<std::uint64_t>(links.at(child.get())), child->mode, xattrs));
       if (child->directory) list(child, path + "/" + name, links, out);
     }
   }
@@ -142,7 +147,8 @@ private:
 
 /// The same lines of a real tree. `Files` is a volume::names or a volume::filesystem.
 template <class Files>
-void list_tree(Files& files, volume::inode_number dir, const std::string& path, std::vector<std::string>& out) {
+void list_tree(Files& files, volume::inode_number dir, const std::string& path,
+               std::vector<std::string>& out) {
   std::uint64_t cookie = 2;
   for (;;) {
     auto page = files.readdir(dir, cookie, 17, true);
@@ -155,17 +161,20 @@ void list_tree(Files& files, volume::inode_number dir, const std::string& path, 
       cookie = entry.cookie;
       auto here = path + "/" + entry.name;
       auto found = files.lookup(dir, entry.name);
-      if (!entry.attr || !found.ok() || found->inode != entry.inode || (entry.attr->mode & 0170000U) != entry.type) {
+      if (!entry.attr || !found.ok() || found->inode != entry.inode ||
+          (entry.attr->mode & 0170000U) != entry.type) {
         out.push_back(here + " is listed but not what is found");
         continue;
       }
       std::string xattrs;
       if (auto names = files.listxattr(entry.inode); names.ok()) {
         std::sort(names->begin(), names->end());
-        for (const auto& name : *names) xattrs += name + "=" + to_string(*files.getxattr(entry.inode, name)) + ";";
+        for (const auto& name : *names)
+          xattrs += name + "=" + to_string(*files.getxattr(entry.inode, name)) + ";";
       }
       bool directory = (entry.type & 0170000U) == 0040000U;
-      out.push_back(tree_model::line(here, directory, entry.attr->nlink, entry.attr->mode & 07777U, xattrs));
+      out.push_back(
+          tree_model::line(here, directory, entry.attr->nlink, entry.attr->mode & 07777U, xattrs));
       if (directory) list_tree(files, entry.inode, here, out);
     }
   }
@@ -183,7 +192,8 @@ std::vector<std::string> tree_lines(Files& files) {
 template <class Files>
 class tree_walker {
 public:
-  tree_walker(Files& files, tree_model& model, std::uint64_t seed) : files_{files}, model_{model}, random_{seed} {}
+  tree_walker(Files& files, tree_model& model, std::uint64_t seed)
+      : files_{files}, model_{model}, random_{seed} {}
 
   /// One operation; an explanation if the two answered differently.
   std::string step() {
@@ -210,7 +220,8 @@ public:
       what = "link";
       auto source = b.node->children.find(other);
       auto inode = files_.lookup(b.inode, other);
-      if ((source == b.node->children.end()) != !inode.ok()) return "lookup of " + other + " differs";
+      if ((source == b.node->children.end()) != !inode.ok())
+        return "lookup of " + other + " differs";
       if (!inode.ok()) return {};
       wanted = model_.link(source->second, a.node, name);
       got = sys(files_.link(inode->inode, a.inode, name));
@@ -239,19 +250,22 @@ public:
       what = "chmod and setxattr";
       auto target = a.node->children.find(name);
       auto inode = files_.lookup(a.inode, name);
-      if ((target == a.node->children.end()) != !inode.ok()) return "lookup of " + name + " differs";
+      if ((target == a.node->children.end()) != !inode.ok())
+        return "lookup of " + name + " differs";
       if (!inode.ok()) return {};
       volume::attribute_changes changes;
       changes.mode = target->second->mode = static_cast<std::uint32_t>(random_.below(01000));
       got = sys(files_.setattr(inode->inode, changes));
       auto value = std::to_string(random_.below(100));
       target->second->xattrs["user." + other] = value;
-      got = std::max(got, sys(files_.setxattr(inode->inode, "user." + other, as_bytes(value), volume::xattr_mode::either)));
+      got = std::max(got, sys(files_.setxattr(inode->inode, "user." + other, as_bytes(value),
+                                              volume::xattr_mode::either)));
       break;
     }
     }
     if (wanted == got) return {};
-    return what + " " + name + " " + other + ": wanted errno " + std::to_string(wanted) + ", got " + std::to_string(got);
+    return what + " " + name + " " + other + ": wanted errno " + std::to_string(wanted) + ", got " +
+           std::to_string(got);
   }
 
 private:

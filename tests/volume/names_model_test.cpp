@@ -27,12 +27,14 @@ void walk(std::uint64_t seed, volume::names::hash_function hash) {
   for (bool more = true; more;) {
     more = false;
     std::vector<std::pair<volume::inode_number, std::string>> entries;
-    REQUIRE(core.scan(prefix, volume::prefix_end(prefix), [&](std::string_view key, byte_span value) {
-                  auto row = volume::decode_dirent(value);
-                  if (row->inode != 0) entries.emplace_back(volume::parse_dirent_key(key)->parent, row->name);
-                  return true;
-                })
-              .ok());
+    REQUIRE(core.scan(prefix, volume::prefix_end(prefix),
+                      [&](std::string_view key, byte_span value) {
+                        auto row = volume::decode_dirent(value);
+                        if (row->inode != 0)
+                          entries.emplace_back(volume::parse_dirent_key(key)->parent, row->name);
+                        return true;
+                      })
+                .ok());
     for (const auto& [parent, name] : entries) {
       more = true;
       if (!files.unlink(parent, name).ok()) (void)files.rmdir(parent, name);
@@ -52,5 +54,7 @@ TEST_CASE("names: random operations agree with a tree in memory") {
 
 TEST_CASE("names: the same when hashes collide") {
   for (std::uint64_t seed = 100; seed < 112; ++seed)
-    walk(seed, [](std::string_view name) { return std::uint64_t{1} + static_cast<unsigned char>(name[0]) % 2; });
+    walk(seed, [](std::string_view name) {
+      return std::uint64_t{1} + static_cast<unsigned char>(name[0]) % 2;
+    });
 }

@@ -54,27 +54,67 @@ TEST_CASE("rows: every row comes back as it was") {
 }
 
 TEST_CASE("rows: the bytes are those of docs/formats/rows.md") {
-  CHECK(to_hex(encode(sample_inode())) ==
-        "0700000000010000"                 // generation
-        "ed450000" "03000000" "e8030000" "00286bee" "05000000" "06000000"
-        "8877665544332211" "0010000000000000" // size, allocated
-        "15cd853dfe9c9717" "ffffffffffffffff" "0200000000000000" "0300000000000000"
-        "0900000000000000" "ffffffffffffffff" // trim
-        "0100" "08000000" "0100000000000000"  // parent
-        "0200" "0a000000" "6f7665722f7468657265"
-        "0300" "04000000" "0c000000");
-  CHECK(to_hex(encode(dirent_row{0x0102, S_IFREG, "ab", true, {}})) == "0201000000000000" "00800000" "02000000" "6162" "0100" "00000000");
-  CHECK(to_hex(encode(extent_row{{3, 17}, 5, 1, 100, 200, 300, 12, 250, {}})) ==
-        "03000000" "1100000000000000" "05" "01" "64000000" "c8000000" "2c010000" "0c000000" "fa000000");
+  CHECK(to_hex(encode(sample_inode())) == "0700000000010000" // generation
+                                          "ed450000"
+                                          "03000000"
+                                          "e8030000"
+                                          "00286bee"
+                                          "05000000"
+                                          "06000000"
+                                          "8877665544332211"
+                                          "0010000000000000" // size, allocated
+                                          "15cd853dfe9c9717"
+                                          "ffffffffffffffff"
+                                          "0200000000000000"
+                                          "0300000000000000"
+                                          "0900000000000000"
+                                          "ffffffffffffffff" // trim
+                                          "0100"
+                                          "08000000"
+                                          "0100000000000000" // parent
+                                          "0200"
+                                          "0a000000"
+                                          "6f7665722f7468657265"
+                                          "0300"
+                                          "04000000"
+                                          "0c000000");
+  CHECK(to_hex(encode(dirent_row{0x0102, S_IFREG, "ab", true, {}})) == "0201000000000000"
+                                                                       "00800000"
+                                                                       "02000000"
+                                                                       "6162"
+                                                                       "0100"
+                                                                       "00000000");
+  CHECK(to_hex(encode(extent_row{{3, 17}, 5, 1, 100, 200, 300, 12, 250, {}})) == "03000000"
+                                                                                 "1100000000000000"
+                                                                                 "05"
+                                                                                 "01"
+                                                                                 "64000000"
+                                                                                 "c8000000"
+                                                                                 "2c010000"
+                                                                                 "0c000000"
+                                                                                 "fa000000");
   CHECK(to_hex(encode(orphan_row{0x1234, {}})) == "3412000000000000");
-  CHECK(to_hex(as_bytes(inode_key(0x0102))) == "01" "0000000000000102");
-  CHECK(to_hex(as_bytes(dirent_key(1, 0x7f00000000000001))) == "02" "0000000000000001" "7f00000000000001");
-  CHECK(to_hex(as_bytes(xattr_key(1, "user.a"))) == "03" "0000000000000001" "757365722e61");
-  CHECK(to_hex(as_bytes(extent_key(1, 2))) == "04" "0000000000000001" "0000000000000002");
-  CHECK(to_hex(as_bytes(segment_key({3, 4}))) == "05" "00000003" "0000000000000004");
-  CHECK(to_hex(as_bytes(group_key({5}, 6))) == "06" "00000005" "00000006");
-  CHECK(to_hex(as_bytes(orphan_key(1))) == "07" "0000000000000001");
-  CHECK(to_hex(as_bytes(session_key(2))) == "08" "00000002");
+  CHECK(to_hex(as_bytes(inode_key(0x0102))) == "01"
+                                               "0000000000000102");
+  CHECK(to_hex(as_bytes(dirent_key(1, 0x7f00000000000001))) == "02"
+                                                               "0000000000000001"
+                                                               "7f00000000000001");
+  CHECK(to_hex(as_bytes(xattr_key(1, "user.a"))) == "03"
+                                                    "0000000000000001"
+                                                    "757365722e61");
+  CHECK(to_hex(as_bytes(extent_key(1, 2))) == "04"
+                                              "0000000000000001"
+                                              "0000000000000002");
+  CHECK(to_hex(as_bytes(segment_key({3, 4}))) == "05"
+                                                 "00000003"
+                                                 "0000000000000004");
+  CHECK(to_hex(as_bytes(group_key({5}, 6))) == "06"
+                                               "00000005"
+                                               "00000006");
+  CHECK(to_hex(as_bytes(orphan_key(1))) == "07"
+                                           "0000000000000001");
+  CHECK(to_hex(as_bytes(session_key(2))) == "08"
+                                            "00000002");
 }
 
 TEST_CASE("rows: keys parse back, and only as what they are") {
@@ -127,19 +167,22 @@ TEST_CASE("rows: no cut of a row is taken for a row, no length is believed (inva
     CHECK_MESSAGE(cut.ok() == at_a_field, n);
   }
   auto entry = encode(dirent_row{5, S_IFREG, "name", false, {}});
-  for (std::size_t n = 0; n < entry.size(); ++n) CHECK(!decode_dirent(byte_span{entry}.first(n)).ok());
+  for (std::size_t n = 0; n < entry.size(); ++n)
+    CHECK(!decode_dirent(byte_span{entry}.first(n)).ok());
   entry[12] = std::byte{0xff}; // name length
   entry[13] = std::byte{0xff};
   CHECK(decode_dirent(entry).err().code == errc::corrupt);
-  CHECK(decode_dirent(encode(dirent_row{0, S_IFREG, "name", false, {}})).err().code == errc::corrupt);
+  CHECK(decode_dirent(encode(dirent_row{0, S_IFREG, "name", false, {}})).err().code ==
+        errc::corrupt);
   CHECK(decode_dirent(encode(dirent_row{5, S_IFREG, "", false, {}})).err().code == errc::corrupt);
-  CHECK(decode_extent(encode(extent_row{{1, 1}, 0, 0, 0, 20, 10, 0, 11, {}})).err().code == errc::corrupt);
+  CHECK(decode_extent(encode(extent_row{{1, 1}, 0, 0, 0, 20, 10, 0, 11, {}})).err().code ==
+        errc::corrupt);
   CHECK(decode_inode(encode([] {
           inode_row row;
           row.trim_from = 2;
           row.trim_to = 1;
           return row;
         }()))
-          .err()
-          .code == errc::corrupt);
+            .err()
+            .code == errc::corrupt);
 }

@@ -123,7 +123,8 @@ TEST_CASE_FIXTURE(fixture, "names: hard links") {
   CHECK(files.lookup(root_inode, "f").ok());
 }
 
-TEST_CASE_FIXTURE(fixture, "names: an unlinked file lives until it is forgotten, its rows go then") {
+TEST_CASE_FIXTURE(fixture,
+                  "names: an unlinked file lives until it is forgotten, its rows go then") {
   auto f = file(root_inode, "f");
   files.remember(f, 2);
   CHECK(files.setxattr(f, "user.a", as_bytes("1"), xattr_mode::either).ok());
@@ -142,7 +143,9 @@ TEST_CASE_FIXTURE(fixture, "names: an unlinked file lives until it is forgotten,
   CHECK(core.rows.size() == 1); // the root
 }
 
-TEST_CASE_FIXTURE(fixture, "names: an orphan that nobody remembers goes at once; after a crash at the next start") {
+TEST_CASE_FIXTURE(
+    fixture,
+    "names: an orphan that nobody remembers goes at once; after a crash at the next start") {
   auto f = file(root_inode, "f");
   CHECK(files.unlink(root_inode, "f").ok());
   CHECK(core.run_reaper());
@@ -158,7 +161,8 @@ TEST_CASE_FIXTURE(fixture, "names: an orphan that nobody remembers goes at once;
   CHECK(core.inodes == 1);
 }
 
-TEST_CASE_FIXTURE(fixture, "names: rename replaces, and what it replaced is an orphan in the same record") {
+TEST_CASE_FIXTURE(fixture,
+                  "names: rename replaces, and what it replaced is an orphan in the same record") {
   auto f = file(root_inode, "f");
   auto g = file(root_inode, "g");
   files.remember(g, 1);
@@ -229,7 +233,8 @@ TEST_CASE_FIXTURE(fixture, "names: setgid directories hand on group and bit") {
   CHECK((attr(file(d, "g")).mode & S_ISGID) == 0);
 }
 
-TEST_CASE_FIXTURE(fixture, "names: setattr changes what it names; suid and sgid go with the owner") {
+TEST_CASE_FIXTURE(fixture,
+                  "names: setattr changes what it names; suid and sgid go with the owner") {
   auto f = file(root_inode, "f", 06755);
   attribute_changes owner;
   owner.uid = 7;
@@ -309,12 +314,20 @@ TEST_CASE_FIXTURE(fixture, "names: extended attributes and their limits") {
   CHECK(files.removexattr(f, "user.big").ok());
   CHECK(files.listxattr(f)->empty());
   std::size_t set = 0;
-  while (files.setxattr(f, "user." + std::string(240, 'x') + std::to_string(1000 + set), {}, xattr_mode::either).ok()) ++set;
+  while (files
+             .setxattr(f, "user." + std::string(240, 'x') + std::to_string(1000 + set), {},
+                       xattr_mode::either)
+             .ok())
+    ++set;
   CHECK(set == 65536 / 250);
-  CHECK(files.setxattr(f, "user." + std::string(240, 'x') + "1000", as_bytes("v"), xattr_mode::either).ok());
+  CHECK(
+      files.setxattr(f, "user." + std::string(240, 'x') + "1000", as_bytes("v"), xattr_mode::either)
+          .ok());
 }
 
-TEST_CASE_FIXTURE(fixture, "names: unlink, rmdir, truncate and removexattr work on a full volume (invariant 15)") {
+TEST_CASE_FIXTURE(
+    fixture,
+    "names: unlink, rmdir, truncate and removexattr work on a full volume (invariant 15)") {
   auto f = file(root_inode, "f");
   dir(root_inode, "d");
   attribute_changes size;
@@ -382,13 +395,15 @@ TEST_CASE("names: colliding hashes stay apart, their cookies stable, and ENOSPC 
   CHECK(files.rename(root_inode, "b", root_inode, "d", 0).ok()); // takes the vacant head
   CHECK(cookie_of("d") == codec::dirent_cookie(5, 0));
   CHECK(cookie_of("c") == c);
-  CHECK(files.rename(root_inode, "d", root_inode, "c", 0).ok()); // the head goes, the other is replaced in place
+  CHECK(files.rename(root_inode, "d", root_inode, "c", 0)
+            .ok()); // the head goes, the other is replaced in place
   CHECK(cookie_of("c") == c);
   CHECK(files.readdir(root_inode, 2, 10, false)->size() == 1);
   CHECK(files.unlink(root_inode, "c").ok());
   core.reap_all_orphans();
   CHECK(core.rows.size() == 1); // no vacant entry is left behind
-  for (int i = 0; i < 256; ++i) CHECK(files.mknod(root_inode, std::to_string(i), S_IFREG, 0, who).ok());
+  for (int i = 0; i < 256; ++i)
+    CHECK(files.mknod(root_inode, std::to_string(i), S_IFREG, 0, who).ok());
   CHECK(files.mknod(root_inode, "one more", S_IFREG, 0, who).err().sys == ENOSPC);
   CHECK(files.unlink(root_inode, "0").ok());
   CHECK(files.mkdir(root_inode, "one more", 0755, who).ok());
