@@ -1,5 +1,6 @@
 #include "volume/engine.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/log.hpp"
@@ -197,6 +198,7 @@ engine::engine(const volume_options& options, const volume_environment& env)
       shards_{options.cache_directory.empty() ? std::filesystem::path{} : options.cache_directory / "shards",
               options.cache_bytes, options.cache_directory.empty() ? 64 * mib : 16 * mib} {
   capacity_ = options.capacity;
+  fetches_max_ = std::clamp<std::size_t>(128 / std::max<std::size_t>(1, options.data_shards), 4, 32);
 }
 
 engine::~engine() = default;

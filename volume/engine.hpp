@@ -375,7 +375,7 @@ private:
   std::unordered_set<model::segment_ref> removing_;
   model::segment_ref removal_cursor_;
   boot_time next_flush_{};
-  boot_time next_removal_{};
+  std::atomic<boot_time> next_removal_{boot_time{}};
   boot_time next_disk_look_{};
   std::atomic<bool> disk_full_{false};
 
@@ -387,6 +387,7 @@ private:
   std::unordered_map<shard_key, pending_shard, shard_key_hash> fetching_;
   std::deque<shard_key> fetch_queue_; ///< those of fetching_ that have not begun
   std::size_t fetches_ = 0;
+  std::size_t fetches_max_ = 32; ///< each holds up to k shards of half a MiB for a moment
   std::list<std::pair<model::segment_ref, std::shared_ptr<const codec::frame_cipher>>> ciphers_;
   std::unordered_map<model::segment_ref,
                      std::list<std::pair<model::segment_ref, std::shared_ptr<const codec::frame_cipher>>>::iterator>

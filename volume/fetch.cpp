@@ -7,10 +7,6 @@
 
 namespace qs::volume {
 
-namespace {
-constexpr std::size_t fetches_max = 32; // each holds up to k shards of half a MiB for a moment
-}
-
 void engine::get_shard(shard_key key, bool background, shard_done done) {
   bool begin = false;
   {
@@ -19,11 +15,11 @@ void engine::get_shard(shard_key key, bool background, shard_done done) {
     it->second.waiters.push_back(std::move(done));
     if (made) {
       it->second.background = background;
-      if (background && fetches_ >= fetches_max / 2) { // reading ahead never holds up who reads
+      if (background && fetches_ >= fetches_max_ / 2) { // reading ahead never holds up who reads
         fetching_.erase(it);
         return;
       }
-      if (fetches_ < fetches_max) {
+      if (fetches_ < fetches_max_) {
         ++fetches_;
         begin = true;
       } else {

@@ -124,7 +124,7 @@ void engine::free_log() {
 }
 
 void engine::remove_dead() {
-  if (now() < next_removal_) return;
+  if (now() < next_removal_.load()) return;
   std::size_t running = 0;
   {
     std::lock_guard lock{queue_mutex_};
