@@ -400,7 +400,8 @@ private:
 
   std::atomic<std::uint64_t> node_read_bytes_{0};
   std::atomic<std::uint64_t> decoded_bytes_{0};
-  std::atomic<std::uint64_t> at_risk_since_ms_{0};
+  std::atomic<std::uint64_t> repaired_{0};
+  std::atomic<boot_time> next_read_note_{boot_time{}}; ///< ten thousand failed reads are one line a second
 };
 
 } // namespace qs::volume

@@ -89,7 +89,9 @@ void engine::fetched(shard_key key, bool background, std::vector<std::pair<std::
                      unsigned attempt, result<std::vector<fetched_shard>> got) {
   if (!got.ok()) {
     auto e = std::move(got).err();
-    note("warning", "ReadFailed", fmt::format("shard {} of segment {}: {}", key.index, model::to_string(key.segment), describe(e)));
+    auto quiet = next_read_note_.load();
+    if (now() >= quiet && next_read_note_.compare_exchange_strong(quiet, now() + std::chrono::seconds{1}))
+      note("warning", "ReadFailed", fmt::format("shard {} of segment {}: {}", key.index, model::to_string(key.segment), describe(e)));
     return shard_arrived(key, std::move(e));
   }
   auto id = segment_id_of(key.segment);

@@ -249,6 +249,12 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
 }
 
 void engine::finish_repair(const std::shared_ptr<repair_job>& job, bool moved) {
+  std::uint64_t done = 0;
+  if (moved) {
+    ++repaired_;
+    if (table_.work({}, 1).empty()) done = repaired_.exchange(0);
+  }
+  if (done > 0) note("info", "Rebuilt", fmt::format("{} segments were rebuilt or moved; every shard is where it should be", done));
   std::lock_guard lock{queue_mutex_};
   repairing_.erase(job->ref);
   if (moved) repair_after_.erase(job->ref);
@@ -279,9 +285,17 @@ status engine::set_groups(const std::vector<model::group>& groups) {
 }
 
 void engine::set_nodes(const std::vector<volume::node_view>& nodes) {
-  table_.set_nodes(nodes);
+  if (!table_.set_nodes(nodes)) return;
+  // Somebody is back: what waited for its next try need not.
+  {
+    std::shared_lock view{view_mutex_};
+    for (const auto& [ref, segment] : segments_) {
+      std::lock_guard lock{segment->mutex};
+      segment->next_try = {};
+    }
+  }
   std::lock_guard lock{queue_mutex_};
-  std::erase_if(repair_after_, [&](const auto& r) { return r.second <= now(); });
+  for (auto& [ref, after] : repair_after_) after = {};
 }
 
 void engine::unconfirm(model::node_id node, wall_time since) {

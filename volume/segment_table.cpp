@@ -178,12 +178,14 @@ std::vector<std::pair<model::group_id, std::uint32_t>> segment_table::empty_gene
   return out;
 }
 
-void segment_table::set_nodes(const std::vector<node_view>& nodes) {
+bool segment_table::set_nodes(const std::vector<node_view>& nodes) {
   std::lock_guard lock{mutex_};
   bool changed = nodes.size() != nodes_.size();
+  bool back = false;
   for (const auto& n : nodes) {
     auto it = nodes_.find(n.id);
     if (it == nodes_.end() || it->second.live != n.live) changed = true;
+    if (n.reachable && (it == nodes_.end() || !it->second.reachable)) back = true;
     if (it == nodes_.end() || it->second.used != n.used || it->second.limit != n.limit) {
       sent_.erase(n.id);
       if (it != nodes_.end() && (n.used < it->second.used || n.limit > it->second.limit)) full_.erase(n.id);
@@ -192,6 +194,7 @@ void segment_table::set_nodes(const std::vector<node_view>& nodes) {
   nodes_.clear();
   for (const auto& n : nodes) nodes_[n.id] = n;
   if (changed) recount();
+  return back;
 }
 
 bool segment_table::reachable(model::node_id node) const {
@@ -259,7 +262,9 @@ bool segment_table::has_space() const {
   return std::any_of(groups_.begin(), groups_.end(), [&](const auto& g) {
     const auto& slots = g.second.rbegin()->second;
     return std::all_of(slots.begin(), slots.end(),
-                       [&](model::node_id n) { return node_free(n, false) >= codec::frame_stored_max * 8; });
+                       [&](model::node_id n) {
+                         return !live_locked(n) || node_free(n, false) >= codec::frame_stored_max * 8;
+                       });
   });
 }
 

@@ -56,7 +56,8 @@ public:
   /// Older generations on which no segment is any more.
   [[nodiscard]] std::vector<std::pair<model::group_id, std::uint32_t>> empty_generations() const;
 
-  void set_nodes(const std::vector<node_view>& nodes);
+  /// True: a node answers now that did not before.
+  bool set_nodes(const std::vector<node_view>& nodes);
   [[nodiscard]] bool reachable(model::node_id node) const; ///< true while nothing is known of it
   [[nodiscard]] bool live(model::node_id node) const;
 
