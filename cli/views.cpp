@@ -110,7 +110,8 @@ std::string risk(const json& volume) {
 std::string runway(const json& wallet) {
   auto days = wallet.find("runway_days");
   if (days == wallet.end() || !days->is_number()) return "nothing to pay for";
-  auto value = std::min(days->get<double>(), 36500.0);
+  auto value = days->get<double>();
+  if (value > 36500) return "lasts more than 100 years";
   return value >= 2 ? fmt::format("lasts {:.0f} days", value) : fmt::format("lasts {:.0f} hours", value * 24);
 }
 
@@ -172,7 +173,8 @@ std::string status_view(const std::string& document, const view_options& o) {
     const auto& mount = part(s, "mount");
     if (!text(mount, "path").empty()) out += field("mount", mount_line(mount), o.width);
     out += field("wallet", wallet_line(part(s, "wallet")), o.width);
-    out += field("engine", fmt::format("process {}, version {}, since {} UTC", number(engine, "pid"), text(engine, "version"), moment(text(engine, "started"))), o.width);
+    out += field("engine", fmt::format("process {}, version {}{}", number(engine, "pid"), text(engine, "version"),
+                                       text(engine, "started").empty() ? "" : fmt::format(", since {} UTC", moment(text(engine, "started")))), o.width);
   } else {
     out += field("engine", "not running: this is what was recorded ('qs start' starts it)", o.width);
   }
@@ -208,6 +210,7 @@ std::string nodes_view(const std::string& document, const view_options& o) {
     auto reason = text(n, "reason");
     auto detail = text(n, "detail");
     if (text(n, "state") == "ready" || (reason.empty() && detail.empty())) continue;
+    if (detail == reason) detail.clear();
     auto line = fmt::format("{}: {}{}{}", text(n, "id"), reason, !reason.empty() && !detail.empty() ? ": " : "", detail);
     if (auto by = text(n, "replaced_by"); !by.empty()) line += ", replaced by " + by;
     out += wrapped(line, o.width, 4) + "\n";
@@ -263,7 +266,7 @@ std::string event_view(const std::string& document, bool colour) {
   auto e = json::parse(document, nullptr, false);
   if (!e.is_object()) return document;
   auto level = text(e, "level");
-  auto line = fmt::format("{}  {:<7} {:<16} {}", moment(text(e, "at")), text(e, "subject"), text(e, "kind"), text(e, "message"));
+  auto line = fmt::format("{}  {:<10} {:<16} {}", moment(text(e, "at")), text(e, "subject"), text(e, "kind"), text(e, "message"));
   if (level == "info") return line;
   if (!colour) return line + (level == "warning" ? " (warning)" : " (error)");
   return fmt::format("{}{}\x1b[0m", level == "warning" ? "\x1b[33m" : "\x1b[31m", line);
