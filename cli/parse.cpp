@@ -311,13 +311,17 @@ private:
 };
 
 /// CLI11 2.1 prints "Usage: qs apply [OPTIONS] [FILE]" and options unsorted: as they were added, which is what we want.
-std::string help_of(const CLI::App& app) { return app.help("", CLI::AppFormatMode::Normal); }
+std::string help_of(const CLI::App& app, const std::string& path) {
+  if (path.empty()) return app.help("", CLI::AppFormatMode::Normal);
+  auto last = path.rfind(' ');
+  return app.help(last == std::string::npos ? "qs" : "qs " + path.substr(0, last), CLI::AppFormatMode::Normal);
+}
 
 void collect(const CLI::App& app, const std::string& path, std::vector<command_help>& out) {
   command_help h;
   h.path = path;
   h.summary = app.get_description();
-  h.text = help_of(app);
+  h.text = help_of(app, path);
   for (const auto* o : app.get_options()) {
     if (o->get_group().empty() || o->get_name() == "--help" || !o->nonpositional()) continue;
     for (const auto& s : o->get_snames()) h.flags.push_back("-" + s);
