@@ -87,6 +87,7 @@ struct volume_setup {
 struct get_report {};   ///< → volume_report
 struct close_volume {   ///< orderly; with `destroy` its local files go too
   bool destroy = false;
+  volume::volume_options options; ///< destroy: where they are; the volume need not have been open
 };
 struct change_groups {
   std::vector<model::group> groups;

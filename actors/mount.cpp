@@ -68,7 +68,6 @@ struct mount_state {
     if (vol) return done{};
     if (opening || closing) return to_caf({errc::busy, "the volume is being opened or closed"});
     opening = true;
-    options = setup.options;
     auto answer = self->make_response_promise<done>();
     volume::volume_environment env;
     env.time = config.shared->time;
@@ -133,9 +132,9 @@ struct mount_state {
     closing = true;
     run_blocking<status>(
       self, config.blocking, lane::volume, {}, volume_deadline,
-      [v, order, options = options]() -> status {
+      [v, order]() -> status {
         if (v) QS_TRY(v->close());
-        return order.destroy ? volume::destroy_volume(options) : status{};
+        return order.destroy ? volume::destroy_volume(order.options) : status{};
       },
       [this, answer](status how) mutable {
         closing = false;
@@ -244,7 +243,6 @@ struct mount_state {
   mount_actor::pointer self;
   mount_config config;
   std::shared_ptr<volume::volume> vol;
-  volume::volume_options options; ///< of the last open
   std::vector<volume::volume::node_view> nodes;
   std::vector<std::pair<close_volume, caf::typed_response_promise<done>>> closes; ///< came while opening
   bool opening = false;

@@ -356,7 +356,7 @@ void supervisor_state::unmount() {
 /// destroy: the mount is gone; the volume is closed, its local files go, and the summary says there is none any more.
 void supervisor_state::close_and_forget() {
   volume_busy = true;
-  self->request(mount_, std::chrono::minutes{40}, close_volume{true})
+  self->request(mount_, std::chrono::minutes{40}, close_volume{true, volume_options()})
     .then(
       [this](done) {
         volume = {};
