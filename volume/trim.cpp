@@ -15,6 +15,12 @@ row_key trim_key(inode_number inode) {
   store_be(bytes.data(), inode);
   return local_key("trim/").append(as_text(bytes));
 }
+
+result<std::uint32_t> visible_bytes(engine_operation& op, inode_number inode, std::uint64_t index) {
+  QS_TRY_ASSIGN(const auto row, op.extent(inode, index));
+  if (!row.has_value()) return std::uint32_t{0};
+  return row->visible;
+}
 } // namespace
 
 result<bool> engine::drop_extents(operation& base, inode_number inode, inode_row& row, std::uint64_t from,
@@ -86,8 +92,8 @@ result<bool> engine::drop_extents(operation& base, inode_number inode, inode_row
   for (auto place = extent_place{inode, first};;) { // extents that are only ranges yet
     const auto* e = extents_.next(place);
     if (!e || e->first.first != inode || e->first.second >= last) break;
-    QS_TRY_ASSIGN(auto old, op.extent(inode, e->first.second));
-    less(e->second.end() - std::min(e->second.end(), old ? old->visible : 0U));
+    QS_TRY_ASSIGN(auto visible, visible_bytes(op, inode, e->first.second));
+    less(e->second.end() - std::min(e->second.end(), visible));
     place = {inode, e->first.second + 1};
   }
   if (more) {
