@@ -8,6 +8,7 @@
 #include "cli/engine_options.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/follow.hpp"
+#include "cli/leftovers.hpp"
 #include "cli/phrase_file.hpp"
 #include "cli/plan_client.hpp"
 #include "spec/edit.hpp"
@@ -29,13 +30,15 @@ struct applying {
   const apply_options& o;
   terminal& t;
   const chosen_volume& volume;
+  bool new_here; ///< there was no state before
   engaged engine;
 
-  /// An engine that was started for this and has nothing to do ends again.
+  /// An engine that was started for this and has nothing to do ends again, and leaves no trace of a volume that is none.
   int give_up(int exit) {
     if (engine.started && generation_of(*engine.client) == 0) {
       auto stopped = stop_engine(volume, 60s, t);
       if (!stopped.ok()) t.warn(describe(stopped.err()));
+      else if (new_here) remove_leftovers(volume);
     }
     return exit;
   }
@@ -89,7 +92,9 @@ int apply_text(const apply_options& o, const chosen_volume& volume, terminal& t)
   // Said before an engine is started in vain.
   if (auto words = find_phrase(volume.around, volume.name); !words.ok() && !engine_runs(volume)) return t.fail(words.err());
   catch_interrupts();
-  applying a{o, t, volume, engage(volume, t)};
+  std::error_code ignored;
+  auto new_here = !std::filesystem::exists(volume.state_directory / "state.db", ignored);
+  applying a{o, t, volume, new_here, engage(volume, t)};
   if (!a.engine.client) return t.fail(a.engine.failure.exit, a.engine.failure.message);
   t.progress("looking at what there is");
   auto plan = ask_for_plan(*a.engine.client, volume, file, false);

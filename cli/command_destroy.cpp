@@ -7,6 +7,7 @@
 #include "cli/engine_launch.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/follow.hpp"
+#include "cli/leftovers.hpp"
 #include "cli/phrase_file.hpp"
 #include "cli/plan_client.hpp"
 
@@ -16,18 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using nlohmann::json;
-
-/// What qs itself puts into a state directory and a cache directory; nothing else is touched.
-void remove_leftovers(const chosen_volume& volume) {
-  std::error_code ignored;
-  const auto& state = volume.state_directory;
-  for (const char* name : {"state.db", "state.db-journal", "volume.json", "control.sock", "storage-file", "qs.log", "qs.1.log", "qs.2.log", "qs.3.log",
-                           "qs.4.log", "qs.5.log", "qs.err", "lock"})
-    fs::remove(state / name, ignored);
-  for (const char* name : {"volume", "log", "rows", "pinned", "cache"}) fs::remove_all(state / name, ignored);
-  fs::remove(state, ignored); // only when it is empty
-  fs::remove_all(volume.around.cache_of(volume.name), ignored);
-}
 
 bool destroying(const control_client& client) {
   auto status = client.get("/v1/status");

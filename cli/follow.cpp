@@ -67,7 +67,10 @@ judgement judge_status(const std::string& text, const follow_request& what) {
   if (what.wait == "deployed") return {deployed ? verdict::done : verdict::not_yet, {}};
   const auto* served = condition(s, "StatusServed");
   auto unserved = served != nullptr && served->value("status", "") == "False";
-  if (s.value("state", "") == "Ready") {
+  // Ready is about the data; a node that is still to be made larger is a step to do.
+  const auto* synced = condition(s, "Synced");
+  auto busy = synced != nullptr && synced->value("status", "") == "False";
+  if (s.value("state", "") == "Ready" && !busy) {
     if (unserved) return {verdict::degraded, served->value("message", "")};
     return {verdict::done, {}};
   }

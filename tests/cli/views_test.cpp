@@ -176,6 +176,10 @@ TEST_CASE("cli follow: when a wait is over") {
   taken["conditions"].push_back(condition("StatusServed", "False", "AddressInUse", "status.listen 127.0.0.1:9480 is in use"));
   CHECK(cli::judge_status(taken.dump(), ready).how == verdict::degraded);
 
+  auto growing = healthy();
+  growing["conditions"].push_back(condition("Synced", "False", "Reconciling", "6 steps to do"));
+  CHECK(cli::judge_status(growing.dump(), ready).how == verdict::not_yet);
+
   auto half = healthy();
   half["state"] = "Deploying";
   half["nodes"][5]["state"] = "deploying";

@@ -1,0 +1,18 @@
+#include "cli/leftovers.hpp"
+
+namespace qs::cli {
+
+namespace fs = std::filesystem;
+
+void remove_leftovers(const chosen_volume& volume) {
+  std::error_code ignored;
+  const auto& state = volume.state_directory;
+  for (const char* name : {"state.db", "state.db-journal", "volume.json", "control.sock", "storage-file", "qs.log", "qs.1.log", "qs.2.log",
+                           "qs.3.log", "qs.4.log", "qs.5.log", "qs.err", "lock"})
+    fs::remove(state / name, ignored);
+  for (const char* name : {"log", "rows"}) fs::remove_all(state / name, ignored);
+  fs::remove(state, ignored); // only when it is empty
+  fs::remove_all(volume.around.cache_of(volume.name), ignored);
+}
+
+} // namespace qs::cli

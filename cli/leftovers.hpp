@@ -1,0 +1,11 @@
+// What an engine that has ended for good leaves on this machine, and taking it away. Main thread; no engine may run.
+#pragma once
+
+#include "cli/volume_choice.hpp"
+
+namespace qs::cli {
+
+/// Removes what qs itself puts into the volume's state and cache directories, and nothing else; the words stay.
+void remove_leftovers(const chosen_volume& volume);
+
+} // namespace qs::cli
