@@ -156,6 +156,7 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
   }
   accepted_generation = recorded.accepted->generation;
   desired = std::move(parsed.spec);
+  decided.reset(); // it was about the spec before, and a status must not pass it off as this one's
   watch_pace pace;
   pace.interval = desired->monitor.interval;
   pace.quorum = static_cast<std::uint32_t>(desired->storage.data_shards);
