@@ -197,7 +197,6 @@ private:
   void post(std::function<void(engine&)> job);
   [[nodiscard]] result<inode_row> inode(inode_number inode) const;
   static result<inode_row> inode_in(operation& op, inode_number inode);
-  static row_key segment_row_key(model::segment_ref ref) { return segment_key(ref); }
   [[nodiscard]] result<std::optional<segment_row>> segment_row_of(model::segment_ref ref) const;
   static result<std::optional<segment_row>> segment_row_in(operation& op, model::segment_ref ref);
 
@@ -210,7 +209,6 @@ private:
   status begin_session(bool fresh);
 
   // -- write.cpp
-  struct write_plan;
   status write_now(inode_number inode, std::uint64_t offset, byte_span data, bool append, bool kill_privileges);
   result<bool> try_write(inode_number inode, std::uint64_t offset, byte_span data, bool append, bool kill_privileges,
                          bool frames);
