@@ -77,29 +77,32 @@ struct mount_state {
     env.note = [note = config.note](std::string_view level, std::string_view kind, std::string_view message) {
       if (note) note({std::string{level}, std::string{kind}, "volume", std::string{message}});
     };
-    using opened = result<std::shared_ptr<volume::volume>>;
+    struct opened {
+      status how;
+      std::shared_ptr<volume::volume> v;
+    };
     run_blocking<opened>(
       self, config.blocking, lane::volume, {}, volume_deadline,
       [setup, env]() -> opened {
         if (setup.create) {
           auto made = volume::create_volume(setup.options, env);
-          if (!made.ok() && made.err().code != errc::already_exists) return std::move(made).err();
+          if (!made.ok() && made.err().code != errc::already_exists) return {std::move(made).err(), nullptr};
         }
         auto v = volume::open_volume(setup.options, env);
-        if (!v.ok()) return std::move(v).err();
+        if (!v.ok()) return {std::move(v).err(), nullptr};
         std::shared_ptr<volume::volume> shared{std::move(*v)};
         if (!setup.groups.empty())
-          if (auto how = shared->set_groups(setup.groups); !how.ok()) return std::move(how).err();
-        return shared;
+          if (auto how = shared->set_groups(setup.groups); !how.ok()) return {std::move(how).err(), nullptr};
+        return {{}, std::move(shared)};
       },
-      [this, answer](opened v) mutable {
+      [this, answer](opened o) mutable {
         opening = false;
-        if (v.ok()) {
-          vol = std::move(*v);
+        if (o.how.ok()) {
+          vol = std::move(o.v);
           vol->set_nodes(nodes);
           give(answer, done{});
         } else {
-          give(answer, to_caf(v.err()));
+          give(answer, to_caf(o.how.err()));
         }
         close_waiting();
       },
