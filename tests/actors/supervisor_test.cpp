@@ -69,6 +69,7 @@ TEST_CASE("from nothing to Ready, and every byte comes back from the nodes") {
   auto inode = r.write("a", 50'000);
   CHECK(r.sim.command("cache_drop").status == 200);
   CHECK(r.read(inode, 50'000) == "right");
+  r.sim.run_for(2s); // the next report
   CHECK(r.sim.stats().node_read_bytes > 0);
   auto rows = r.sim.recorded();
   CHECK(rows.serial == 1);
@@ -240,7 +241,7 @@ TEST_CASE("apply cut after every record of the state ends in the same state, not
     CHECK(sim.apply(small_spec(2, 1, 3)) == 0);
     CHECK(sim.run_until([&] { return sim.whole(); }, 5min));
     CHECK(sim.grid->nodes().size() == 3);
-    CHECK(sim.recorded().serial == 1);
+    CHECK(sim.recorded().nodes.size() == 3);
     for (const auto& v : sim.violations()) FAIL_CHECK(v);
   }
 }
