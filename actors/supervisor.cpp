@@ -275,7 +275,7 @@ struct provider_look {
 };
 
 void supervisor_state::refresh_providers() {
-  auto now = config.shared->time->wall();
+  auto now = config.shared->time->boot();
   if (providers_asked || now - providers_at < providers_every) return;
   look_at_providers([] {});
 }
@@ -286,7 +286,7 @@ void supervisor_state::look_at_providers(std::function<void()> then) {
   providers_asked = true;
   auto finish = [this] {
     providers_asked = false;
-    providers_at = config.shared->time->wall();
+    providers_at = config.shared->time->boot();
     auto waiting = std::move(waiting_for_providers);
     waiting_for_providers.clear();
     for (auto& w : waiting) w();
@@ -335,7 +335,7 @@ void supervisor_state::look_at_providers(std::function<void()> then) {
 
 /// A node that does not answer: its provider may know more (stopped, gone).
 void supervisor_state::inspect_silent() {
-  auto now = config.shared->time->wall();
+  auto now = config.shared->time->boot();
   for (const auto& n : round.nodes) {
     if (n.state != model::reach::silent || busy_nodes.contains(n.id)) continue;
     auto* r = row(n.id);
@@ -461,7 +461,7 @@ void supervisor_state::note_conditions() {
 
 /// The summary row is what `diff` and `status` know without an engine; written when it changed, not more often than it is worth.
 void supervisor_state::save_summary() {
-  auto now = config.shared->time->wall();
+  auto now = config.shared->time->boot();
   if (!volume.open || !recorded.volume.created || now - summary_at < summary_every) return;
   auto s = recorded.volume;
   s.used_bytes = volume.stats.used_bytes;

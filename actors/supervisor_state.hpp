@@ -126,13 +126,13 @@ struct supervisor_state {
   monitor_round round;
   bool round_seen = false;
   std::map<model::node_id, grid::inspection> inspections;
-  std::map<model::node_id, wall_time> inspected_at;
+  std::map<model::node_id, boot_time> inspected_at;
   std::map<std::string, std::vector<model::host>> hosts;
   bool hosts_known = false;
   std::vector<model::stray_node> strays;
   bool strays_known = false;
   model::wallet_view money;
-  wall_time providers_at{};
+  boot_time providers_at{std::chrono::hours{-1}}; ///< never: a machine that has just started has a young clock
   bool providers_asked = false;
   volume_report volume;
   bool report_asked = false;
@@ -144,13 +144,13 @@ struct supervisor_state {
   bool volume_busy = false;
   bool mount_busy = false;
   bool state_busy = false; ///< a transition of rows is being written
-  wall_time mount_retry_at{};
-  wall_time volume_retry_at{};
+  boot_time mount_retry_at{}; // what is waited for is counted in time that never jumps
+  boot_time volume_retry_at{};
   std::string mount_problem; ///< why the mount is not there
   std::string volume_problem;
   std::string payment_problem;
   std::string listen_problem; ///< why the status page is not served
-  std::map<model::node_id, wall_time> node_retry_at;
+  std::map<model::node_id, boot_time> node_retry_at;
 
   std::optional<controller::decision> decided;
   struct condition_age {
@@ -160,7 +160,7 @@ struct supervisor_state {
   std::map<std::string, condition_age> condition_since;
   std::map<std::string, controller::plan> plans; ///< shown and not yet accepted, by hash; a few
   std::map<std::string, std::string> plan_references;
-  wall_time summary_at{};
+  boot_time summary_at{std::chrono::hours{-1}};
   std::string summary_last;
   bool stopping = false;
   bool ended = false; ///< config.end was called

@@ -33,8 +33,9 @@ std::string_view word(verb what) {
 
 void supervisor_state::start_step(const controller::step& step) {
   auto now = config.shared->time->wall();
+  auto uptime = config.shared->time->boot();
   auto* r = step.node.valid() ? row(step.node) : nullptr;
-  auto node_free = r != nullptr && !busy_nodes.contains(step.node) && now >= node_retry_at[step.node];
+  auto node_free = r != nullptr && !busy_nodes.contains(step.node) && uptime >= node_retry_at[step.node];
   switch (step.kind) {
   case step_kind::reserve:
     if (node_free) reserve(step.row ? *step.row : *r);
@@ -73,16 +74,16 @@ void supervisor_state::start_step(const controller::step& step) {
     return put_rows({fresh, old}, fresh.id.number + 1);
   }
   case step_kind::make_volume:
-    if (!volume_busy && now >= volume_retry_at) open(true, step.groups);
+    if (!volume_busy && uptime >= volume_retry_at) open(true, step.groups);
     return;
   case step_kind::open_volume:
-    if (!volume_busy && now >= volume_retry_at) open(false, {});
+    if (!volume_busy && uptime >= volume_retry_at) open(false, {});
     return;
   case step_kind::set_groups:
     if (!volume_busy) set_groups(step);
     return;
   case step_kind::mount:
-    if (!mount_busy && now >= mount_retry_at) mount();
+    if (!mount_busy && uptime >= mount_retry_at) mount();
     return;
   case step_kind::unmount:
     if (!mount_busy) unmount();
@@ -106,7 +107,7 @@ void supervisor_state::reserve(model::recorded_node r) {
       },
       [this, r](caf::error& e) {
         busy_nodes.erase(r.id);
-        node_retry_at[r.id] = config.shared->time->wall() + retry_after;
+        node_retry_at[r.id] = config.shared->time->boot() + retry_after;
         auto text = describe(from_caf(e));
         if (payment_problem != text) note("error", "PaymentRefused", model::to_string(r.id), text);
         payment_problem = text;
@@ -152,7 +153,7 @@ void supervisor_state::order_node(model::recorded_node r, verb what, byte_count 
               self->send_exit(found->second, caf::exit_reason::kill);
               reservations.erase(found);
             }
-            node_retry_at[node] = config.shared->time->wall() + retry_after;
+            node_retry_at[node] = config.shared->time->boot() + retry_after;
             reload(node);
           });
 }
@@ -177,7 +178,7 @@ void supervisor_state::node_done(const node_report& report) {
   }
   if (report.what == verb::restart && report.ok) note("info", "NodeRestarted", subject, "its process was down, its data whole");
   if (!report.ok) {
-    node_retry_at[report.node] = now + retry_after;
+    node_retry_at[report.node] = config.shared->time->boot() + retry_after;
     log::info("supervisor", "{}: {} is not settled: {}", subject, word(report.what), report.detail);
   }
   inspections.erase(report.node);
@@ -200,7 +201,7 @@ void supervisor_state::reload(model::node_id node) {
 
 void supervisor_state::inspected(const node_report& report) {
   busy_nodes.erase(report.node);
-  inspected_at[report.node] = config.shared->time->wall(); // counted from the answer: a slow provider must not keep a node busy
+  inspected_at[report.node] = config.shared->time->boot(); // counted from the answer: a slow provider must not keep a node busy
   inspections[report.node] = report.seen;
   auto moved = report.seen.what == grid::inspection::state::running && report.seen.where.valid();
   if (auto* r = row(report.node); moved && !state_busy && r != nullptr && !(r->where == report.seen.where)) {
@@ -280,7 +281,7 @@ void supervisor_state::open(bool create, std::vector<model::group> groups) {
       },
       [this](caf::error& e) {
         volume_busy = false;
-        volume_retry_at = config.shared->time->wall() + retry_after;
+        volume_retry_at = config.shared->time->boot() + retry_after;
         auto text = describe(from_caf(e));
         if (text != volume_problem) note("error", "VolumeNotOpen", "volume", text);
         volume_problem = text;
@@ -328,7 +329,7 @@ void supervisor_state::mount() {
       },
       [this](caf::error& e) {
         mount_busy = false;
-        mount_retry_at = config.shared->time->wall() + 5s;
+        mount_retry_at = config.shared->time->boot() + 5s;
         auto text = describe(from_caf(e));
         if (text != mount_problem) note("warning", "NotMounted", "mount", text);
         mount_problem = text;

@@ -69,7 +69,7 @@ std::vector<simulated_node*> simulated_grid::nodes() {
 
 void simulated_grid::tick() {
   for (auto it = late_.begin(); it != late_.end();) {
-    if (it->second.at > time_.wall()) {
+    if (it->second.at > time_.boot()) {
       ++it;
       continue;
     }
@@ -120,17 +120,17 @@ answer simulated_grid::submit(const std::string& request) {
   }
   if (chance(faults.pending)) {
     ++counters["submit pending"];
-    late_[name] = {time_.wall() + 1s + std::chrono::seconds{random_.below(20)}, true, request};
+    late_[name] = {time_.boot() + 1s + std::chrono::seconds{random_.below(20)}, true, request};
     return {outcome::pending, "being worked on", {}, {}};
   }
   if (chance(faults.lost_request)) {
     ++counters["submit lost"];
-    late_[name] = {time_.wall() + std::chrono::seconds{random_.below(30)}, false, request};
+    late_[name] = {time_.boot() + std::chrono::seconds{random_.below(30)}, false, request};
     return {outcome::unknown, "no answer", {}, {}};
   }
   if (chance(faults.late_request)) {
     ++counters["submit late"];
-    late_[name] = {time_.wall() + std::chrono::seconds{random_.below(30)}, true, request};
+    late_[name] = {time_.boot() + std::chrono::seconds{random_.below(30)}, true, request};
     return {outcome::unknown, "no answer", {}, {}};
   }
   auto a = make(request);

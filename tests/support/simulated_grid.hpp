@@ -87,7 +87,7 @@ private:
     model::money limit;
   };
   struct late {
-    wall_time at{};
+    boot_time at{};
     bool real = false; ///< false: it never arrived, but nobody knows that before `at`
     std::string request;
   };

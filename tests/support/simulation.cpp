@@ -323,12 +323,20 @@ int simulation::apply(const std::string& text) {
       run_for(1s);
       continue;
     }
-    if (reply.status != 200) return plan.value("exit", 1);
+    if (reply.status != 200) {
+      fmt::print(stderr, "apply: {}\n", reply.body);
+      return plan.value("exit", 1);
+    }
     if (auto exit = plan.value("exit", 0); exit == 5) {
       run_for(1s);
       continue;
     } else if (exit != 0) {
-      return exit;
+      if (plan["errors"].dump().find("try again") == std::string::npos) {
+        fmt::print(stderr, "apply: {}\n", plan["errors"].dump());
+        return exit;
+      }
+      run_for(1s);
+      continue;
     }
     if (plan.value("empty", false)) return 0;
     auto accepted = command("accept", json{{"plan_hash", plan["plan_hash"]}}.dump());
