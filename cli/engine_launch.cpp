@@ -281,7 +281,8 @@ int wait_for_engine() {
 void keep_errors_small(const chosen_volume& volume) {
   struct ::stat info {};
   auto path = error_file(volume);
-  if (::stat(path.c_str(), &info) == 0 && info.st_size > (1 << 20)) (void)::truncate(path.c_str(), 0);
+  if (::stat(path.c_str(), &info) == 0 && info.st_size > (1 << 20))
+    unique_fd emptied{::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC)};
 }
 
 } // namespace

@@ -103,13 +103,16 @@ result<std::string> terminal::ask(std::string_view question, std::string_view fl
   write(STDERR_FILENO, question);
   std::string out;
   for (;;) {
-    char c = 0;
-    auto n = ::read(STDIN_FILENO, &c, 1);
-    if (n < 0 && errno == EINTR) {
-      if (!interrupted()) continue;
+    if (interrupted()) {
       write(STDERR_FILENO, "\n");
       return error{errc::cancelled, "interrupted; nothing was changed"};
     }
+    // In short waits: a signal just before a blocking read would be noticed only with the next key.
+    ::pollfd input{STDIN_FILENO, POLLIN, 0};
+    if (::poll(&input, 1, 100) <= 0) continue;
+    char c = 0;
+    auto n = ::read(STDIN_FILENO, &c, 1);
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       if (out.empty()) return error{errc::cancelled, "no answer; nothing was changed"};
       return out;
