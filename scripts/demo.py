@@ -163,7 +163,7 @@ def crash_engine(box):
                 if stop.wait(0.1):
                     return
 
-    t = threading.Thread(target=writer)
+    t = threading.Thread(target=writer, daemon=True)
     t.start()
     wait_for("a few hundred files", lambda: len(answered) > 300, 60)
     pid = box.engine_pid()

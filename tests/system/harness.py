@@ -151,7 +151,10 @@ class Sandbox:
         return found
 
     def engine_pid(self):
-        return self.status()["engine"]["pid"]
+        engine = self.status()["engine"]
+        if not engine:
+            raise Failed("no engine runs")
+        return engine["pid"]
 
     def zdb_pids(self):
         return {pid: argv for pid, argv in self.processes() if len(argv) > 1 and argv[1] == "zdb"}
@@ -161,7 +164,8 @@ class Sandbox:
         return [f[4] for f in (l.split() for l in lines) if f[4].startswith(str(self.root))]
 
     def show_logs(self):
-        for log in sorted(self.root.rglob("*.log")):
+        logs = [p for d in ("state", "grid") if (self.root / d).exists() for p in (self.root / d).rglob("*.log")]
+        for log in sorted(p for p in logs if "rows" not in p.parts):
             try:
                 tail = log.read_text(errors="replace").splitlines()[-40:]
             except OSError:

@@ -61,7 +61,7 @@ with Sandbox(sys.argv[1], "crash") as box:
                 except OSError:
                     stop.wait(0.05)
 
-        t = threading.Thread(target=writer)
+        t = threading.Thread(target=writer, daemon=True)
         t.start()
         wait_for("some files", lambda: len(order) > count + chance.randrange(20, 200), 60)
         pid = box.engine_pid()
