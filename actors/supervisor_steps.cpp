@@ -16,6 +16,8 @@ using verb = node_order_message::verb;
 
 /// A node whose order failed, or a volume or mount that would not open, is tried again after so long.
 constexpr auto retry_after = 2s;
+/// A connection asks its node for its figures when they are ten seconds old.
+constexpr auto figures_after = 12s;
 
 std::string_view word(verb what) {
   switch (what) {
@@ -60,7 +62,8 @@ void supervisor_state::start_step(const controller::step& step) {
   case step_kind::mark_ready: return mark(step.node, node_state::ready, {});
   case step_kind::drain: return mark(step.node, node_state::draining, step.reason);
   case step_kind::replace: {
-    if (state_busy || !node_free || !step.row) return;
+    // One after the other: the second of a decision waits for the next pass, which gives it the next number.
+    if (state_busy || !node_free || !step.row || step.row->id.number != recorded.next_node_number) return;
     auto old = *r;
     failed_hosts[old.host] = now;
     if (old.state == node_state::unreachable) unreachable_replaced.push_back(now);
@@ -177,8 +180,12 @@ void supervisor_state::node_done(const node_report& report) {
     if (report.row.state == node_state::planned && !report.row.reason.empty()) failed_hosts[report.row.host] = now;
   }
   if (report.what == verb::restart && report.ok) note("info", "NodeRestarted", subject, "its process was down, its data whole");
+  auto uptime = config.shared->time->boot();
+  // What was done shows when the node is asked for its figures again; until then the same step would come in every pass.
+  if (report.ok && report.what == verb::resize) node_retry_at[report.node] = uptime + figures_after;
+  if (report.ok && report.what == verb::restart) node_retry_at[report.node] = uptime + retry_after;
   if (!report.ok) {
-    node_retry_at[report.node] = config.shared->time->boot() + retry_after;
+    node_retry_at[report.node] = uptime + retry_after;
     log::info("supervisor", "{}: {} is not settled: {}", subject, word(report.what), report.detail);
   }
   inspections.erase(report.node);

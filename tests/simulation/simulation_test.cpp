@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "base/log.hpp"
 #include "support/simulation.hpp"
 #include "workload.hpp"
 
@@ -33,15 +34,14 @@ public:
   std::string go() {
     choose();
     sim_.start();
-    auto text = small_spec(shape_.data, shape_.parity, shape_.nodes, capacity_, more_);
-    if (auto code = sim_.apply(text); code != 0) return fmt::format("apply: exit {}", code);
+    if (auto code = sim_.apply(text()); code != 0) return fmt::format("apply: exit {}", code);
     if (auto bad = faults(); !bad.empty()) return bad;
     calm();
     if (!sim_.run_until([&] { return sim_.whole() || !sim_.violations().empty(); }, 20min)) return "does not converge: " + describe_now();
     if (auto bad = broken(); !bad.empty()) return bad;
     if (auto bad = ends_well(); !bad.empty()) return bad;
     count();
-    return {};
+    return destroy_ ? destroyed() : std::string{};
   }
 
   std::string tell() {
@@ -57,6 +57,8 @@ private:
     shape_ = shapes[r.below(std::size(shapes))];
     sim_.parity = static_cast<std::size_t>(shape_.parity);
     capacity_ = r.below(2) == 0 ? "1GiB" : "3GiB";
+    destroy_ = r.below(3) == 0;
+    if (destroy_) more_ += "  protect: false\n";
     if (r.below(3) == 0) more_ += "  locations: [{country: Belgium, nodes: 1}]\n";
     auto& f = sim_.grid->faults;
     if (r.below(2) == 0) f.refuse = static_cast<unsigned>(r.below(20));
@@ -94,7 +96,7 @@ private:
     auto nodes = sim_.grid->nodes();
     if (nodes.empty()) return;
     auto& n = *nodes[r.below(nodes.size())];
-    auto kind = r.below(12);
+    auto kind = r.below(13);
     if (talkative) fmt::print("{} fault {} ({})\n", to_rfc3339(sim_.time.wall()), kind, to_string(n.node));
     switch (kind) {
     case 0: return sim_.grid->stop_process(n);
@@ -124,7 +126,41 @@ private:
       ++sim_.grid->counters["engine killed between messages"];
       sim_.crash();
       return sim_.start();
+    case 12: return grow();
     }
+  }
+
+  /// More nodes, more room, or both, in the middle of everything.
+  void grow() {
+    if (grown_ == 2) return;
+    auto nodes = shape_.nodes;
+    auto capacity = capacity_;
+    if (sim_.random.below(2) == 0) ++shape_.nodes;
+    if (sim_.random.below(2) == 0) capacity_ = "6GiB";
+    if (sim_.apply(text()) == 0) {
+      ++grown_;
+      ++sim_.grid->counters["grown"];
+    } else { // a plan that is refused for now changes nothing
+      ++sim_.grid->counters["growth refused"];
+      shape_.nodes = nodes;
+      capacity_ = capacity;
+    }
+  }
+
+  std::string text() const { return small_spec(shape_.data, shape_.parity, shape_.nodes, capacity_, more_); }
+
+  /// The end of everything, with faults again: nothing is left reserved.
+  std::string destroyed() {
+    auto& f = sim_.grid->faults;
+    f.lost_answer = static_cast<unsigned>(sim_.random.below(30));
+    f.lost_request = static_cast<unsigned>(sim_.random.below(30));
+    f.unknown_query = static_cast<unsigned>(sim_.random.below(30));
+    if (sim_.random.below(2) == 0) sim_.cut_at_commit = sim_.commits() + 1 + sim_.random.below(25);
+    if (auto code = sim_.destroy(); code != 0) return fmt::format("destroy: exit {}", code);
+    if (!sim_.run_until([&] { return sim_.ended == 0; }, 10min)) return "destroy does not end: " + describe_now();
+    if (!sim_.grid->nodes().empty()) return fmt::format("{} reservations are left after destroy", sim_.grid->nodes().size());
+    ++totals["destroyed"];
+    return broken();
   }
 
   /// SIGSTOP, and later SIGCONT. While more than m are stopped nothing may be begun (four of six, control.md, 5).
@@ -209,6 +245,8 @@ private:
   shape shape_{};
   std::string capacity_, more_;
   bool cuts_ = false;
+  bool destroy_ = false;
+  int grown_ = 0;
 };
 
 std::uint64_t number(const char* name, std::uint64_t otherwise) {
@@ -217,6 +255,11 @@ std::uint64_t number(const char* name, std::uint64_t otherwise) {
 }
 
 TEST_CASE("every seed converges, nothing is reserved or paid twice, no answered byte is lost") {
+  if (!talkative) {
+    log::options quiet;
+    quiet.least = log::level::off;
+    log::configure(quiet);
+  }
   auto first = number("QS_SIM_SEED", 1);
   auto count = talkative ? 1 : number("QS_SIM_SEEDS", 200);
   for (auto seed = first; seed < first + count; ++seed) {
