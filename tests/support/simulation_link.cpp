@@ -181,9 +181,12 @@ struct link {
   }
 
   void take_figures(const simulated_node& n) {
+    auto before = std::pair{limit, used};
     limit = n.size;
     used = 0;
     for (const auto& [object, value] : n.objects) used += value.size();
+    if (state == link_state::ready && before != std::pair{limit, used} && cfg.listener)
+      caf::anon_send(cfg.listener, link_atom_v, report(false));
   }
 
   void enter(link_state next, std::string why, bool restarted = false) {
