@@ -40,7 +40,7 @@ with Sandbox(QS, "refuse") as box:
     box.spec.write_text(good.replace("nodes: 6", "nodes: 6\n  nodes: 7"))
     expect(box, 1, ["storage.yaml:"], "validate")
     box.spec.write_text(good)
-    expect(box, 1, ["--auto-approve"], "apply")  # a prompt where nobody can answer
+    expect(box, 64, ["--auto-approve"], "apply")  # a prompt where nobody can answer
     expect(box, 64, [], "no-such-command")
     assert not box.processes(), box.processes()
 
@@ -89,7 +89,7 @@ with Sandbox(QS, "refuse") as box:
     before = snapshot(box.root / "state")
 
     # Wrong words for this state.
-    subprocess.run([QS, "key", "new", "elsewhere"], env=box.env, cwd=box.root, capture_output=True, check=True)
+    subprocess.run([box.qs, "key", "new", "elsewhere"], env=box.env, cwd=box.root, capture_output=True, check=True)
     made = [p for p in (box.root / "config").rglob("phrase") if "elsewhere" in str(p)]
     expect(box, 3, ["words"], "apply", "--auto-approve", env={"QS_PHRASE_FILE": str(made[0])})
     assert snapshot(box.root / "state") == before
