@@ -20,7 +20,7 @@ NO_LOG_FLUSH = 2
 def loop_ext4(image, where, make):
     if make:
         with open(image, "wb") as f:
-            f.truncate(512 << 20)
+            f.truncate(4 << 30)  # sparse; the log leaves 1 GiB of a disk free
         subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
     r = subprocess.run(["mount", "-o", "loop", str(image), str(where)], capture_output=True, text=True)
     if r.returncode:
