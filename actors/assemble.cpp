@@ -1,5 +1,6 @@
 #include "actors/assemble.hpp"
 
+#include <fmt/format.h>
 #include <sodium.h>
 
 #include "codec/seal.hpp"
@@ -14,6 +15,19 @@ std::string wallet_public_id(const root_secret& root) {
   secret<crypto_sign_SECRETKEYBYTES> secret_key;
   crypto_sign_seed_keypair(uchars(mutable_byte_span{public_key}), uchars(secret_key.bytes()), uchars(seed.bytes()));
   return to_hex(byte_span{public_key}.first(8));
+}
+
+status phrase_fits(const std::string& noted, const std::string& id, const std::filesystem::path& state_directory) {
+  if (noted == id) return {};
+  return error{errc::refused,
+               fmt::format("the 24 words do not belong to this volume's recorded state in {}; nothing was changed. "
+                           "Use the words the volume was made with (QS_PHRASE_FILE), or another --state-dir",
+                           state_directory.string())};
+}
+
+model::recorded with_first_lineage(model::recorded recorded, const std::string& volume_id) {
+  if (recorded.serial == 0) recorded.lineage = volume_id;
+  return recorded;
 }
 
 result<world_ptr> assemble_world(const engine_options& options, bool read_only) {

@@ -11,6 +11,15 @@ namespace qs::actors {
 /// 16 hex digits that name the phrase's wallet and tell nothing of it.
 std::string wallet_public_id(const root_secret& root);
 
+/// The state's note that says which phrase and name it belongs to: hex of the volume id.
+inline constexpr std::string_view volume_id_note = "volume_id";
+/// refused, with what to do, when the noted id is another one.
+status phrase_fits(const std::string& noted, const std::string& id, const std::filesystem::path& state_directory);
+
+/// Before the first accept there is no lineage to seed the choice of hosts with; the volume's id stands in, so that `qs diff`
+/// and the `qs apply` after it show the same plan.
+model::recorded with_first_lineage(model::recorded recorded, const std::string& volume_id);
+
 /// The world without a store. `read_only`: nothing is made on disk, for a look. Errors: of the providers.
 result<world_ptr> assemble_world(const engine_options& options, bool read_only);
 

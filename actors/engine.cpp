@@ -32,15 +32,10 @@ constexpr auto stop_patience = std::chrono::minutes{12};
 
 /// The phrase is checked against the state by the volume id that follows from it.
 status check_phrase(world& w) {
-  constexpr std::string_view key = "volume_id";
   auto id = to_hex(w.keys.id());
-  QS_TRY_ASSIGN(auto known, w.store->note(key));
-  if (!known) return w.store->put_note(key, id);
-  if (*known == id) return {};
-  return error{errc::refused,
-               fmt::format("the 24 words do not belong to this volume's recorded state in {}; nothing was changed. "
-                           "Use the words the volume was made with (QS_PHRASE_FILE), or another --state-dir",
-                           w.options.state_directory.string())};
+  QS_TRY_ASSIGN(auto known, w.store->note(volume_id_note));
+  if (!known) return w.store->put_note(volume_id_note, id);
+  return phrase_fits(*known, id, w.options.state_directory);
 }
 
 class running_engine final : public engine {

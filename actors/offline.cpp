@@ -51,10 +51,18 @@ struct look {
   model::observed world;
 };
 
+/// What is recorded, if the phrase fits it; an empty record when there is none.
 result<model::recorded> recorded_of(const engine_options& options) {
-  auto read = state::read_recorded(options.state_directory / "state.db");
-  if (!read.ok() && read.err().code == errc::not_found) return model::recorded{};
-  return read;
+  auto file = options.state_directory / "state.db";
+  auto id = to_hex(codec::volume_keys::derive(options.root, options.volume).id());
+  auto read = state::read_recorded(file);
+  if (!read.ok() && read.err().code != errc::not_found) return read;
+  auto recorded = read.ok() ? std::move(*read) : model::recorded{};
+  if (read.ok()) {
+    QS_TRY_ASSIGN(auto known, state::read_note(file, volume_id_note));
+    if (known) QS_TRY(phrase_fits(*known, id, options.state_directory));
+  }
+  return with_first_lineage(std::move(recorded), id);
 }
 
 result<look> look_around(const engine_options& options, bool probing, std::chrono::milliseconds deadline) {
@@ -95,7 +103,7 @@ std::string failed(int exit, const std::string& text) { return plan_document({},
 
 std::string plan_without_engine(const offline_request& request) {
   auto seen = look_around(request.options, request.probe, request.deadline);
-  if (!seen.ok()) return failed(seen.err().code == errc::version_mismatch ? 3 : 1, describe(seen.err()));
+  if (!seen.ok()) return failed(seen.err().code == errc::version_mismatch || seen.err().code == errc::refused ? 3 : 1, describe(seen.err()));
   if (request.destroy) return plan_document(controller::diff_destroy(seen->recorded, seen->world), {});
   auto references = parse_references(request.references);
   if (!references.ok()) return failed(1, describe(references.err()));

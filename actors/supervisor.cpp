@@ -33,6 +33,7 @@ bool wants_link(const model::recorded_node& row) {
 } // namespace
 
 supervisor_actor::behavior_type supervisor_state::make_behavior() {
+  started = config.shared->time->wall();
   auto me = supervisor_actor{self};
   mount_config m;
   m.shared = config.shared;
@@ -546,6 +547,7 @@ status_input supervisor_state::status_of_now() const {
   in.report = volume;
   in.now = config.shared->time->wall();
   in.pid = static_cast<std::uint64_t>(::getpid());
+  in.started = started;
   in.mount_problem = mount_problem;
   in.state = !loaded ? "Unknown" : !desired ? "Stopped" : decided ? decided->state : "Deploying";
   if (decided)

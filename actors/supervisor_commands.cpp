@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.hpp"
+#include "actors/assemble.hpp"
 #include "actors/plan_view.hpp"
 
 namespace qs::actors {
@@ -114,7 +115,8 @@ void supervisor_state::finish_plan(const std::string& text, bool destroy, const 
   auto remarks = destroy ? plan_remarks{} : existing_volume(recorded, world);
   if (remarks.exit != 0) return give(answer, {200, plan_document({}, remarks)});
   auto made = destroy ? controller::diff_destroy(recorded, world)
-                      : controller::diff(*from.spec, text, desired ? &*desired : nullptr, recorded, world);
+                      : controller::diff(*from.spec, text, desired ? &*desired : nullptr,
+                                         with_first_lineage(recorded, to_hex(config.shared->keys.id())), world);
   if (!made.made) return give(answer, {200, plan_document(made, {})});
   auto& p = *made.made;
   auto hash = p.hash;

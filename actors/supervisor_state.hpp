@@ -118,6 +118,7 @@ struct supervisor_state {
   };
   std::map<model::node_id, link> links;
 
+  wall_time started{};
   bool loaded = false;
   model::recorded recorded;
   std::optional<spec::storage_spec> desired; ///< the accepted spec, parsed

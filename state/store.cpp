@@ -17,6 +17,14 @@ namespace {
 inline constexpr std::uint64_t events_kept = 10'000;
 constexpr std::string_view flags[] = {"protect", "suspended", "destroying", "mount_wanted"};
 
+result<std::optional<std::string>> load_note(database& db, std::string_view key) {
+  QS_TRY_ASSIGN(auto query, db.prepare("SELECT value FROM notes WHERE key = ?"));
+  query.bind(key);
+  QS_TRY_ASSIGN(auto found, query.step());
+  if (!found) return std::optional<std::string>{};
+  return std::optional<std::string>{query.text(0)};
+}
+
 class sqlite_store final : public store {
 public:
   sqlite_store(database db, const clock& time) : db_{std::move(db)}, time_{time} {}
@@ -90,11 +98,7 @@ public:
   }
 
   result<std::optional<std::string>> note(std::string_view key) override {
-    QS_TRY_ASSIGN(auto query, db_.prepare("SELECT value FROM notes WHERE key = ?"));
-    query.bind(key);
-    QS_TRY_ASSIGN(auto found, query.step());
-    if (!found) return std::optional<std::string>{};
-    return std::optional<std::string>{query.text(0)};
+    return load_note(db_, key);
   }
 
   result<std::string> sealed_references() override {
@@ -333,6 +337,11 @@ result<std::vector<model::event>> read_events(const std::filesystem::path& file,
                                               std::uint64_t after, std::size_t most) {
   QS_TRY_ASSIGN(auto db, open_to_read(file));
   return load_events(db, after, most);
+}
+
+result<std::optional<std::string>> read_note(const std::filesystem::path& file, std::string_view key) {
+  QS_TRY_ASSIGN(auto db, open_to_read(file));
+  return load_note(db, key);
 }
 
 result<std::filesystem::path> state_directory(const state_roots& roots,

@@ -73,6 +73,8 @@ result<std::unique_ptr<store>> open_store(const std::filesystem::path& file, ran
 /// a crash in the middle of one (a hot journal: only the engine, by opening it for writing, may roll that back).
 result<model::recorded> read_recorded(const std::filesystem::path& file);
 result<std::vector<model::event>> read_events(const std::filesystem::path& file, std::uint64_t after, std::size_t most);
+/// One note read-only; nothing when there is no such note. not_found if there is no state.
+result<std::optional<std::string>> read_note(const std::filesystem::path& file, std::string_view key);
 
 /// The state directory of a volume (control.md, 1): `explicit_dir` (--state-dir or QS_STATE_DIR), else /var/lib/qs/<name> if it exists,
 /// else $XDG_STATE_HOME/qs/<name>; both existing is an error that says so. Reads no environment itself.
