@@ -13,16 +13,20 @@ std::string wallet_public_id(const root_secret& root) {
   auto seed = codec::wallet_key(root);
   std::array<std::byte, crypto_sign_PUBLICKEYBYTES> public_key{};
   secret<crypto_sign_SECRETKEYBYTES> secret_key;
-  crypto_sign_seed_keypair(uchars(mutable_byte_span{public_key}), uchars(secret_key.bytes()), uchars(seed.bytes()));
+  crypto_sign_seed_keypair(uchars(mutable_byte_span{public_key}), uchars(secret_key.bytes()),
+                           uchars(seed.bytes()));
   return to_hex(byte_span{public_key}.first(8));
 }
 
-status phrase_fits(const std::string& noted, const std::string& id, const std::filesystem::path& state_directory) {
+status phrase_fits(const std::string& noted, const std::string& id,
+                   const std::filesystem::path& state_directory) {
   if (noted == id) return {};
-  return error{errc::refused,
-               fmt::format("the 24 words do not belong to this volume's recorded state in {}; nothing was changed. "
-                           "Use the words the volume was made with (QS_PHRASE_FILE), or another --state-dir",
-                           state_directory.string())};
+  return error{
+      errc::refused,
+      fmt::format(
+          "the 24 words do not belong to this volume's recorded state in {}; nothing was changed. "
+          "Use the words the volume was made with (QS_PHRASE_FILE), or another --state-dir",
+          state_directory.string())};
 }
 
 model::recorded with_first_lineage(model::recorded recorded, const std::string& volume_id) {
@@ -31,16 +35,21 @@ model::recorded with_first_lineage(model::recorded recorded, const std::string& 
 }
 
 result<world_ptr> assemble_world(const engine_options& options, bool read_only) {
-  auto w = std::make_shared<world>(options, codec::volume_keys::derive(options.root, options.volume));
-  grid::local_options local{.directory = options.grid_directory, .keys = w->keys, .wallet = wallet_public_id(options.root), .after_step = {}};
+  auto w =
+      std::make_shared<world>(options, codec::volume_keys::derive(options.root, options.volume));
+  grid::local_options local{.directory = options.grid_directory,
+                            .keys = w->keys,
+                            .wallet = wallet_public_id(options.root),
+                            .after_step = {}};
   local.program = options.program;
   local.read_only = read_only;
   auto made = grid::make_local(std::move(local));
   if (!made.ok()) return std::move(made).err();
   w->providers["local"] = std::move(*made);
   w->write_identity = [raw = w.get()](const model::recorded_node& row) -> status {
-    return grid::write_identity(row.where, raw->keys.node_password(raw->keys.node_name(row.id, row.incarnation)),
-                                raw->keys.identity_name(row.id, row.incarnation), row.identity);
+    return grid::write_identity(
+        row.where, raw->keys.node_password(raw->keys.node_name(row.id, row.incarnation)),
+        raw->keys.identity_name(row.id, row.incarnation), row.identity);
   };
   return w;
 }

@@ -1,5 +1,5 @@
-// How a world is put together from options: keys, providers, identity over zdb. Shared by the engine and by the look
-// without an engine. Blocks.
+// How a world is put together from options: keys, providers, identity over zdb. Shared by the
+// engine and by the look without an engine. Blocks.
 #pragma once
 
 #include <string>
@@ -14,13 +14,15 @@ std::string wallet_public_id(const root_secret& root);
 /// The state's note that says which phrase and name it belongs to: hex of the volume id.
 inline constexpr std::string_view volume_id_note = "volume_id";
 /// refused, with what to do, when the noted id is another one.
-status phrase_fits(const std::string& noted, const std::string& id, const std::filesystem::path& state_directory);
+status phrase_fits(const std::string& noted, const std::string& id,
+                   const std::filesystem::path& state_directory);
 
-/// Before the first accept there is no lineage to seed the choice of hosts with; the volume's id stands in, so that `qs diff`
-/// and the `qs apply` after it show the same plan.
+/// Before the first accept there is no lineage to seed the choice of hosts with; the volume's id
+/// stands in, so that `qs diff` and the `qs apply` after it show the same plan.
 model::recorded with_first_lineage(model::recorded recorded, const std::string& volume_id);
 
-/// The world without a store. `read_only`: nothing is made on disk, for a look. Errors: of the providers.
+/// The world without a store. `read_only`: nothing is made on disk, for a look. Errors: of the
+/// providers.
 result<world_ptr> assemble_world(const engine_options& options, bool read_only);
 
 } // namespace qs::actors

@@ -1,5 +1,6 @@
-// Every atom of our protocols, in one block: at most 10 characters of letters, digits, '_' and space, no two texts equal.
-// CAF's own (caf::get_atom, caf::put_atom, caf::ok_atom, ...) are used where their word fits.
+// Every atom of our protocols, in one block: at most 10 characters of letters, digits, '_' and
+// space, no two texts equal. CAF's own (caf::get_atom, caf::put_atom, caf::ok_atom, ...) are used
+// where their word fits.
 #pragma once
 
 #include <cstdint>

@@ -52,21 +52,21 @@ struct blocking_state {
     fill(lane::volume, 1);
     fill(lane::provider, config.provider_workers);
     return {
-      [this](run_job& r) -> caf::result<job_done> {
-        if (stopping) return to_caf({errc::cancelled, "the engine is stopping"});
-        auto answer = self->make_response_promise<job_done>();
-        auto where = r.what->where;
-        lanes[where].queue.push_back({std::move(r.what), answer});
-        pump(where);
-        return answer;
-      },
-      [this](stop_all) -> caf::result<done> {
-        stopping = true;
-        auto answer = self->make_response_promise<done>();
-        stopped.push_back(answer);
-        finish_if_idle();
-        return answer;
-      },
+        [this](run_job& r) -> caf::result<job_done> {
+          if (stopping) return to_caf({errc::cancelled, "the engine is stopping"});
+          auto answer = self->make_response_promise<job_done>();
+          auto where = r.what->where;
+          lanes[where].queue.push_back({std::move(r.what), answer});
+          pump(where);
+          return answer;
+        },
+        [this](stop_all) -> caf::result<done> {
+          stopping = true;
+          auto answer = self->make_response_promise<done>();
+          stopped.push_back(answer);
+          finish_if_idle();
+          return answer;
+        },
     };
   }
 
@@ -103,20 +103,21 @@ struct blocking_state {
       pump(where);
       finish_if_idle();
     };
-    // Without a deadline on purpose: every job bounds its own calls, and a worker is not free before its job ends.
+    // Without a deadline on purpose: every job bounds its own calls, and a worker is not free
+    // before its job ends.
     self->request(who, caf::infinite, run_job{w.what})
-      .then(
-        [answer, finished, who](job_done) mutable {
-          answer.deliver(job_done{});
-          finished(who);
-        },
-        [this, answer, finished, who](caf::error& e) mutable {
-          log::error("blocking", "a job failed: {}", describe(from_caf(e)));
-          answer.deliver(e);
-          // A job that threw took its worker along: the lane goes on with another.
-          std::erase(all, who);
-          finished(spawn_worker());
-        });
+        .then(
+            [answer, finished, who](job_done) mutable {
+              answer.deliver(job_done{});
+              finished(who);
+            },
+            [this, answer, finished, who](caf::error& e) mutable {
+              log::error("blocking", "a job failed: {}", describe(from_caf(e)));
+              answer.deliver(e);
+              // A job that threw took its worker along: the lane goes on with another.
+              std::erase(all, who);
+              finished(spawn_worker());
+            });
   }
 
   void finish_if_idle() {
@@ -144,7 +145,8 @@ struct blocking_state {
 
 namespace {
 
-blocking_actor::behavior_type blocking(blocking_actor::stateful_pointer<blocking_state> self, blocking_config config) {
+blocking_actor::behavior_type blocking(blocking_actor::stateful_pointer<blocking_state> self,
+                                       blocking_config config) {
   return self->state.make_behavior(config);
 }
 

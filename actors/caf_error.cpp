@@ -7,7 +7,8 @@
 namespace qs::actors {
 
 caf::error to_caf(const qs::error& e) {
-  return {static_cast<std::uint8_t>(e.code), caf::atom("qs"), caf::make_message(describe(e), e.sys)};
+  return {static_cast<std::uint8_t>(e.code), caf::atom("qs"),
+          caf::make_message(describe(e), e.sys)};
 }
 
 qs::error from_caf(const caf::error& e) {

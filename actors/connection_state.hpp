@@ -1,10 +1,12 @@
 // The state behind a zdb_connection: for zdb_connection.cpp alone.
-// Every socket event and every request goes through here and ends in settle(). The session calls back from within its own
-// functions, so callbacks only note what they learned (judge); settle() acts on it afterwards.
+// Every socket event and every request goes through here and ends in settle(). The session calls
+// back from within its own functions, so callbacks only note what they learned (judge); settle()
+// acts on it afterwards.
 //
 //   disconnected --connect_now--> connecting --on_dialed--> greeting --serve--> ready
 //        ^------------------------ lost ---------------------------------'
-//   greeting/ready --judge, lost--> data_lost | access_denied (until move_to)      any --end--> stopped
+//   greeting/ready --judge, lost--> data_lost | access_denied (until move_to)      any --end-->
+//   stopped
 #pragma once
 
 #include <cstdint>
@@ -36,11 +38,12 @@ struct dialed_socket {
 };
 
 /// The public protocol and what only the socket, the connector and the clock say.
-using connection_broker = connection_actor::extend<
-  caf::reacts_to<caf::io::new_data_msg>, caf::reacts_to<caf::io::connection_closed_msg>,
-  caf::reacts_to<caf::io::data_transferred_msg>,
-  caf::reacts_to<dialed_atom, std::uint64_t, dialed_socket_ptr>,
-  caf::reacts_to<alarm_atom, std::uint64_t>>;
+using connection_broker =
+    connection_actor::extend<caf::reacts_to<caf::io::new_data_msg>,
+                             caf::reacts_to<caf::io::connection_closed_msg>,
+                             caf::reacts_to<caf::io::data_transferred_msg>,
+                             caf::reacts_to<dialed_atom, std::uint64_t, dialed_socket_ptr>,
+                             caf::reacts_to<alarm_atom, std::uint64_t>>;
 
 struct connection_state {
   static inline const char* name = "qs.zdb_connection";
@@ -123,8 +126,8 @@ struct connection_state {
   latency_estimate latency;
 
   // requests
-  std::size_t charged = 0; ///< bytes of stores and expected bytes of reads in flight
-  std::vector<barrier_answer> syncing;       ///< behind the SYNC under way
+  std::size_t charged = 0;             ///< bytes of stores and expected bytes of reads in flight
+  std::vector<barrier_answer> syncing; ///< behind the SYNC under way
   std::vector<barrier_answer> next_barriers; ///< came after it was sent
   std::deque<settling_barrier> settling;     ///< servers without SYNC: waiting for time to pass
 

@@ -47,7 +47,8 @@ public:
     unix_ = std::make_unique<httplib::Server>();
     unix_->set_address_family(AF_UNIX);
     routes(*unix_, true);
-    // A path over 107 bytes does not fit a socket address: go there through a descriptor of the directory.
+    // A path over 107 bytes does not fit a socket address: go there through a descriptor of the
+    // directory.
     auto address = path.string();
     if (address.size() > 107) {
       auto opened = open_file(path.parent_path(), O_RDONLY | O_DIRECTORY);
@@ -74,7 +75,9 @@ public:
     listening_.clear();
     if (address.empty()) return {};
     auto colon = address.rfind(':');
-    if (colon == std::string::npos) return error{errc::invalid_argument, fmt::format("status.listen {}: host:port is expected", address)};
+    if (colon == std::string::npos)
+      return error{errc::invalid_argument,
+                   fmt::format("status.listen {}: host:port is expected", address)};
     auto host = address.substr(0, colon);
     if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
     auto port = std::atoi(address.c_str() + colon + 1);
@@ -82,7 +85,8 @@ public:
     routes(*tcp_, false);
     if (!tcp_->bind_to_port(host.c_str(), port)) {
       tcp_.reset();
-      return error{errc::busy, fmt::format("status.listen {}: the address cannot be used ({}); choose another port in storage.yaml",
+      return error{errc::busy, fmt::format("status.listen {}: the address cannot be used ({}); "
+                                           "choose another port in storage.yaml",
                                            address, std::generic_category().message(errno))};
     }
     tcp_thread_ = std::thread{[this] { tcp_->listen_after_bind(); }};
@@ -118,14 +122,17 @@ private:
     if (!target) return out;
     caf::scoped_actor self{*config_.system};
     self->request(*target, request_deadline, control_request{verb, body})
-      .receive([&](control_reply& r) { out = std::move(r); },
-               [&](caf::error& e) {
-                 out.body = json{{"format_version", 1}, {"error", describe(from_caf(e))}, {"exit", 5}}.dump();
-               });
+        .receive(
+            [&](control_reply& r) { out = std::move(r); },
+            [&](caf::error& e) {
+              out.body =
+                  json{{"format_version", 1}, {"error", describe(from_caf(e))}, {"exit", 5}}.dump();
+            });
     return out;
   }
 
-  void forward(const std::string& verb, const httplib::Request& request, httplib::Response& response) {
+  void forward(const std::string& verb, const httplib::Request& request,
+               httplib::Response& response) {
     auto reply = ask(verb, request.body);
     response.status = reply.status;
     response.set_content(reply.body + "\n", "application/json");
@@ -137,7 +144,8 @@ private:
     s.set_read_timeout(30);
     s.set_write_timeout(300);
     auto get = [&](const char* path, const char* verb) {
-      s.Get(path, [this, verb](const httplib::Request& q, httplib::Response& r) { forward(verb, q, r); });
+      s.Get(path,
+            [this, verb](const httplib::Request& q, httplib::Response& r) { forward(verb, q, r); });
     };
     get("/v1/status", "status");
     get("/v1/nodes", "nodes");
@@ -147,10 +155,14 @@ private:
     s.Get("/metrics", [this](const httplib::Request&, httplib::Response& r) {
       r.set_content(metrics_text(ask("status", {}).body), "text/plain; version=0.0.4");
     });
-    s.Get("/", [](const httplib::Request&, httplib::Response& r) { r.set_content(status_page(), "text/html; charset=utf-8"); });
+    s.Get("/", [](const httplib::Request&, httplib::Response& r) {
+      r.set_content(status_page(), "text/html; charset=utf-8");
+    });
     if (!commands) return;
     auto post = [&](const char* path, const char* verb) {
-      s.Post(path, [this, verb](const httplib::Request& q, httplib::Response& r) { forward(verb, q, r); });
+      s.Post(path, [this, verb](const httplib::Request& q, httplib::Response& r) {
+        forward(verb, q, r);
+      });
     };
     post("/v1/plan", "plan");
     post("/v1/accept", "accept");
@@ -183,10 +195,13 @@ private:
   void events(const httplib::Request& q, httplib::Response& r) {
     std::uint64_t after = 0;
     std::int64_t wait = 0;
-    if (q.has_param("after")) after = std::strtoull(q.get_param_value("after").c_str(), nullptr, 10);
-    if (q.has_param("wait_ms")) wait = std::strtoll(q.get_param_value("wait_ms").c_str(), nullptr, 10);
+    if (q.has_param("after"))
+      after = std::strtoull(q.get_param_value("after").c_str(), nullptr, 10);
+    if (q.has_param("wait_ms"))
+      wait = std::strtoll(q.get_param_value("wait_ms").c_str(), nullptr, 10);
     std::string out;
-    for (const auto& e : config_.feed->after(after, std::chrono::milliseconds{std::clamp<std::int64_t>(wait, 0, 30'000)}))
+    for (const auto& e : config_.feed->after(
+             after, std::chrono::milliseconds{std::clamp<std::int64_t>(wait, 0, 30'000)}))
       out += event_json(e) + "\n";
     r.set_content(out, "application/x-ndjson");
   }
@@ -205,8 +220,12 @@ private:
 
 } // namespace
 
-std::unique_ptr<control_server> make_control(control_config config) { return std::make_unique<server>(std::move(config)); }
+std::unique_ptr<control_server> make_control(control_config config) {
+  return std::make_unique<server>(std::move(config));
+}
 
-std::filesystem::path control_socket(const std::filesystem::path& state_directory) { return state_directory / "control.sock"; }
+std::filesystem::path control_socket(const std::filesystem::path& state_directory) {
+  return state_directory / "control.sock";
+}
 
 } // namespace qs::actors

@@ -17,7 +17,8 @@ namespace qs::actors {
 
 namespace {
 
-// The connection has its own, shorter deadlines and always answers; these only catch one that died without a word.
+// The connection has its own, shorter deadlines and always answers; these only catch one that died
+// without a word.
 constexpr std::chrono::seconds store_backstop{60};
 constexpr std::chrono::seconds barrier_backstop{180}; // two minutes on a server without SYNC
 constexpr std::chrono::seconds check_backstop{30};
@@ -40,7 +41,8 @@ void dispersal_state::start(dispersal_self::pointer me, dispersal_config config)
   });
 }
 
-// -- links and windows --------------------------------------------------------------------------------
+// -- links and windows
+// --------------------------------------------------------------------------------
 
 void dispersal_state::attach(model::node_id node, const connection_actor& connection) {
   if (stopping) return;
@@ -79,25 +81,32 @@ dispersal_state::link_ptr dispersal_state::find(model::node_id node) const {
 
 std::size_t dispersal_state::node_window(traffic kind) const {
   switch (kind) {
-  case traffic::read: return cfg.node_read_window;
-  case traffic::write: return cfg.node_write_window;
-  case traffic::background: return cfg.node_background_window;
+  case traffic::read:
+    return cfg.node_read_window;
+  case traffic::write:
+    return cfg.node_write_window;
+  case traffic::background:
+    return cfg.node_background_window;
   }
   return 0;
 }
 
 std::size_t dispersal_state::total_window(traffic kind) const {
   switch (kind) {
-  case traffic::read: return cfg.total_read_window;
-  case traffic::write: return cfg.total_write_window;
-  case traffic::background: return cfg.total_background_window;
+  case traffic::read:
+    return cfg.total_read_window;
+  case traffic::write:
+    return cfg.total_write_window;
+  case traffic::background:
+    return cfg.total_background_window;
   }
   return 0;
 }
 
 void dispersal_state::enqueue(const link_ptr& to, traffic kind, operation what) {
   auto& waiting = to->lanes[static_cast<std::size_t>(kind)].waiting;
-  while (!waiting.empty() && waiting.front().read && waiting.front().read->finished) waiting.pop_front();
+  while (!waiting.empty() && waiting.front().read && waiting.front().read->finished)
+    waiting.pop_front();
   waiting.push_back(std::move(what));
   pump(to, kind);
 }
@@ -147,7 +156,8 @@ void dispersal_state::release(const link_ptr& to, traffic kind, std::size_t cost
   }
 }
 
-// -- writes -------------------------------------------------------------------------------------------
+// -- writes
+// -------------------------------------------------------------------------------------------
 
 void dispersal_state::store(const store_job_ptr& job) {
   if (stopping) return; // the job says so as it goes
@@ -167,17 +177,17 @@ void dispersal_state::send_store(const link_ptr& to, traffic kind, operation wha
   auto& shard = what.store->request.shards[what.at];
   what.store->stages[what.at] = store_job::stage::sent;
   self->request(to->connection, store_backstop, store_atom_v, shard.name, shard.value)
-    .then(
-      [this, to, kind, job = what.store, at = what.at, cost = what.cost](std::uint64_t life) {
-        acknowledge(to, job, at, life);
-        release(to, kind, cost);
-        end_if_idle();
-      },
-      [this, to, kind, job = what.store, at = what.at, cost = what.cost](const caf::error& e) {
-        job->tell(at, outcome_of(from_caf(e)));
-        release(to, kind, cost);
-        end_if_idle();
-      });
+      .then(
+          [this, to, kind, job = what.store, at = what.at, cost = what.cost](std::uint64_t life) {
+            acknowledge(to, job, at, life);
+            release(to, kind, cost);
+            end_if_idle();
+          },
+          [this, to, kind, job = what.store, at = what.at, cost = what.cost](const caf::error& e) {
+            job->tell(at, outcome_of(from_caf(e)));
+            release(to, kind, cost);
+            end_if_idle();
+          });
 }
 
 void dispersal_state::acknowledge(const link_ptr& to, const store_job_ptr& job, std::size_t shard,
@@ -210,18 +220,19 @@ void dispersal_state::send_barrier(const link_ptr& to) {
     end_if_idle();
   };
   self->request(to->connection, barrier_backstop, barrier_atom_v)
-    .then(
-      [batch, after](std::uint64_t life) {
-        // The barrier covers what the server of this life acknowledged, and nothing of an earlier one.
-        for (auto& a : *batch)
-          a.job->tell(a.shard, a.life == life ? volume::shard_outcome::confirmed
-                                              : volume::shard_outcome::unconfirmed);
-        after();
-      },
-      [batch, after](const caf::error&) {
-        for (auto& a : *batch) a.job->tell(a.shard, volume::shard_outcome::unconfirmed);
-        after();
-      });
+      .then(
+          [batch, after](std::uint64_t life) {
+            // The barrier covers what the server of this life acknowledged, and nothing of an
+            // earlier one.
+            for (auto& a : *batch)
+              a.job->tell(a.shard, a.life == life ? volume::shard_outcome::confirmed
+                                                  : volume::shard_outcome::unconfirmed);
+            after();
+          },
+          [batch, after](const caf::error&) {
+            for (auto& a : *batch) a.job->tell(a.shard, volume::shard_outcome::unconfirmed);
+            after();
+          });
 }
 
 void dispersal_state::arm_barriers() {
@@ -247,20 +258,20 @@ void dispersal_state::remove(const remove_job_ptr& job, std::size_t from) {
                                                  names->begin() + static_cast<std::ptrdiff_t>(end));
   ++small_jobs;
   self->request(to->connection, store_backstop, del_atom_v, names)
-    .then(
-      [this, job, end](caf::ok_atom) {
-        --small_jobs;
-        if (end < job->names->size())
-          remove(job, end);
-        else
-          job->answer({});
-        end_if_idle();
-      },
-      [this, job](const caf::error& e) {
-        --small_jobs;
-        job->answer(from_caf(e));
-        end_if_idle();
-      });
+      .then(
+          [this, job, end](caf::ok_atom) {
+            --small_jobs;
+            if (end < job->names->size())
+              remove(job, end);
+            else
+              job->answer({});
+            end_if_idle();
+          },
+          [this, job](const caf::error& e) {
+            --small_jobs;
+            job->answer(from_caf(e));
+            end_if_idle();
+          });
 }
 
 void dispersal_state::check(const check_job_ptr& job) {
@@ -269,24 +280,25 @@ void dispersal_state::check(const check_job_ptr& job) {
   if (!to) return job->answer(not_attached(job->node));
   ++small_jobs;
   self->request(to->connection, check_backstop, check_atom_v, job->name)
-    .then(
-      [this, job](bool intact) {
-        --small_jobs;
-        job->answer(intact);
-        end_if_idle();
-      },
-      [this, job](const caf::error& e) {
-        --small_jobs;
-        auto why = from_caf(e);
-        if (why.code == errc::not_found)
-          job->answer(false);
-        else
-          job->answer(std::move(why));
-        end_if_idle();
-      });
+      .then(
+          [this, job](bool intact) {
+            --small_jobs;
+            job->answer(intact);
+            end_if_idle();
+          },
+          [this, job](const caf::error& e) {
+            --small_jobs;
+            auto why = from_caf(e);
+            if (why.code == errc::not_found)
+              job->answer(false);
+            else
+              job->answer(std::move(why));
+            end_if_idle();
+          });
 }
 
-// -- the rest -----------------------------------------------------------------------------------------
+// -- the rest
+// -----------------------------------------------------------------------------------------
 
 void dispersal_state::arm() {
   std::optional<boot_time> next;
@@ -351,7 +363,8 @@ void dispersal_state::end_if_idle() {
   self->quit();
 }
 
-/// Answers what still waits. What is with the connections answers when its handler goes (store_job's destructor).
+/// Answers what still waits. What is with the connections answers when its handler goes
+/// (store_job's destructor).
 void dispersal_state::let_go() {
   stopping = true;
   while (!links.empty()) detach(links.begin()->first);
@@ -363,16 +376,16 @@ void dispersal_state::let_go() {
 
 dispersal_self::behavior_type dispersal_state::make_behavior() {
   return {
-    [this](attach_atom, model::node_id node, const connection_actor& c) { attach(node, c); },
-    [this](detach_atom, model::node_id node) { detach(node); },
-    [this](store_atom, const store_job_ptr& job) { store(job); },
-    [this](fetch_atom, const fetch_job_ptr& job) { start_fetch(job); },
-    [this](remove_atom, const remove_job_ptr& job) { remove(job, 0); },
-    [this](check_atom, const check_job_ptr& job) { check(job); },
-    [this](status_atom) { return report(); },
-    [this](stop_atom) { return stop(); },
-    [this](alarm_atom, std::uint64_t number) { on_alarm(number); },
-    [this](barrier_atom) { on_barriers(); },
+      [this](attach_atom, model::node_id node, const connection_actor& c) { attach(node, c); },
+      [this](detach_atom, model::node_id node) { detach(node); },
+      [this](store_atom, const store_job_ptr& job) { store(job); },
+      [this](fetch_atom, const fetch_job_ptr& job) { start_fetch(job); },
+      [this](remove_atom, const remove_job_ptr& job) { remove(job, 0); },
+      [this](check_atom, const check_job_ptr& job) { check(job); },
+      [this](status_atom) { return report(); },
+      [this](stop_atom) { return stop(); },
+      [this](alarm_atom, std::uint64_t number) { on_alarm(number); },
+      [this](barrier_atom) { on_barriers(); },
   };
 }
 

@@ -1,8 +1,9 @@
-// dispersal: the actor that brings shards to their nodes and back, over one connection per node. Writes are reported
-// acknowledged and, after a barrier, confirmed; reads hedge on the slow. Every byte in flight is counted against a window per
-// node and one for all; what waits for a window is a few words per operation, its payloads belong to the volume.
-// Decides neither placement nor retries: that is the volume's. Pooled; one thread at a time.
-// The jobs carry the callbacks. A job that dies unanswered (actor gone, message lost) answers from its destructor.
+// dispersal: the actor that brings shards to their nodes and back, over one connection per node.
+// Writes are reported acknowledged and, after a barrier, confirmed; reads hedge on the slow. Every
+// byte in flight is counted against a window per node and one for all; what waits for a window is a
+// few words per operation, its payloads belong to the volume. Decides neither placement nor
+// retries: that is the volume's. Pooled; one thread at a time. The jobs carry the callbacks. A job
+// that dies unanswered (actor gone, message lost) answers from its destructor.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,10 @@ namespace qs::actors {
 
 struct dispersal_config {
   qs::clock* time = nullptr; ///< null: system_clock()
-  // Windows in bytes, counted as the connection counts them (request_overhead, read_charge). One operation is always let through.
-  std::size_t node_read_window = 3 << 20;       ///< the three of one node together fit the connection's window
+  // Windows in bytes, counted as the connection counts them (request_overhead, read_charge). One
+  // operation is always let through.
+  std::size_t node_read_window =
+      3 << 20; ///< the three of one node together fit the connection's window
   std::size_t node_write_window = 4 << 20;
   std::size_t node_background_window = 1088 << 10; ///< two shards
   std::size_t total_read_window = 48 << 20;
@@ -42,7 +45,8 @@ struct store_job {
   store_job(const store_job&) = delete;
   store_job& operator=(const store_job&) = delete;
   ~store_job();
-  /// Reports; `acknowledged` may be followed by one more, everything else is the last for that shard.
+  /// Reports; `acknowledged` may be followed by one more, everything else is the last for that
+  /// shard.
   void tell(std::size_t shard, volume::shard_outcome outcome);
 
   volume::store_request request;
@@ -91,8 +95,9 @@ dispersal_actor spawn_dispersal(caf::actor_system& system, dispersal_config conf
 /// What an error of a SET means for the shard.
 volume::shard_outcome outcome_of(const error& e) noexcept;
 
-/// The volume's door, callable from any thread; never blocks. Callbacks come on the dispersal actor's thread
-/// (or, once the actor is gone, on the caller's) and must be short. The engine makes one and hands it to the volume.
+/// The volume's door, callable from any thread; never blocks. Callbacks come on the dispersal
+/// actor's thread (or, once the actor is gone, on the caller's) and must be short. The engine makes
+/// one and hands it to the volume.
 class dispersal_port final : public volume::shard_port {
 public:
   explicit dispersal_port(dispersal_actor target);

@@ -1,4 +1,5 @@
-// Reads: the wanted shard first; when it is late or fails, as many others as are needed, the quickest first.
+// Reads: the wanted shard first; when it is late or fails, as many others as are needed, the
+// quickest first.
 #include <cstdint>
 
 #include <caf/all.hpp>
@@ -20,7 +21,8 @@ namespace {
 constexpr std::chrono::seconds read_backstop{30};
 /// A rebuild is in no hurry: it hedges only on what is really stuck.
 constexpr std::chrono::milliseconds background_hedge_least{1'000};
-/// A read that only waits for a window, behind others that do get their answers, is given more time, up to this.
+/// A read that only waits for a window, behind others that do get their answers, is given more
+/// time, up to this.
 constexpr std::chrono::seconds queued_most{120};
 constexpr std::chrono::seconds queued_step{5};
 /// Nodes whose latencies differ by less are equally quick; then the volume's order decides.
@@ -43,7 +45,8 @@ void dispersal_state::start_fetch(const fetch_job_ptr& job) {
   arm();
 }
 
-/// Starts what is missing, answers when there is enough or nothing left to try, else sets the timer. Safe to call any time.
+/// Starts what is missing, answers when there is enough or nothing left to try, else sets the
+/// timer. Safe to call any time.
 void dispersal_state::advance(const fetch_ptr& f) {
   using stage = source::stage;
   if (f->finished || settle_if_enough(f)) return;
@@ -54,7 +57,8 @@ void dispersal_state::advance(const fetch_ptr& f) {
   if (!f->expanded) {
     auto wanted_coming = false;
     for (std::size_t i = 0; i < f->sources.size(); ++i)
-      wanted_coming = wanted_coming || (req.sources[i].index == req.wanted && on_the_way(f->sources[i]));
+      wanted_coming =
+          wanted_coming || (req.sources[i].index == req.wanted && on_the_way(f->sources[i]));
     while (!wanted_coming) {
       auto next = best_idle(*f, true);
       if (!next) {
@@ -99,7 +103,8 @@ bool dispersal_state::settle_if_enough(const fetch_ptr& f) {
   return true;
 }
 
-/// The most promising source not yet asked: of the wanted index, or of one that is neither here nor on the way.
+/// The most promising source not yet asked: of the wanted index, or of one that is neither here nor
+/// on the way.
 std::optional<std::size_t> dispersal_state::best_idle(const fetch& f, bool only_wanted) const {
   using stage = source::stage;
   auto& req = f.job->request;
@@ -140,7 +145,8 @@ void dispersal_state::ask_source(const fetch_ptr& f, std::size_t at) {
     return;
   }
   s.state = source::stage::queued;
-  enqueue(s.to, req.background ? traffic::background : traffic::read, {nullptr, f, at, read_charge});
+  enqueue(s.to, req.background ? traffic::background : traffic::read,
+          {nullptr, f, at, read_charge});
 }
 
 void dispersal_state::send_read(const link_ptr& to, traffic kind, operation what) {
@@ -149,25 +155,27 @@ void dispersal_state::send_read(const link_ptr& to, traffic kind, operation what
   auto least = f->job->request.background ? background_hedge_least : cfg.hedge_least;
   s.state = source::stage::asked;
   s.asked_at = now();
-  s.hedge_at = s.asked_at + std::max(least, std::chrono::ceil<std::chrono::milliseconds>(to->reads.p90()));
+  s.hedge_at =
+      s.asked_at + std::max(least, std::chrono::ceil<std::chrono::milliseconds>(to->reads.p90()));
   if (!std::exchange(f->ever_asked, true)) f->deadline = s.asked_at + cfg.fetch_deadline;
   set_timer(f);
   self->request(to->connection, read_backstop, read_atom_v, f->job->request.sources[what.at].name)
-    .then(
-      [this, to, kind, f, at = what.at, cost = what.cost](const buffer_ptr& value) {
-        answered(f, at, to, value);
-        release(to, kind, cost);
-        end_if_idle();
-      },
-      [this, to, kind, f, at = what.at, cost = what.cost](const caf::error& e) {
-        answered(f, at, to, from_caf(e));
-        release(to, kind, cost);
-        end_if_idle();
-      });
+      .then(
+          [this, to, kind, f, at = what.at, cost = what.cost](const buffer_ptr& value) {
+            answered(f, at, to, value);
+            release(to, kind, cost);
+            end_if_idle();
+          },
+          [this, to, kind, f, at = what.at, cost = what.cost](const caf::error& e) {
+            answered(f, at, to, from_caf(e));
+            release(to, kind, cost);
+            end_if_idle();
+          });
   arm();
 }
 
-void dispersal_state::answered(const fetch_ptr& f, std::size_t at, const link_ptr& to, result<buffer_ptr> r) {
+void dispersal_state::answered(const fetch_ptr& f, std::size_t at, const link_ptr& to,
+                               result<buffer_ptr> r) {
   auto& s = f->sources[at];
   auto t = now();
   if (r.ok() || r.err().code == errc::not_found) {
@@ -253,16 +261,18 @@ void dispersal_state::give_up(const fetch_ptr& f, bool late) {
     if (!absent) possible.insert(from.index);
     if (!said.empty()) said += "; ";
     said += fmt::format("shard {} on {}: {}", from.index, model::to_string(from.node),
-                        absent                      ? "not there"
+                        absent                     ? "not there"
                         : s.state == stage::failed ? describe(s.why)
                         : s.state == stage::asked  ? "no answer in time"
                                                    : "busy");
   }
-  auto enough = possible.size() >= req.needed ||
-                std::any_of(possible.begin(), possible.end(), [&](auto i) { return i == req.wanted; });
+  auto enough =
+      possible.size() >= req.needed ||
+      std::any_of(possible.begin(), possible.end(), [&](auto i) { return i == req.wanted; });
   auto code = !enough ? errc::not_found : late ? errc::timed_out : errc::unreachable;
-  finish(f, error{code, fmt::format("segment {}: {} of {} shards: {}", model::to_string(req.segment),
-                                    f->got.size(), req.needed, said.empty() ? "no source" : said)});
+  finish(f,
+         error{code, fmt::format("segment {}: {} of {} shards: {}", model::to_string(req.segment),
+                                 f->got.size(), req.needed, said.empty() ? "no source" : said)});
 }
 
 void dispersal_state::finish(const fetch_ptr& f, result<std::vector<fetched_shard>> r) {

@@ -14,27 +14,40 @@ error gone() { return {errc::cancelled, "the data path is stopping"}; }
 volume::shard_outcome outcome_of(const error& e) noexcept {
   switch (e.code) {
   case errc::unreachable:
-  case errc::busy: return volume::shard_outcome::unreachable;
+  case errc::busy:
+    return volume::shard_outcome::unreachable;
   case errc::maybe_delivered:
   case errc::timed_out:
-  case errc::cancelled: return volume::shard_outcome::unknown;
-  case errc::no_space: return volume::shard_outcome::full;
-  default: return volume::shard_outcome::refused;
+  case errc::cancelled:
+    return volume::shard_outcome::unknown;
+  case errc::no_space:
+    return volume::shard_outcome::full;
+  default:
+    return volume::shard_outcome::refused;
   }
 }
 
-// -- jobs ---------------------------------------------------------------------------------------------
+// -- jobs
+// ---------------------------------------------------------------------------------------------
 
 store_job::store_job(volume::store_request r, volume::store_progress p)
-    : request{std::move(r)}, progress{std::move(p)}, stages(request.shards.size(), stage::waiting) {}
+    : request{std::move(r)}, progress{std::move(p)}, stages(request.shards.size(), stage::waiting) {
+}
 
 store_job::~store_job() {
   for (std::size_t i = 0; i < stages.size(); ++i) {
     switch (stages[i]) {
-    case stage::waiting: tell(i, volume::shard_outcome::unreachable); break;
-    case stage::sent: tell(i, volume::shard_outcome::unknown); break;
-    case stage::acknowledged: tell(i, volume::shard_outcome::unconfirmed); break;
-    case stage::told: break;
+    case stage::waiting:
+      tell(i, volume::shard_outcome::unreachable);
+      break;
+    case stage::sent:
+      tell(i, volume::shard_outcome::unknown);
+      break;
+    case stage::acknowledged:
+      tell(i, volume::shard_outcome::unconfirmed);
+      break;
+    case stage::told:
+      break;
     }
   }
 }
@@ -69,23 +82,27 @@ void check_job::answer(result<bool> r) {
   if (auto d = std::exchange(done, nullptr)) d(std::move(r));
 }
 
-// -- the port -----------------------------------------------------------------------------------------
+// -- the port
+// -----------------------------------------------------------------------------------------
 
 dispersal_port::dispersal_port(dispersal_actor target) : target_{std::move(target)} {}
 dispersal_port::~dispersal_port() = default;
 
 void dispersal_port::store(volume::store_request request, volume::store_progress progress) {
-  caf::anon_send(target_, store_atom_v, std::make_shared<store_job>(std::move(request), std::move(progress)));
+  caf::anon_send(target_, store_atom_v,
+                 std::make_shared<store_job>(std::move(request), std::move(progress)));
 }
 
 void dispersal_port::fetch(volume::fetch_request request, volume::fetch_done done) {
-  caf::anon_send(target_, fetch_atom_v, std::make_shared<fetch_job>(std::move(request), std::move(done)));
+  caf::anon_send(target_, fetch_atom_v,
+                 std::make_shared<fetch_job>(std::move(request), std::move(done)));
 }
 
 void dispersal_port::remove(model::node_id node, std::vector<model::object_name> names,
                             std::function<void(status)> done) {
   auto shared = std::make_shared<const object_names>(std::move(names));
-  caf::anon_send(target_, remove_atom_v, std::make_shared<remove_job>(node, std::move(shared), std::move(done)));
+  caf::anon_send(target_, remove_atom_v,
+                 std::make_shared<remove_job>(node, std::move(shared), std::move(done)));
 }
 
 void dispersal_port::check(model::node_id node, model::object_name name,

@@ -1,4 +1,5 @@
-// The state behind the dispersal actor: for dispersal.cpp (links, windows, writes) and dispersal_fetch.cpp (reads) alone.
+// The state behind the dispersal actor: for dispersal.cpp (links, windows, writes) and
+// dispersal_fetch.cpp (reads) alone.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +25,10 @@ namespace qs::actors {
 
 /// The public protocol and its own timers.
 using dispersal_self = dispersal_actor::extend<
-  // The earliest of all hedges and deadlines is due.
-  caf::reacts_to<alarm_atom, std::uint64_t>,
-  // Barriers are due.
-  caf::reacts_to<barrier_atom>>;
+    // The earliest of all hedges and deadlines is due.
+    caf::reacts_to<alarm_atom, std::uint64_t>,
+    // Barriers are due.
+    caf::reacts_to<barrier_atom>>;
 
 struct dispersal_state {
   static inline const char* name = "qs.dispersal";
@@ -47,7 +48,8 @@ struct dispersal_state {
   struct lane {
     std::size_t in_flight = 0; ///< bytes
     std::deque<operation> waiting;
-    bool starved = false; ///< stands in starved[kind]: has work and node window, but the total is used up
+    bool starved =
+        false; ///< stands in starved[kind]: has work and node window, but the total is used up
   };
   struct acknowledged {
     store_job_ptr job;
@@ -106,7 +108,8 @@ struct dispersal_state {
   // writes
   void store(const store_job_ptr& job);
   void send_store(const link_ptr& to, traffic kind, operation what);
-  void acknowledge(const link_ptr& to, const store_job_ptr& job, std::size_t shard, std::uint64_t life);
+  void acknowledge(const link_ptr& to, const store_job_ptr& job, std::size_t shard,
+                   std::uint64_t life);
   void send_barrier(const link_ptr& to);
   void on_barriers();
   void arm_barriers();

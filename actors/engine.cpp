@@ -41,13 +41,15 @@ status check_phrase(world& w) {
 class running_engine final : public engine {
 public:
   running_engine(state::state_lock lock, world_ptr w)
-    : lock_{std::move(lock)}, world_{std::move(w)}, config_{runtime_options{world_->options.workers}}, system_{config_}, executor_{2} {}
+      : lock_{std::move(lock)}, world_{std::move(w)},
+        config_{runtime_options{world_->options.workers}}, system_{config_}, executor_{2} {}
 
   ~running_engine() override { shut_down(); }
 
   status start() {
     auto recorded = state::read_events(world_->options.state_directory / state_file, 0, 100'000);
-    feed_ = std::make_shared<event_feed>(recorded.ok() && !recorded->empty() ? recorded->back().number : 0);
+    feed_ = std::make_shared<event_feed>(
+        recorded.ok() && !recorded->empty() ? recorded->back().number : 0);
     blocking_.emplace(make_blocking(system_, {}));
     dispersal_.emplace(spawn_dispersal(system_, {}));
     port_ = std::make_unique<dispersal_port>(*dispersal_);
@@ -57,7 +59,9 @@ public:
     c.system = &system_;
     c.stop = [this] { request_stop(); };
     control_ = make_control(std::move(c));
-    supervisor_config s{world_, *blocking_, *dispersal_, port_.get(), &executor_, real_sockets(connector_), feed_, {}, 500ms, {}, {}};
+    supervisor_config s{
+        world_, *blocking_, *dispersal_, port_.get(), &executor_, real_sockets(connector_),
+        feed_,  {},         500ms,       {},          {}};
     s.end = [this](int code) { end(code); };
     s.listen = [this](const std::string& address) { return control_->listen(address); };
     supervisor_.emplace(make_supervisor(system_, std::move(s)));
@@ -70,7 +74,8 @@ public:
     auto code = code_;
     lock.unlock();
     if (code != 0) {
-      // Crash-only: disk and memory may disagree, so nothing more is written. The watcher starts from what is recorded.
+      // Crash-only: disk and memory may disagree, so nothing more is written. The watcher starts
+      // from what is recorded.
       log::error("engine", "ends with code {}", code);
       log::flush();
       ::_exit(code);
@@ -98,14 +103,18 @@ private:
       auto ask = [&](const auto& who, auto message, auto reply_type, const char* what) {
         using reply = decltype(reply_type);
         self->request(who, stop_patience, message)
-          .receive([](reply) {}, [&](caf::error& e) { log::warning("engine", "{} did not stop: {}", what, describe(from_caf(e))); });
+            .receive([](reply) {},
+                     [&](caf::error& e) {
+                       log::warning("engine", "{} did not stop: {}", what, describe(from_caf(e)));
+                     });
       };
       ask(*supervisor_, stop_all{}, done{}, "the supervisor");
       control_->stop();
       ask(*dispersal_, stop_atom_v, caf::ok_atom{}, "the dispersal");
       ask(*blocking_, stop_all{}, done{}, "the blocking lanes");
     }
-    if (auto left = world_->store->load(); left.ok()) destroyed = left->destroying && !left->volume.created;
+    if (auto left = world_->store->load(); left.ok())
+      destroyed = left->destroying && !left->volume.created;
     port_.reset();
     supervisor_.reset();
     dispersal_.reset();
@@ -142,8 +151,10 @@ private:
 
 result<std::unique_ptr<engine>> start_engine(const engine_options& options) {
   QS_TRY_ASSIGN(auto lock, state::state_lock::take(options.state_directory));
-  QS_TRY_ASSIGN(auto store, state::open_store(options.state_directory / state_file, system_random(), system_clock()));
-  // The phrase is looked at before a provider is: a wrong one must not leave a trace of another volume.
+  QS_TRY_ASSIGN(auto store, state::open_store(options.state_directory / state_file, system_random(),
+                                              system_clock()));
+  // The phrase is looked at before a provider is: a wrong one must not leave a trace of another
+  // volume.
   auto keys_only = world{options, codec::volume_keys::derive(options.root, options.volume)};
   keys_only.store = std::move(store);
   QS_TRY(check_phrase(keys_only));

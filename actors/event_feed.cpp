@@ -11,7 +11,8 @@ model::event event_feed::push(model::event e) {
   return e;
 }
 
-std::vector<model::event> event_feed::after(std::uint64_t after, std::chrono::milliseconds patience) {
+std::vector<model::event> event_feed::after(std::uint64_t after,
+                                            std::chrono::milliseconds patience) {
   std::unique_lock lock{mutex_};
   changed_.wait_for(lock, patience, [&] { return closed_ || last_ > after; });
   std::vector<model::event> out;

@@ -1,5 +1,6 @@
-// event_feed: the newest events in memory, for whoever follows them (qs events -f, qs apply's progress). Filled by the
-// supervisor, read by the threads of the control socket. Thread-safe, bounded. The durable list is the state store's.
+// event_feed: the newest events in memory, for whoever follows them (qs events -f, qs apply's
+// progress). Filled by the supervisor, read by the threads of the control socket. Thread-safe,
+// bounded. The durable list is the state store's.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// latency_estimate: a smoothed mean and a 90 % quantile of how long something takes, in constant space.
-// A value, not thread-safe; owned by whoever measures.
+// latency_estimate: a smoothed mean and a 90 % quantile of how long something takes, in constant
+// space. A value, not thread-safe; owned by whoever measures.
 #pragma once
 
 #include <algorithm>
@@ -19,14 +19,16 @@ public:
       return;
     }
     mean_ += (x - mean_) / 8;
-    // Stochastic approximation: 9 small steps down balance 1 big step up exactly at the 90 % quantile. The step
-    // follows the spread, so that it neither crawls nor jitters.
+    // Stochastic approximation: 9 small steps down balance 1 big step up exactly at the 90 %
+    // quantile. The step follows the spread, so that it neither crawls nor jitters.
     auto step = std::max({mean_ / 16, p90_ / 16, 10.0});
     p90_ += x > p90_ ? step * 0.9 * 2 : -step * 0.1 * 2;
     p90_ = std::max(p90_, mean_ / 2);
   }
   [[nodiscard]] bool known() const noexcept { return known_; }
-  [[nodiscard]] duration mean() const noexcept { return duration{static_cast<duration::rep>(mean_)}; }
+  [[nodiscard]] duration mean() const noexcept {
+    return duration{static_cast<duration::rep>(mean_)};
+  }
   [[nodiscard]] duration p90() const noexcept { return duration{static_cast<duration::rep>(p90_)}; }
 
 private:

@@ -1,5 +1,5 @@
-// The engine's messages as values. They travel only inside this process, so nothing here is serialised.
-// No behaviour; who sends and answers what stands in interfaces.hpp.
+// The engine's messages as values. They travel only inside this process, so nothing here is
+// serialised. No behaviour; who sends and answers what stands in interfaces.hpp.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@
 
 namespace qs::actors {
 
-/// Where a job that may wait runs. Lanes do not wait for each other; within `state` and `volume` jobs keep their order.
+/// Where a job that may wait runs. Lanes do not wait for each other; within `state` and `volume`
+/// jobs keep their order.
 enum class lane : std::uint8_t { state, provider, volume };
 
 /// One job for the blocking actor. `work` leaves its outcome where the asker finds it.
@@ -84,8 +85,8 @@ struct volume_setup {
   bool create = false;
 };
 
-struct get_report {};   ///< → volume_report
-struct close_volume {   ///< orderly; with `destroy` its local files go too
+struct get_report {}; ///< → volume_report
+struct close_volume { ///< orderly; with `destroy` its local files go too
   bool destroy = false;
   volume::volume_options options; ///< destroy: where they are; the volume need not have been open
 };

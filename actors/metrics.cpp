@@ -19,7 +19,8 @@ struct collection {
   std::vector<MetricFamily> families;
 
   void gauge(const std::string& name, const std::string& help, double value,
-             const std::vector<ClientMetric::Label>& labels = {}, MetricType type = MetricType::Gauge) {
+             const std::vector<ClientMetric::Label>& labels = {},
+             MetricType type = MetricType::Gauge) {
     MetricFamily* family = nullptr;
     for (auto& f : families)
       if (f.name == name) family = &f;
@@ -44,21 +45,24 @@ double number(const json& object, const char* key) {
 
 void volume_metrics(collection& out, const json& v) {
   static const std::map<std::string, std::string> gauges{
-    {"usable_bytes", "bytes the volume can hold"},
-    {"used_bytes", "stored bytes of live frames"},
-    {"bytes_at_risk", "acknowledged bytes that are not confirmed on all their nodes yet"},
-    {"redundancy_left_min", "least confirmed shards on live nodes, minus k"},
-    {"segments", "segments"},
-    {"segments_in_flight", "segments sent and not yet safe"},
-    {"rebuild_pending", "segments with something to rebuild or move"},
-    {"log_bytes", "bytes in the local log"},
-    {"log_limit_bytes", "limit of the local log"},
-    {"cache_disk_bytes", "ciphertext in the read cache"},
-    {"read_only", "1 when corruption was found"},
-    {"log_full", "1 when writers get ENOSPC"}};
-  for (const auto& [key, help] : gauges) out.gauge("qs_volume_" + key, help, number(v, key.c_str()));
-  out.gauge("qs_volume_node_read_bytes_total", "shard bytes received from nodes", number(v, "node_read_bytes"), {}, MetricType::Counter);
-  out.gauge("qs_volume_decoded_bytes_total", "payload bytes reconstructed from parity", number(v, "decoded_bytes"), {}, MetricType::Counter);
+      {"usable_bytes", "bytes the volume can hold"},
+      {"used_bytes", "stored bytes of live frames"},
+      {"bytes_at_risk", "acknowledged bytes that are not confirmed on all their nodes yet"},
+      {"redundancy_left_min", "least confirmed shards on live nodes, minus k"},
+      {"segments", "segments"},
+      {"segments_in_flight", "segments sent and not yet safe"},
+      {"rebuild_pending", "segments with something to rebuild or move"},
+      {"log_bytes", "bytes in the local log"},
+      {"log_limit_bytes", "limit of the local log"},
+      {"cache_disk_bytes", "ciphertext in the read cache"},
+      {"read_only", "1 when corruption was found"},
+      {"log_full", "1 when writers get ENOSPC"}};
+  for (const auto& [key, help] : gauges)
+    out.gauge("qs_volume_" + key, help, number(v, key.c_str()));
+  out.gauge("qs_volume_node_read_bytes_total", "shard bytes received from nodes",
+            number(v, "node_read_bytes"), {}, MetricType::Counter);
+  out.gauge("qs_volume_decoded_bytes_total", "payload bytes reconstructed from parity",
+            number(v, "decoded_bytes"), {}, MetricType::Counter);
 }
 
 } // namespace
@@ -74,18 +78,26 @@ std::string metrics_text(const std::string& status_document) {
     out.gauge("qs_generation", "generation of the accepted spec", number(s, "generation"));
     for (const auto& c : s["conditions"])
       for (const auto* state : {"True", "False", "Unknown"})
-        out.gauge("qs_condition", "1 for the condition's present status", c["status"] == state ? 1 : 0,
+        out.gauge("qs_condition", "1 for the condition's present status",
+                  c["status"] == state ? 1 : 0,
                   {{"type", c["type"].get<std::string>()}, {"status", state}});
     for (const auto& n : s["nodes"]) {
-      std::vector<ClientMetric::Label> labels{{"node", n["id"].get<std::string>()}, {"host", n["host"].get<std::string>()},
-                                              {"farm", n["farm"].get<std::string>()}, {"country", n["country"].get<std::string>()}};
-      out.gauge("qs_node_ready", "1 while the node is ready", n["state"] == "ready" ? 1 : 0, labels);
-      out.gauge("qs_node_used_bytes", "bytes the node holds for us", number(n, "used_bytes"), labels);
+      std::vector<ClientMetric::Label> labels{{"node", n["id"].get<std::string>()},
+                                              {"host", n["host"].get<std::string>()},
+                                              {"farm", n["farm"].get<std::string>()},
+                                              {"country", n["country"].get<std::string>()}};
+      out.gauge("qs_node_ready", "1 while the node is ready", n["state"] == "ready" ? 1 : 0,
+                labels);
+      out.gauge("qs_node_used_bytes", "bytes the node holds for us", number(n, "used_bytes"),
+                labels);
       out.gauge("qs_node_size_bytes", "the node's quota", number(n, "size"), labels);
     }
-    auto decimal = [&](const char* key) { return std::strtod(s["wallet"][key].get<std::string>().c_str(), nullptr); };
+    auto decimal = [&](const char* key) {
+      return std::strtod(s["wallet"][key].get<std::string>().c_str(), nullptr);
+    };
     out.gauge("qs_wallet_balance_tft", "balance of the wallet", decimal("balance"));
-    out.gauge("qs_wallet_burn_tft_per_month", "what all nodes of this wallet cost", decimal("per_month"));
+    out.gauge("qs_wallet_burn_tft_per_month", "what all nodes of this wallet cost",
+              decimal("per_month"));
   }
   std::ostringstream text;
   prometheus::TextSerializer{}.Serialize(text, out.families);

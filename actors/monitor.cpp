@@ -25,32 +25,32 @@ struct monitor_state {
   monitor_actor::behavior_type make_behavior() {
     schedule();
     return {
-      [this](link_atom, const link_report& r) { link_changed(r); },
-      [this](attach_atom, model::node_id node, const connection_actor& link) {
-        auto& w = nodes[node];
-        w.link = link;
-        w.view.id = node;
-        // What it has told already, it has told to a monitor before this one.
-        self->request(link, std::chrono::seconds{3}, status_atom_v)
-          .then([this](const link_report& r) { link_changed(r); }, [](caf::error&) {});
-      },
-      [this](detach_atom, model::node_id node) { nodes.erase(node); },
-      [this](const watch_pace& p) {
-        auto sooner = p.interval < pace.interval;
-        pace = p;
-        if (sooner) schedule();
-      },
-      [this](tick) {
-        if (config.shared->time->boot() < next_round) return;
-        schedule();
-        start_round();
-      },
-      [this](get_report) -> caf::result<monitor_round> {
-        auto answer = self->make_response_promise<monitor_round>();
-        waiting.push_back(answer);
-        if (outstanding == 0) start_round();
-        return answer;
-      },
+        [this](link_atom, const link_report& r) { link_changed(r); },
+        [this](attach_atom, model::node_id node, const connection_actor& link) {
+          auto& w = nodes[node];
+          w.link = link;
+          w.view.id = node;
+          // What it has told already, it has told to a monitor before this one.
+          self->request(link, std::chrono::seconds{3}, status_atom_v)
+              .then([this](const link_report& r) { link_changed(r); }, [](caf::error&) {});
+        },
+        [this](detach_atom, model::node_id node) { nodes.erase(node); },
+        [this](const watch_pace& p) {
+          auto sooner = p.interval < pace.interval;
+          pace = p;
+          if (sooner) schedule();
+        },
+        [this](tick) {
+          if (config.shared->time->boot() < next_round) return;
+          schedule();
+          start_round();
+        },
+        [this](get_report) -> caf::result<monitor_round> {
+          auto answer = self->make_response_promise<monitor_round>();
+          waiting.push_back(answer);
+          if (outstanding == 0) start_round();
+          return answer;
+        },
     };
   }
 
@@ -64,19 +64,22 @@ struct monitor_state {
     auto now = config.shared->time->boot();
     since_last = last_round == boot_time{} ? boot_time{0} : now - last_round;
     last_round = now;
-    // Longer than a round can take: this machine slept. Nobody knows who answered meanwhile, so silence starts anew.
+    // Longer than a round can take: this machine slept. Nobody knows who answered meanwhile, so
+    // silence starts anew.
     if (since_last > 2 * pace.interval + std::chrono::seconds{10}) {
       since_last = boot_time{0};
       for (auto& [node, w] : nodes) w.view.silent_for = {};
     }
+    using std::chrono::milliseconds;
+    auto patience = std::clamp(milliseconds{pace.interval}, milliseconds{500}, milliseconds{3000});
     for (auto& [node, w] : nodes) {
       w.asked = true;
       w.answered = false;
       ++outstanding;
       auto id = node;
-      self->request(w.link, std::min<std::chrono::milliseconds>(std::max<std::chrono::milliseconds>(pace.interval, std::chrono::milliseconds{500}), std::chrono::seconds{3}), ping_atom_v)
-        .then([this, id](caf::ok_atom) { one_answer(id, true); },
-              [this, id](caf::error&) { one_answer(id, false); });
+      self->request(w.link, patience, ping_atom_v)
+          .then([this, id](caf::ok_atom) { one_answer(id, true); },
+                [this, id](caf::error&) { one_answer(id, false); });
     }
     if (outstanding == 0) finish_round();
   }
@@ -110,21 +113,29 @@ struct monitor_state {
     w.view.limit = w.last.limit;
     w.view.detail = w.last.detail;
     switch (w.last.state) {
-    case link_state::data_lost: w.view.state = model::reach::data_lost; return;
-    case link_state::access_denied: w.view.state = model::reach::access_denied; return;
-    default: w.view.state = w.answered ? model::reach::answers : model::reach::silent;
+    case link_state::data_lost:
+      w.view.state = model::reach::data_lost;
+      return;
+    case link_state::access_denied:
+      w.view.state = model::reach::access_denied;
+      return;
+    default:
+      w.view.state = w.answered ? model::reach::answers : model::reach::silent;
     }
   }
 
-  /// A link that goes down or turns out to be another node is told at once; coming up waits for the next PING.
+  /// A link that goes down or turns out to be another node is told at once; coming up waits for the
+  /// next PING.
   void link_changed(const link_report& r) {
     auto found = nodes.find(r.node);
     if (found == nodes.end()) return;
     auto& w = found->second;
     auto before = w.last.state;
     w.last = r;
-    // Another life, or away for a while: what it confirmed shortly before it was last seen is checked again (volume.md, 3).
-    auto back = r.state == link_state::ready && before != link_state::ready && w.seen != wall_time{};
+    // Another life, or away for a while: what it confirmed shortly before it was last seen is
+    // checked again (volume.md, 3).
+    auto back =
+        r.state == link_state::ready && before != link_state::ready && w.seen != wall_time{};
     if ((r.restarted || back) && config.doubt) {
       auto since = w.seen == wall_time{} ? wall_time{} : w.seen - std::chrono::minutes{15};
       config.doubt({r.node, since});
@@ -161,7 +172,8 @@ struct monitor_state {
 
 namespace {
 
-monitor_actor::behavior_type monitor(monitor_actor::stateful_pointer<monitor_state> self, monitor_config config) {
+monitor_actor::behavior_type monitor(monitor_actor::stateful_pointer<monitor_state> self,
+                                     monitor_config config) {
   self->state.config = std::move(config);
   return self->state.make_behavior();
 }

@@ -1,19 +1,21 @@
-// monitor: PINGs every node once per interval through its connection, and turns answers, silence and what the links report
-// into observations. Silence accrues only in rounds where at least k others answered, and starts at zero with the engine
-// (control.md, 5). It observes; it decides nothing. Restarted alone: all it loses is accrued silence.
+// monitor: PINGs every node once per interval through its connection, and turns answers, silence
+// and what the links report into observations. Silence accrues only in rounds where at least k
+// others answered, and starts at zero with the engine (control.md, 5). It observes; it decides
+// nothing. Restarted alone: all it loses is accrued silence.
 #pragma once
 
 #include <functional>
 
-#include "actors/world.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/world.hpp"
 
 namespace qs::actors {
 
 struct monitor_config {
   world_ptr shared;
-  std::function<void(monitor_round)> report; ///< to the supervisor, after every round and every change of a link
-  std::function<void(doubt_node)> doubt;     ///< a node came back in another life
+  std::function<void(monitor_round)>
+      report; ///< to the supervisor, after every round and every change of a link
+  std::function<void(doubt_node)> doubt; ///< a node came back in another life
   std::function<void(note_event)> note;
 };
 

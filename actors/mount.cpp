@@ -15,7 +15,9 @@ namespace qs::actors {
 namespace {
 
 void give(caf::typed_response_promise<done>& promise, done value) { promise.deliver(value); }
-void give(caf::typed_response_promise<done>& promise, caf::error why) { promise.deliver(std::move(why)); }
+void give(caf::typed_response_promise<done>& promise, caf::error why) {
+  promise.deliver(std::move(why));
+}
 
 constexpr auto volume_deadline = std::chrono::minutes{30}; // replay of a full log on a slow disk
 
@@ -27,42 +29,43 @@ struct mount_state {
   mount_actor::behavior_type make_behavior() {
     caf::delayed_anon_send(mount_actor{self}, config.tick_interval, tick{});
     return {
-      [this](const volume_setup& setup) { return open(setup); },
-      [this](const change_groups& change) -> caf::result<done> {
-        if (!vol) return not_open();
-        if (auto how = vol->set_groups(change.groups); !how.ok()) return to_caf(how.err());
-        return done{};
-      },
-      [this](const change_nodes& change) {
-        nodes = change.nodes;
-        if (vol) vol->set_nodes(nodes);
-      },
-      [this](const change_capacity& change) {
-        if (vol) vol->set_capacity(change.usable);
-      },
-      [this](const doubt_node& doubt) {
-        if (vol) vol->unconfirm(doubt.node, doubt.since);
-      },
-      [this](get_report) { return report(); },
-      [this](const do_mount& order) { return mount(order.settings); },
-      [this](const do_unmount& order) { return unmount(order.deadline); },
-      [this](const do_drain& order) { return drain(order.deadline); },
-      [this](drop_caches) { return drop(); },
-      [this](repair_some some) {
-        if (vol) vol->repair(some.most);
-      },
-      [this](const close_volume& order) { return close(order); },
-      [this](tick) {
-        caf::delayed_anon_send(mount_actor{self}, config.tick_interval, tick{});
-        if (vol && !closing) vol->tick();
-        collect_drains();
-      },
+        [this](const volume_setup& setup) { return open(setup); },
+        [this](const change_groups& change) -> caf::result<done> {
+          if (!vol) return not_open();
+          if (auto how = vol->set_groups(change.groups); !how.ok()) return to_caf(how.err());
+          return done{};
+        },
+        [this](const change_nodes& change) {
+          nodes = change.nodes;
+          if (vol) vol->set_nodes(nodes);
+        },
+        [this](const change_capacity& change) {
+          if (vol) vol->set_capacity(change.usable);
+        },
+        [this](const doubt_node& doubt) {
+          if (vol) vol->unconfirm(doubt.node, doubt.since);
+        },
+        [this](get_report) { return report(); },
+        [this](const do_mount& order) { return mount(order.settings); },
+        [this](const do_unmount& order) { return unmount(order.deadline); },
+        [this](const do_drain& order) { return drain(order.deadline); },
+        [this](drop_caches) { return drop(); },
+        [this](repair_some some) {
+          if (vol) vol->repair(some.most);
+        },
+        [this](const close_volume& order) { return close(order); },
+        [this](tick) {
+          caf::delayed_anon_send(mount_actor{self}, config.tick_interval, tick{});
+          if (vol && !closing) vol->tick();
+          collect_drains();
+        },
     };
   }
 
   static caf::error not_open() { return to_caf({errc::busy, "the volume is not open"}); }
 
-  // -- opening and closing ----------------------------------------------------------------------------------------
+  // -- opening and closing
+  // ----------------------------------------------------------------------------------------
 
   caf::result<done> open(const volume_setup& setup) {
     if (vol) return done{};
@@ -74,7 +77,8 @@ struct mount_state {
     env.random = config.shared->random;
     env.port = config.port;
     env.work = config.work;
-    env.note = [note = config.note](std::string_view level, std::string_view kind, std::string_view message) {
+    env.note = [note = config.note](std::string_view level, std::string_view kind,
+                                    std::string_view message) {
       if (note) note({std::string{level}, std::string{kind}, "volume", std::string{message}});
     };
     struct opened {
@@ -82,35 +86,37 @@ struct mount_state {
       std::shared_ptr<volume::volume> v;
     };
     run_blocking<opened>(
-      self, config.blocking, lane::volume, {}, volume_deadline,
-      [setup, env]() -> opened {
-        if (setup.create) {
-          auto made = volume::create_volume(setup.options, env);
-          if (!made.ok() && made.err().code != errc::already_exists) return {std::move(made).err(), nullptr};
-        }
-        auto v = volume::open_volume(setup.options, env);
-        if (!v.ok()) return {std::move(v).err(), nullptr};
-        std::shared_ptr<volume::volume> shared{std::move(*v)};
-        if (!setup.groups.empty())
-          if (auto how = shared->set_groups(setup.groups); !how.ok()) return {std::move(how).err(), nullptr};
-        return {{}, std::move(shared)};
-      },
-      [this, answer](opened o) mutable {
-        opening = false;
-        if (o.how.ok()) {
-          vol = std::move(o.v);
-          vol->set_nodes(nodes);
-          give(answer, done{});
-        } else {
-          give(answer, to_caf(o.how.err()));
-        }
-        close_waiting();
-      },
-      [this, answer](const error& e) mutable {
-        opening = false;
-        give(answer, to_caf(e));
-        close_waiting();
-      });
+        self, config.blocking, lane::volume, {}, volume_deadline,
+        [setup, env]() -> opened {
+          if (setup.create) {
+            auto made = volume::create_volume(setup.options, env);
+            if (!made.ok() && made.err().code != errc::already_exists)
+              return {std::move(made).err(), nullptr};
+          }
+          auto v = volume::open_volume(setup.options, env);
+          if (!v.ok()) return {std::move(v).err(), nullptr};
+          std::shared_ptr<volume::volume> shared{std::move(*v)};
+          if (!setup.groups.empty())
+            if (auto how = shared->set_groups(setup.groups); !how.ok())
+              return {std::move(how).err(), nullptr};
+          return {{}, std::move(shared)};
+        },
+        [this, answer](opened o) mutable {
+          opening = false;
+          if (o.how.ok()) {
+            vol = std::move(o.v);
+            vol->set_nodes(nodes);
+            give(answer, done{});
+          } else {
+            give(answer, to_caf(o.how.err()));
+          }
+          close_waiting();
+        },
+        [this, answer](const error& e) mutable {
+          opening = false;
+          give(answer, to_caf(e));
+          close_waiting();
+        });
     return answer;
   }
 
@@ -134,59 +140,64 @@ struct mount_state {
     auto v = std::exchange(vol, nullptr); // nothing more reaches it
     closing = true;
     run_blocking<status>(
-      self, config.blocking, lane::volume, {}, volume_deadline,
-      [v, order]() -> status {
-        if (v) QS_TRY(v->close());
-        return order.destroy ? volume::destroy_volume(order.options) : status{};
-      },
-      [this, answer](status how) mutable {
-        closing = false;
-        if (!how.ok()) return give(answer, to_caf(how.err()));
-        give(answer, done{});
-      },
-      [this, answer](const error& e) mutable {
-        closing = false;
-        give(answer, to_caf(e));
-      });
+        self, config.blocking, lane::volume, {}, volume_deadline,
+        [v, order]() -> status {
+          if (v) QS_TRY(v->close());
+          return order.destroy ? volume::destroy_volume(order.options) : status{};
+        },
+        [this, answer](status how) mutable {
+          closing = false;
+          if (!how.ok()) return give(answer, to_caf(how.err()));
+          give(answer, done{});
+        },
+        [this, answer](const error& e) mutable {
+          closing = false;
+          give(answer, to_caf(e));
+        });
   }
 
-  // -- the kernel's side ------------------------------------------------------------------------------------------
+  // -- the kernel's side
+  // ------------------------------------------------------------------------------------------
 
   caf::result<done> mount(const mount_settings& settings) {
     auto port = config.shared->options.mount;
     if (!port) return to_caf({errc::unsupported, "this build or machine has no FUSE"});
     if (!vol) return not_open();
     if (port->mounted()) return done{};
-    return on_port([port, v = vol, settings, gone = config.unmounted] { return port->start(v->files(), settings, gone); },
+    return on_port([port, v = vol, settings,
+                    gone = config.unmounted] { return port->start(v->files(), settings, gone); },
                    [this, settings] { mount_path = settings.path.string(); });
   }
 
   caf::result<done> unmount(std::chrono::milliseconds deadline) {
     auto port = config.shared->options.mount;
     if (!port) return done{};
-    return on_port([port, deadline] { return port->stop(deadline); }, [this] { mount_path.clear(); });
+    return on_port([port, deadline] { return port->stop(deadline); },
+                   [this] { mount_path.clear(); });
   }
 
   template <class Work, class Then>
   caf::result<done> on_port(Work work, Then then) {
     auto answer = self->make_response_promise<done>();
     run_blocking<status>(
-      self, config.blocking, lane::volume, {}, volume_deadline, std::move(work),
-      [answer, then](status how) mutable {
-        if (!how.ok()) return give(answer, to_caf(how.err()));
-        then();
-        give(answer, done{});
-      },
-      [answer](const error& e) mutable { give(answer, to_caf(e)); });
+        self, config.blocking, lane::volume, {}, volume_deadline, std::move(work),
+        [answer, then](status how) mutable {
+          if (!how.ok()) return give(answer, to_caf(how.err()));
+          then();
+          give(answer, done{});
+        },
+        [answer](const error& e) mutable { give(answer, to_caf(e)); });
     return answer;
   }
 
-  // -- safety and caches ------------------------------------------------------------------------------------------
+  // -- safety and caches
+  // ------------------------------------------------------------------------------------------
 
   caf::result<done> drain(std::chrono::milliseconds deadline) {
     if (!vol) return done{};
     auto answer = self->make_response_promise<done>();
-    // The callback comes on a thread of the volume; promises belong to this actor, so the next tick delivers.
+    // The callback comes on a thread of the volume; promises belong to this actor, so the next tick
+    // delivers.
     auto token = next_drain++;
     draining.emplace(token, answer);
     vol->drain(deadline, [token, box = results](status how) {
@@ -217,11 +228,11 @@ struct mount_state {
     if (!vol) return not_open();
     auto port = config.shared->options.mount;
     return on_port(
-      [port, v = vol]() -> status {
-        QS_TRY(v->drop_caches());
-        return port && port->mounted() ? port->drop_page_cache() : status{};
-      },
-      [] {});
+        [port, v = vol]() -> status {
+          QS_TRY(v->drop_caches());
+          return port && port->mounted() ? port->drop_page_cache() : status{};
+        },
+        [] {});
   }
 
   volume_report report() {
@@ -247,7 +258,8 @@ struct mount_state {
   mount_config config;
   std::shared_ptr<volume::volume> vol;
   std::vector<volume::volume::node_view> nodes;
-  std::vector<std::pair<close_volume, caf::typed_response_promise<done>>> closes; ///< came while opening
+  std::vector<std::pair<close_volume, caf::typed_response_promise<done>>>
+      closes; ///< came while opening
   bool opening = false;
   bool closing = false;
   std::string mount_path;
@@ -263,7 +275,8 @@ struct mount_state {
 
 namespace {
 
-mount_actor::behavior_type mount(mount_actor::stateful_pointer<mount_state> self, mount_config config) {
+mount_actor::behavior_type mount(mount_actor::stateful_pointer<mount_state> self,
+                                 mount_config config) {
   self->state.config = std::move(config);
   return self->state.make_behavior();
 }

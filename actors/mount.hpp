@@ -1,6 +1,7 @@
-// mount: owns the open volume and the mounted session. Opens, ticks, hands on what the supervisor knows, reports figures,
-// mounts, drains, closes. Not the format (volume/) and not the kernel (fuse/, through mount_port). What may wait runs as jobs
-// on the blocking actor's volume lane. If it fails the engine ends and starts again from the log (control.md, 7).
+// mount: owns the open volume and the mounted session. Opens, ticks, hands on what the supervisor
+// knows, reports figures, mounts, drains, closes. Not the format (volume/) and not the kernel
+// (fuse/, through mount_port). What may wait runs as jobs on the blocking actor's volume lane. If
+// it fails the engine ends and starts again from the log (control.md, 7).
 #pragma once
 
 #include "actors/blocking.hpp"

@@ -1,4 +1,5 @@
-// What can be said of a volume while no engine runs: the recorded state read-only, nodes probed with a deadline.
+// What can be said of a volume while no engine runs: the recorded state read-only, nodes probed
+// with a deadline.
 #include <algorithm>
 #include <future>
 #include <thread>
@@ -16,30 +17,40 @@
 namespace qs::actors {
 namespace {
 
-model::observed_node probe(const world& w, const model::recorded_node& row, std::chrono::milliseconds deadline) {
+model::observed_node probe(const world& w, const model::recorded_node& row,
+                           std::chrono::milliseconds deadline) {
   model::observed_node seen;
   seen.id = row.id;
-  auto how = grid::check_identity(row.where, w.keys.node_password(w.keys.node_name(row.id, row.incarnation)),
-                                  w.keys.identity_name(row.id, row.incarnation), row.identity, deadline);
+  auto how = grid::check_identity(
+      row.where, w.keys.node_password(w.keys.node_name(row.id, row.incarnation)),
+      w.keys.identity_name(row.id, row.incarnation), row.identity, deadline);
   if (how.ok()) {
     seen.state = model::reach::answers;
     return seen;
   }
   seen.detail = describe(how.err());
   switch (how.err().code) {
-  case errc::data_lost: seen.state = model::reach::data_lost; break;
-  case errc::access_denied: seen.state = model::reach::access_denied; break;
-  default: seen.state = model::reach::silent; break;
+  case errc::data_lost:
+    seen.state = model::reach::data_lost;
+    break;
+  case errc::access_denied:
+    seen.state = model::reach::access_denied;
+    break;
+  default:
+    seen.state = model::reach::silent;
+    break;
   }
   return seen;
 }
 
 /// All nodes at once, so that the look is bounded by the deadline and not by their number.
-std::vector<model::observed_node> probe_all(const world& w, const model::recorded& recorded, std::chrono::milliseconds deadline) {
+std::vector<model::observed_node> probe_all(const world& w, const model::recorded& recorded,
+                                            std::chrono::milliseconds deadline) {
   std::vector<std::future<model::observed_node>> running;
   for (const auto& row : recorded.nodes) {
     if (row.state == model::node_state::gone || !row.where.valid()) continue;
-    running.push_back(std::async(std::launch::async, [&w, row, deadline] { return probe(w, row, deadline); }));
+    running.push_back(
+        std::async(std::launch::async, [&w, row, deadline] { return probe(w, row, deadline); }));
   }
   std::vector<model::observed_node> out;
   for (auto& r : running) out.push_back(r.get());
@@ -65,7 +76,8 @@ result<model::recorded> recorded_of(const engine_options& options) {
   return with_first_lineage(std::move(recorded), id);
 }
 
-result<look> look_around(const engine_options& options, bool probing, std::chrono::milliseconds deadline) {
+result<look> look_around(const engine_options& options, bool probing,
+                         std::chrono::milliseconds deadline) {
   QS_TRY_ASSIGN(auto recorded, recorded_of(options));
   look out;
   out.recorded = std::move(recorded);
@@ -80,9 +92,11 @@ result<look> look_around(const engine_options& options, bool probing, std::chron
   if (auto ours = provider.list_ours(); ours.ok()) {
     out.world.strays_known = true;
     for (auto& s : *ours) {
-      auto known = std::any_of(out.recorded.nodes.begin(), out.recorded.nodes.end(), [&](const model::recorded_node& r) {
-        return r.state != model::node_state::gone && w->keys.node_name(r.id, r.incarnation) == s.reservation;
-      });
+      auto known = std::any_of(out.recorded.nodes.begin(), out.recorded.nodes.end(),
+                               [&](const model::recorded_node& r) {
+                                 return r.state != model::node_state::gone &&
+                                        w->keys.node_name(r.id, r.incarnation) == s.reservation;
+                               });
       if (!known) out.world.strays.push_back(std::move(s));
     }
   }
@@ -97,14 +111,20 @@ result<look> look_around(const engine_options& options, bool probing, std::chron
   return out;
 }
 
-std::string failed(int exit, const std::string& text) { return plan_document({}, {exit, {text}, {}}); }
+std::string failed(int exit, const std::string& text) {
+  return plan_document({}, {exit, {text}, {}});
+}
 
 } // namespace
 
 std::string plan_without_engine(const offline_request& request) {
   auto seen = look_around(request.options, request.probe, request.deadline);
-  if (!seen.ok()) return failed(seen.err().code == errc::version_mismatch || seen.err().code == errc::refused ? 3 : 1, describe(seen.err()));
-  if (request.destroy) return plan_document(controller::diff_destroy(seen->recorded, seen->world), {});
+  if (!seen.ok())
+    return failed(seen.err().code == errc::version_mismatch || seen.err().code == errc::refused ? 3
+                                                                                                : 1,
+                  describe(seen.err()));
+  if (request.destroy)
+    return plan_document(controller::diff_destroy(seen->recorded, seen->world), {});
   auto references = parse_references(request.references);
   if (!references.ok()) return failed(1, describe(references.err()));
   auto parsed = spec::validate(request.spec_text, spec::fixed_environment{*references});
@@ -113,7 +133,8 @@ std::string plan_without_engine(const offline_request& request) {
     auto exists = existing_volume(seen->recorded, seen->world);
     if (exists.exit != 0) return plan_document({}, exists);
   }
-  return plan_document(controller::diff(*parsed.spec, request.spec_text, seen->recorded, seen->world), {});
+  return plan_document(
+      controller::diff(*parsed.spec, request.spec_text, seen->recorded, seen->world), {});
 }
 
 result<std::string> status_without_engine(const engine_options& options) {

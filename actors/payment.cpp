@@ -21,7 +21,8 @@ struct look {
   status how;
 };
 
-/// Balance and burn over all providers; the burn of the phrase's other volumes comes from the wallet book.
+/// Balance and burn over all providers; the burn of the phrase's other volumes comes from the
+/// wallet book.
 look look_at(world& w, const std::string& volume, model::money own_burn) {
   look out;
   for (auto& [provider_name, p] : w.providers) {
@@ -47,7 +48,8 @@ look look_at(world& w, const std::string& volume, model::money own_burn) {
 /// How long the balance carries the burn; a month has 30 days.
 std::chrono::hours runway(const model::wallet_view& v) {
   if (v.per_month.units <= 0) return std::chrono::hours::max();
-  auto hours = static_cast<double>(v.balance.units) / static_cast<double>(v.per_month.units) * 24.0 * 30.0;
+  auto hours =
+      static_cast<double>(v.balance.units) / static_cast<double>(v.per_month.units) * 24.0 * 30.0;
   return std::chrono::hours{static_cast<std::int64_t>(std::min(hours, 1e9))};
 }
 
@@ -59,40 +61,45 @@ struct payment_state {
   payment_actor::behavior_type make_behavior() {
     caf::anon_send(payment_actor{self}, tick{});
     return {
-      [this](look_at_wallet) -> caf::result<model::wallet_view> {
-        auto answer = self->make_response_promise<model::wallet_view>();
-        refresh([this, answer](const status& how) mutable {
-          if (seen.known)
-            answer.deliver(seen);
-          else
-            answer.deliver(to_caf(how.ok() ? error{errc::not_found, "no provider keeps a wallet"} : how.err()));
-        });
-        return answer;
-      },
-      [this](const price_check& check) { return price(check); },
-      [this](const budget& b) {
-        if (terms.top_up_below != b.top_up_below) asked_for_money = false; // another bound, another answer
-        terms = b;
-      },
-      [this](tick) {
-        caf::delayed_anon_send(payment_actor{self}, config.interval, tick{});
-        refresh([this](const status&) { ask_for_money(); });
-      },
+        [this](look_at_wallet) -> caf::result<model::wallet_view> {
+          auto answer = self->make_response_promise<model::wallet_view>();
+          refresh([this, answer](const status& how) mutable {
+            if (seen.known)
+              answer.deliver(seen);
+            else
+              answer.deliver(to_caf(how.ok() ? error{errc::not_found, "no provider keeps a wallet"}
+                                             : how.err()));
+          });
+          return answer;
+        },
+        [this](const price_check& check) { return price(check); },
+        [this](const budget& b) {
+          if (terms.top_up_below != b.top_up_below)
+            asked_for_money = false; // another bound, another answer
+          terms = b;
+        },
+        [this](tick) {
+          caf::delayed_anon_send(payment_actor{self}, config.interval, tick{});
+          refresh([this](const status&) { ask_for_money(); });
+        },
     };
   }
 
   void refresh(std::function<void(const status&)> then) {
     run_blocking<look>(
-      self, config.blocking, lane::provider, {}, 45s,
-      [w = config.shared, volume = config.shared->options.volume, burn = terms.burn] { return look_at(*w, volume, burn); },
-      [this, then](look l) {
-        if (l.view.known) seen = l.view;
-        then(l.how);
-      },
-      [then](const error& e) { then(status{e}); });
+        self, config.blocking, lane::provider, {}, 45s,
+        [w = config.shared, volume = config.shared->options.volume, burn = terms.burn] {
+          return look_at(*w, volume, burn);
+        },
+        [this, then](look l) {
+          if (l.view.known) seen = l.view;
+          then(l.how);
+        },
+        [then](const error& e) { then(status{e}); });
   }
 
-  /// A node is paid for at least a day ahead, or it is not reserved at all: half a node helps nobody.
+  /// A node is paid for at least a day ahead, or it is not reserved at all: half a node helps
+  /// nobody.
   caf::result<done> price(const price_check& check) {
     auto answer = self->make_response_promise<done>();
     auto cost = check.row.price.units != 0 ? check.row.price : check.row.price_limit;
@@ -102,14 +109,19 @@ struct payment_state {
         return;
       }
       if (terms.max_per_month && !check.row.replaces && terms.burn > *terms.max_per_month) {
-        answer.deliver(to_caf({errc::over_budget, fmt::format("the nodes would cost {} a month, max_per_month is {}",
-                                                              model::format_money(terms.burn), model::format_money(*terms.max_per_month))}));
+        answer.deliver(to_caf(
+            {errc::over_budget, fmt::format("the nodes would cost {} a month, max_per_month is {}",
+                                            model::format_money(terms.burn),
+                                            model::format_money(*terms.max_per_month))}));
         return;
       }
       auto day = model::money{cost.units / 30};
       if (seen.balance < day) {
-        answer.deliver(to_caf({errc::over_budget, fmt::format("the wallet holds {}, a day of this node costs {}; top it up: qs wallet topup",
-                                                              model::format_money(seen.balance), model::format_money(day))}));
+        answer.deliver(to_caf(
+            {errc::over_budget,
+             fmt::format(
+                 "the wallet holds {}, a day of this node costs {}; top it up: qs wallet topup",
+                 model::format_money(seen.balance), model::format_money(day))}));
         return;
       }
       answer.deliver(done{});
@@ -127,7 +139,8 @@ struct payment_state {
     if (asked_for_money || !config.note) return;
     asked_for_money = true;
     config.note({"warning", "TopUpNeeded", "wallet",
-                 fmt::format("{} left, enough for {}: top it up with qs wallet topup", model::format_money(seen.balance), format_duration(left))});
+                 fmt::format("{} left, enough for {}: top it up with qs wallet topup",
+                             model::format_money(seen.balance), format_duration(left))});
   }
 
   payment_actor::pointer self;
@@ -140,7 +153,8 @@ struct payment_state {
 
 namespace {
 
-payment_actor::behavior_type payment(payment_actor::stateful_pointer<payment_state> self, payment_config config) {
+payment_actor::behavior_type payment(payment_actor::stateful_pointer<payment_state> self,
+                                     payment_config config) {
   self->state.config = std::move(config);
   return self->state.make_behavior();
 }

@@ -1,7 +1,8 @@
-// payment: knows what the wallet holds and what everything costs, and says no. Before a node is reserved it is asked; it
-// refuses what the balance cannot carry or what goes over `max_per_month`. It tells the other volumes of the phrase this
-// volume's burn (wallet book) and asks for money when the runway is short. It never pays by itself: the local grid's ledger
-// charges by time. If it fails the engine ends (control.md, 7).
+// payment: knows what the wallet holds and what everything costs, and says no. Before a node is
+// reserved it is asked; it refuses what the balance cannot carry or what goes over `max_per_month`.
+// It tells the other volumes of the phrase this volume's burn (wallet book) and asks for money when
+// the runway is short. It never pays by itself: the local grid's ledger charges by time. If it
+// fails the engine ends (control.md, 7).
 #pragma once
 
 #include <functional>

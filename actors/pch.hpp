@@ -1,4 +1,5 @@
-// Precompiled for actors/ only (CMake adds it). <cstdint> first: CAF 0.17.6's own headers forget it.
+// Precompiled for actors/ only (CMake adds it). <cstdint> first: CAF 0.17.6's own headers forget
+// it.
 #pragma once
 
 #include <cstdint>

@@ -10,7 +10,10 @@ namespace qs::actors {
 using nlohmann::json;
 
 std::string plan_document(const controller::diff_result& made, const plan_remarks& remarks) {
-  json out{{"format_version", 1}, {"exit", remarks.exit}, {"errors", remarks.errors}, {"warnings", remarks.warnings}};
+  json out{{"format_version", 1},
+           {"exit", remarks.exit},
+           {"errors", remarks.errors},
+           {"warnings", remarks.warnings}};
   if (made.made) {
     const auto& p = *made.made;
     out["empty"] = p.empty();
@@ -37,10 +40,12 @@ std::string plan_document(const controller::diff_result& made, const plan_remark
 
 plan_remarks existing_volume(const model::recorded& recorded, const model::observed& world) {
   if (recorded.accepted) return {};
-  if (!world.strays_known) return {5, {"the provider did not say whether this volume exists already; try again"}, {}};
+  if (!world.strays_known)
+    return {5, {"the provider did not say whether this volume exists already; try again"}, {}};
   if (world.strays.empty()) return {};
   return {3,
-          {fmt::format("this volume exists: {} of its nodes are reserved ({}), but this machine has no recorded state of "
+          {fmt::format("this volume exists: {} of its nodes are reserved ({}), but this machine "
+                       "has no recorded state of "
                        "it. Bring it back with: qs recover",
                        world.strays.size(), world.strays.front().reservation)},
           {}};

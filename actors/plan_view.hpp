@@ -1,5 +1,5 @@
-// The JSON document that answers "what would change": one shape with an engine and without one (control.hpp, /v1/plan).
-// Pure: values in, text out.
+// The JSON document that answers "what would change": one shape with an engine and without one
+// (control.hpp, /v1/plan). Pure: values in, text out.
 #pragma once
 
 #include <string>
@@ -19,8 +19,8 @@ struct plan_remarks {
 
 std::string plan_document(const controller::diff_result& made, const plan_remarks& remarks);
 
-/// control.md, 2: with a phrase and no recorded state, what is out there under our name is a volume to recover. The text of the
-/// refusal with its exit code, or exit 0.
+/// control.md, 2: with a phrase and no recorded state, what is out there under our name is a volume
+/// to recover. The text of the refusal with its exit code, or exit 0.
 plan_remarks existing_volume(const model::recorded& recorded, const model::observed& world);
 
 } // namespace qs::actors

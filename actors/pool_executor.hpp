@@ -1,6 +1,6 @@
-// pool_executor: a few threads for the volume's background work (sealing, parity, reaping, repair). Owned by the engine,
-// outlives the volume. Jobs start in the order they were posted; what is still queued at stop() is dropped: crash-only,
-// the log has everything.
+// pool_executor: a few threads for the volume's background work (sealing, parity, reaping, repair).
+// Owned by the engine, outlives the volume. Jobs start in the order they were posted; what is still
+// queued at stop() is dropped: crash-only, the log has everything.
 #pragma once
 
 #include <condition_variable>

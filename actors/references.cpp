@@ -13,7 +13,8 @@ codec::seal_place place(const codec::volume_keys& keys) {
 
 } // namespace
 
-std::string seal_references(const codec::volume_keys& keys, const spec::reference_values& values, random_source& random) {
+std::string seal_references(const codec::volume_keys& keys, const spec::reference_values& values,
+                            random_source& random) {
   if (values.empty()) return {};
   auto text = nlohmann::json(values).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return to_hex(codec::seal(keys.local_secrets(), place(keys), as_bytes(text), random));

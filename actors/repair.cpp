@@ -14,15 +14,16 @@ struct repair_state {
     return {[this](tick) {
       caf::delayed_anon_send(repair_actor{self}, config.interval, tick{});
       self->request(config.mount, std::chrono::seconds{30}, get_report{})
-        .then(
-          [this](const volume_report& r) {
-            if (!r.open || r.stats.read_only) return;
-            auto urgent = false;
-            for (std::size_t missing = 1; missing < r.stats.segments_by_missing.size(); ++missing)
-              urgent = urgent || r.stats.segments_by_missing[missing] > 0;
-            self->send(config.mount, repair_some{urgent ? config.urgent : config.calm});
-          },
-          [](caf::error&) {});
+          .then(
+              [this](const volume_report& r) {
+                if (!r.open || r.stats.read_only) return;
+                auto urgent = false;
+                for (std::size_t missing = 1; missing < r.stats.segments_by_missing.size();
+                     ++missing)
+                  urgent = urgent || r.stats.segments_by_missing[missing] > 0;
+                self->send(config.mount, repair_some{urgent ? config.urgent : config.calm});
+              },
+              [](caf::error&) {});
     }};
   }
 
@@ -33,7 +34,8 @@ struct repair_state {
 
 namespace {
 
-repair_actor::behavior_type repair(repair_actor::stateful_pointer<repair_state> self, repair_config config) {
+repair_actor::behavior_type repair(repair_actor::stateful_pointer<repair_state> self,
+                                   repair_config config) {
   self->state.config = std::move(config);
   return self->state.make_behavior();
 }

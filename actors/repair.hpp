@@ -1,6 +1,7 @@
-// repair: paces rebuilding and moving. It looks at what the volume has to mend and says how much may go on at once: everything
-// the windows carry while something is close to lost, little while all is merely being moved. What is mended first is the
-// volume's order (lowest redundancy). Restarted alone; it remembers nothing.
+// repair: paces rebuilding and moving. It looks at what the volume has to mend and says how much
+// may go on at once: everything the windows carry while something is close to lost, little while
+// all is merely being moved. What is mended first is the volume's order (lowest redundancy).
+// Restarted alone; it remembers nothing.
 #pragma once
 
 #include "actors/interfaces.hpp"

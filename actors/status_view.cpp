@@ -12,7 +12,9 @@ json time_json(wall_time t) { return t == wall_time{} ? json{} : json(to_rfc3339
 
 /// What a node is now: its recorded state, sharpened by what was just seen.
 std::string node_state_now(const model::recorded_node& row, const model::observed_node* seen) {
-  if (seen != nullptr && row.state == model::node_state::ready && seen->state == model::reach::silent) return "unreachable";
+  if (seen != nullptr && row.state == model::node_state::ready &&
+      seen->state == model::reach::silent)
+    return "unreachable";
   return std::string{model::to_string(row.state)};
 }
 
@@ -40,7 +42,10 @@ json nodes(const status_input& in) {
            {"size", row.size},
            {"used_bytes", seen != nullptr ? seen->used : 0},
            {"price_per_month", model::to_decimal(row.price)},
-           {"endpoint", row.where.valid() ? row.where.address + (row.where.port != 0 ? ":" + std::to_string(row.where.port) : "") : ""},
+           {"endpoint", row.where.valid()
+                            ? row.where.address +
+                                  (row.where.port != 0 ? ":" + std::to_string(row.where.port) : "")
+                            : ""},
            {"namespace", row.where.ns}};
     n["replaces"] = row.replaces ? json(model::to_string(*row.replaces)) : json{};
     n["replaced_by"] = row.replaced_by ? json(model::to_string(*row.replaced_by)) : json{};
@@ -50,9 +55,12 @@ json nodes(const status_input& in) {
 }
 
 json wallet(const model::wallet_view& w) {
-  json out{{"known", w.known}, {"balance", model::to_decimal(w.balance)}, {"per_month", model::to_decimal(w.per_month)}};
+  json out{{"known", w.known},
+           {"balance", model::to_decimal(w.balance)},
+           {"per_month", model::to_decimal(w.per_month)}};
   if (w.per_month.units > 0)
-    out["runway_days"] = static_cast<double>(w.balance.units) * 30.0 / static_cast<double>(w.per_month.units);
+    out["runway_days"] =
+        static_cast<double>(w.balance.units) * 30.0 / static_cast<double>(w.per_month.units);
   else
     out["runway_days"] = nullptr;
   return out;
@@ -115,9 +123,16 @@ std::string status_json(const status_input& in) {
            {"volume", volume(in)},
            {"nodes", nodes(in)},
            {"wallet", wallet(in.observed.wallet)},
-           {"mount", {{"path", in.report.mount_path}, {"mounted", in.report.mounted}, {"wanted", in.recorded.mount_wanted}, {"problem", in.mount_problem}}},
+           {"mount",
+            {{"path", in.report.mount_path},
+             {"mounted", in.report.mounted},
+             {"wanted", in.recorded.mount_wanted},
+             {"problem", in.mount_problem}}},
            {"time", time_json(in.now)}};
-  out["engine"] = in.pid != 0 ? json{{"pid", in.pid}, {"version", QS_VERSION}, {"started", time_json(in.started)}} : json{};
+  out["engine"] =
+      in.pid != 0
+          ? json{{"pid", in.pid}, {"version", QS_VERSION}, {"started", time_json(in.started)}}
+          : json{};
   return out.dump();
 }
 
@@ -125,7 +140,8 @@ std::string nodes_json(const status_input& in) {
   return json{{"format_version", 1}, {"name", in.volume}, {"nodes", nodes(in)}}.dump();
 }
 
-std::string wallet_json(const model::wallet_view& w, const std::vector<grid::ledger_entry>& history) {
+std::string wallet_json(const model::wallet_view& w,
+                        const std::vector<grid::ledger_entry>& history) {
   auto out = json{{"format_version", 1}, {"wallet", wallet(w)}};
   auto list = json::array();
   for (const auto& e : history)
@@ -139,9 +155,9 @@ std::string wallet_json(const model::wallet_view& w, const std::vector<grid::led
 }
 
 std::string event_json(const model::event& e) {
-  return json{{"number", e.number}, {"at", time_json(e.at)},       {"level", e.level},
-              {"kind", e.kind},     {"subject", e.subject},         {"message", e.message}}
-    .dump(-1, ' ', false, json::error_handler_t::replace);
+  return json{{"number", e.number}, {"at", time_json(e.at)}, {"level", e.level},
+              {"kind", e.kind},     {"subject", e.subject},  {"message", e.message}}
+      .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 } // namespace qs::actors

@@ -1,5 +1,5 @@
-// The JSON documents that people and machines look at: status, nodes, wallet, events (interface.md, JSON). Pure: values in,
-// text out; used by the engine and, with less in it, when no engine runs.
+// The JSON documents that people and machines look at: status, nodes, wallet, events (interface.md,
+// JSON). Pure: values in, text out; used by the engine and, with less in it, when no engine runs.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,8 @@ struct status_input {
 
 std::string status_json(const status_input& in);
 std::string nodes_json(const status_input& in);
-std::string wallet_json(const model::wallet_view& wallet, const std::vector<grid::ledger_entry>& history);
+std::string wallet_json(const model::wallet_view& wallet,
+                        const std::vector<grid::ledger_entry>& history);
 /// One line, no newline.
 std::string event_json(const model::event& e);
 

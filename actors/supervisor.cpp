@@ -25,8 +25,10 @@ bool wants_link(const model::recorded_node& row) {
   case node_state::planned:
   case node_state::reserving:
   case node_state::deploying:
-  case node_state::gone: return false;
-  default: return true;
+  case node_state::gone:
+    return false;
+  default:
+    return true;
   }
 }
 
@@ -41,9 +43,14 @@ supervisor_actor::behavior_type supervisor_state::make_behavior() {
   m.port = config.port;
   m.work = config.work;
   m.note = [me](note_event e) { caf::anon_send(me, std::move(e)); };
-  m.unmounted = [me] { caf::anon_send(me, note_event{"warning", "Unmounted", "mount", "the mount was ended from outside; it is mounted again"}); };
+  m.unmounted = [me] {
+    caf::anon_send(me, note_event{"warning", "Unmounted", "mount",
+                                  "the mount was ended from outside; it is mounted again"});
+  };
   mount_ = make_mount(self->system(), std::move(m));
-  payment_ = make_payment(self->system(), {config.shared, config.blocking, [me](note_event e) { caf::anon_send(me, std::move(e)); }});
+  payment_ = make_payment(self->system(), {config.shared, config.blocking, [me](note_event e) {
+                                             caf::anon_send(me, std::move(e));
+                                           }});
   start_monitor();
   start_repair();
   self->set_down_handler([this](const caf::down_msg& down) { child_down(down); });
@@ -54,17 +61,17 @@ supervisor_actor::behavior_type supervisor_state::make_behavior() {
   load_recorded();
   caf::delayed_anon_send(me, config.pass_interval, tick{});
   return {
-    [this](tick) {
-      poked = false;
-      if (stopping) return;
-      caf::delayed_anon_send(supervisor_actor{self}, config.pass_interval, tick{});
-      pass();
-    },
-    [this](const monitor_round& r) { take_round(r); },
-    [this](link_atom, const link_report& r) { self->send(monitor_, link_atom_v, r); },
-    [this](note_event& e) { note(e.level, e.kind, e.subject, e.message); },
-    [this](const control_request& r) { return command(r); },
-    [this](const stop_all& order) { return stop(order.destroy); },
+      [this](tick) {
+        poked = false;
+        if (stopping) return;
+        caf::delayed_anon_send(supervisor_actor{self}, config.pass_interval, tick{});
+        pass();
+      },
+      [this](const monitor_round& r) { take_round(r); },
+      [this](link_atom, const link_report& r) { self->send(monitor_, link_atom_v, r); },
+      [this](note_event& e) { note(e.level, e.kind, e.subject, e.message); },
+      [this](const control_request& r) { return command(r); },
+      [this](const stop_all& order) { return stop(order.destroy); },
   };
 }
 
@@ -91,8 +98,8 @@ void supervisor_state::start_repair() {
   self->monitor(repair_);
 }
 
-/// control.md, 7: what keeps no promise to anyone is started again alone; what does ends the engine, and the watcher starts
-/// it from the log and the state.
+/// control.md, 7: what keeps no promise to anyone is started again alone; what does ends the
+/// engine, and the watcher starts it from the log and the state.
 void supervisor_state::child_down(const caf::down_msg& down) {
   if (stopping) return;
   auto is = [&](const auto& actor) { return down.source == actor.address(); };
@@ -117,12 +124,14 @@ void supervisor_state::child_down(const caf::down_msg& down) {
       links.erase(it);
       return poke(); // a pass attaches a new one
     }
-  if (!is(mount_) && !is(payment_) && !is(config.dispersal) && !is(config.blocking)) return; // one that was sent away
+  if (!is(mount_) && !is(payment_) && !is(config.dispersal) && !is(config.blocking))
+    return; // one that was sent away
   log::error("supervisor", "a part that must not fail has failed: the engine starts again");
   fail_engine();
 }
 
-// -- the recorded state ----------------------------------------------------------------------------------------------
+// -- the recorded state
+// ----------------------------------------------------------------------------------------------
 
 loaded_state look_at_state(state::store& store) {
   return {store.load(), store.open_intents(), store.sealed_references()};
@@ -136,7 +145,8 @@ void supervisor_state::load_recorded() {
            });
 }
 
-/// Jobs on the state lane keep their order and so do their answers: what arrives here is never older than what memory holds.
+/// Jobs on the state lane keep their order and so do their answers: what arrives here is never
+/// older than what memory holds.
 void supervisor_state::take_state(loaded_state l) {
   if (!l.state.ok()) return state_failed(l.state.err());
   if (!l.intents.ok()) return state_failed(l.intents.err());
@@ -149,10 +159,12 @@ void supervisor_state::take_state(loaded_state l) {
 void supervisor_state::apply_recorded(model::recorded fresh) {
   recorded = std::move(fresh);
   loaded = true;
-  if (!recorded.accepted || (desired && accepted_generation == recorded.accepted->generation)) return;
+  if (!recorded.accepted || (desired && accepted_generation == recorded.accepted->generation))
+    return;
   auto parsed = spec::load(recorded.accepted->text, spec::fixed_environment{references});
   if (!parsed.spec) {
-    note("error", "SpecUnreadable", "spec", "the accepted storage.yaml cannot be read by this version");
+    note("error", "SpecUnreadable", "spec",
+         "the accepted storage.yaml cannot be read by this version");
     return;
   }
   accepted_generation = recorded.accepted->generation;
@@ -171,15 +183,17 @@ void supervisor_state::serve_status() {
   if (!config.listen) return;
   auto address = desired && desired->status ? desired->status->listen : std::string{};
   run_blocking<status>(
-    self, config.blocking, lane::provider, "listen", 30s, [listen = config.listen, address] { return listen(address); },
-    [this](status how) {
-      listen_problem = how.ok() ? std::string{} : describe(how.err());
-      if (!how.ok()) note("warning", "StatusNotServed", "status", listen_problem);
-    },
-    [](const error&) {});
+      self, config.blocking, lane::provider, "listen", 30s,
+      [listen = config.listen, address] { return listen(address); },
+      [this](status how) {
+        listen_problem = how.ok() ? std::string{} : describe(how.err());
+        if (!how.ok()) note("warning", "StatusNotServed", "status", listen_problem);
+      },
+      [](const error&) {});
 }
 
-/// Disk and memory may disagree now: crash-only, the watcher starts the engine again from what is recorded.
+/// Disk and memory may disagree now: crash-only, the watcher starts the engine again from what is
+/// recorded.
 void supervisor_state::state_failed(const error& e) {
   log::error("supervisor", "the recorded state failed: {}", describe(e));
   fail_engine();
@@ -197,7 +211,8 @@ model::recorded_node* supervisor_state::row(model::node_id node) {
   return nullptr;
 }
 
-// -- observing -------------------------------------------------------------------------------------------------------
+// -- observing
+// -------------------------------------------------------------------------------------------------------
 
 void supervisor_state::poke() {
   if (poked || stopping) return;
@@ -206,7 +221,8 @@ void supervisor_state::poke() {
 }
 
 void supervisor_state::take_round(const monitor_round& r) {
-  // A partial view (a link changed) updates what it names; only a full round makes the view complete.
+  // A partial view (a link changed) updates what it names; only a full round makes the view
+  // complete.
   round.nodes = r.nodes;
   round.complete = round.complete || r.complete;
   round_seen = true;
@@ -259,12 +275,12 @@ void supervisor_state::refresh_report() {
   if (report_asked) return;
   report_asked = true;
   self->request(mount_, 30s, get_report{})
-    .then(
-      [this](volume_report& r) {
-        report_asked = false;
-        volume = std::move(r);
-      },
-      [this](caf::error&) { report_asked = false; });
+      .then(
+          [this](volume_report& r) {
+            report_asked = false;
+            volume = std::move(r);
+          },
+          [this](caf::error&) { report_asked = false; });
 }
 
 struct provider_look {
@@ -293,45 +309,46 @@ void supervisor_state::look_at_providers(std::function<void()> then) {
     for (auto& w : waiting) w();
   };
   run_blocking<provider_look>(
-    self, config.blocking, lane::provider, {}, 45s,
-    [w = config.shared] {
-      provider_look out;
-      for (auto& [provider_name, p] : w->providers) {
-        if (auto list = p->hosts(); list.ok())
-          out.hosts[provider_name] = std::move(*list);
-        else
-          out.hosts_ok = false;
-        if (auto ours = p->list_ours(); ours.ok())
-          out.ours.insert(out.ours.end(), ours->begin(), ours->end());
-        else
-          out.ours_ok = false;
-        if (auto wallet = p->wallet(); wallet.ok()) {
-          out.money.known = true;
-          out.money.balance += wallet->balance;
-          out.money.per_month += wallet->per_month;
+      self, config.blocking, lane::provider, {}, 45s,
+      [w = config.shared] {
+        provider_look out;
+        for (auto& [provider_name, p] : w->providers) {
+          if (auto list = p->hosts(); list.ok())
+            out.hosts[provider_name] = std::move(*list);
+          else
+            out.hosts_ok = false;
+          if (auto ours = p->list_ours(); ours.ok())
+            out.ours.insert(out.ours.end(), ours->begin(), ours->end());
+          else
+            out.ours_ok = false;
+          if (auto wallet = p->wallet(); wallet.ok()) {
+            out.money.known = true;
+            out.money.balance += wallet->balance;
+            out.money.per_month += wallet->per_month;
+          }
         }
-      }
-      return out;
-    },
-    [this, finish](provider_look l) {
-      hosts = std::move(l.hosts);
-      hosts_known = l.hosts_ok;
-      strays_known = l.ours_ok;
-      money = l.money;
-      strays.clear();
-      for (auto& s : l.ours) {
-        auto known = std::any_of(recorded.nodes.begin(), recorded.nodes.end(), [&](const model::recorded_node& r) {
-          return r.state != model::node_state::gone &&
-                 config.shared->keys.node_name(r.id, r.incarnation) == s.reservation;
-        });
-        if (!known) strays.push_back(std::move(s));
-      }
-      finish();
-    },
-    [finish](const error& e) {
-      log::warning("supervisor", "the providers did not answer: {}", describe(e));
-      finish();
-    });
+        return out;
+      },
+      [this, finish](provider_look l) {
+        hosts = std::move(l.hosts);
+        hosts_known = l.hosts_ok;
+        strays_known = l.ours_ok;
+        money = l.money;
+        strays.clear();
+        for (auto& s : l.ours) {
+          auto known = std::any_of(
+              recorded.nodes.begin(), recorded.nodes.end(), [&](const model::recorded_node& r) {
+                return r.state != model::node_state::gone &&
+                       config.shared->keys.node_name(r.id, r.incarnation) == s.reservation;
+              });
+          if (!known) strays.push_back(std::move(s));
+        }
+        finish();
+      },
+      [finish](const error& e) {
+        log::warning("supervisor", "the providers did not answer: {}", describe(e));
+        finish();
+      });
 }
 
 /// A node that does not answer: its provider may know more (stopped, gone).
@@ -340,7 +357,8 @@ void supervisor_state::inspect_silent() {
   for (const auto& n : round.nodes) {
     if (n.state != model::reach::silent || busy_nodes.contains(n.id)) continue;
     auto* r = row(n.id);
-    if (r == nullptr || r->state == model::node_state::lost || r->state == model::node_state::gone) continue;
+    if (r == nullptr || r->state == model::node_state::lost || r->state == model::node_state::gone)
+      continue;
     if (auto& at = inspected_at[n.id]; now - at >= inspect_every)
       at = now;
     else
@@ -349,7 +367,8 @@ void supervisor_state::inspect_silent() {
   }
 }
 
-// -- links -----------------------------------------------------------------------------------------------------------
+// -- links
+// -----------------------------------------------------------------------------------------------------------
 
 void supervisor_state::update_connections() {
   for (const auto& r : recorded.nodes) {
@@ -371,14 +390,17 @@ void supervisor_state::update_connections() {
     connection_config c;
     c.node = r.id;
     c.where = r.where;
-    c.password = secret_string{config.shared->keys.node_password(config.shared->keys.node_name(r.id, r.incarnation))};
+    c.password = secret_string{
+        config.shared->keys.node_password(config.shared->keys.node_name(r.id, r.incarnation))};
     c.identity_name = config.shared->keys.identity_name(r.id, r.incarnation);
     c.identity = share(r.identity);
-    c.listener = link_listener_actor{supervisor_actor{self}}; // and on to the monitor that is there then
+    c.listener =
+        link_listener_actor{supervisor_actor{self}}; // and on to the monitor that is there then
     c.sockets = config.sockets;
     c.time = config.shared->time;
     c.random = config.shared->random;
-    auto actor = config.connect ? config.connect(self->system(), std::move(c)) : spawn_connection(self->system(), std::move(c));
+    auto actor = config.connect ? config.connect(self->system(), std::move(c))
+                                : spawn_connection(self->system(), std::move(c));
     self->send(monitor_, attach_atom_v, r.id, actor);
     self->send(config.dispersal, attach_atom_v, r.id, actor);
     self->monitor(actor);
@@ -391,10 +413,13 @@ void supervisor_state::tell_budget() {
   budget b;
   b.max_per_month = desired->payment.max_per_month;
   b.top_up_below = desired->payment.top_up_below;
-  // The steady burn: what is accepted, planned nodes included. A node that another one stands in for is overlap, and exempt.
+  // The steady burn: what is accepted, planned nodes included. A node that another one stands in
+  // for is overlap, and exempt.
   for (const auto& r : recorded.nodes) {
     using model::node_state;
-    if (r.state == node_state::gone || r.state == node_state::replaced || r.state == node_state::draining || r.replaced_by) continue;
+    if (r.state == node_state::gone || r.state == node_state::replaced ||
+        r.state == node_state::draining || r.replaced_by)
+      continue;
     b.burn += r.price.units != 0 ? r.price : r.price_limit;
   }
   self->send(payment_, b);
@@ -404,7 +429,9 @@ void supervisor_state::tell_nodes() {
   change_nodes change;
   for (const auto& r : recorded.nodes) {
     using model::node_state;
-    if (r.state == node_state::gone || r.state == node_state::planned || r.state == node_state::reserving) continue;
+    if (r.state == node_state::gone || r.state == node_state::planned ||
+        r.state == node_state::reserving)
+      continue;
     volume::volume::node_view v;
     v.id = r.id;
     v.limit = r.size;
@@ -414,7 +441,8 @@ void supervisor_state::tell_nodes() {
         v.reachable = n.state == model::reach::answers;
         v.used = n.used;
         if (n.limit != 0) v.limit = n.limit;
-        if (n.state == model::reach::data_lost || n.state == model::reach::access_denied) v.live = false;
+        if (n.state == model::reach::data_lost || n.state == model::reach::access_denied)
+          v.live = false;
       }
     change.nodes.push_back(v);
   }
@@ -422,15 +450,18 @@ void supervisor_state::tell_nodes() {
 }
 
 bool supervisor_state::all_gone() const {
-  return std::all_of(recorded.nodes.begin(), recorded.nodes.end(),
-                     [](const model::recorded_node& r) { return r.state == model::node_state::gone; });
+  return std::all_of(
+      recorded.nodes.begin(), recorded.nodes.end(),
+      [](const model::recorded_node& r) { return r.state == model::node_state::gone; });
 }
 
-// -- the pass --------------------------------------------------------------------------------------------------------
+// -- the pass
+// --------------------------------------------------------------------------------------------------------
 
 void supervisor_state::pass() {
   if (!loaded || stopping) return;
-  if (recorded.destroying && !recorded.volume.created && !volume.open && all_gone()) return finish_destroy();
+  if (recorded.destroying && !recorded.volume.created && !volume.open && all_gone())
+    return finish_destroy();
   refresh_report();
   refresh_providers();
   update_connections();
@@ -443,10 +474,11 @@ void supervisor_state::pass() {
   save_summary();
 }
 
-/// Events are for what a person may want to know: not the moments in which a new node was not looked at yet, and not the
-/// conditions that merely say that work is going on.
+/// Events are for what a person may want to know: not the moments in which a new node was not
+/// looked at yet, and not the conditions that merely say that work is going on.
 void supervisor_state::note_conditions() {
-  static const std::set<std::string> told{"Ready", "Quorum", "Redundant", "Mounted", "ApprovalNeeded"};
+  static const std::set<std::string> told{"Ready", "Quorum", "Redundant", "Mounted",
+                                          "ApprovalNeeded"};
   if (!observe().complete) return;
   auto now = config.shared->time->wall();
   for (const auto& c : decided->conditions) {
@@ -456,11 +488,13 @@ void supervisor_state::note_conditions() {
     age = {c.status, now};
     if (told.contains(c.type) && (!first || c.status == "Unknown"))
       note(c.status == "True" ? "info" : "warning", "Condition", c.type,
-           fmt::format("{} is {}: {}{}{}", c.type, c.status, c.reason, c.message.empty() ? "" : ", ", c.message));
+           fmt::format("{} is {}: {}{}{}", c.type, c.status, c.reason,
+                       c.message.empty() ? "" : ", ", c.message));
   }
 }
 
-/// The summary row is what `diff` and `status` know without an engine; written when it changed, not more often than it is worth.
+/// The summary row is what `diff` and `status` know without an engine; written when it changed, not
+/// more often than it is worth.
 void supervisor_state::save_summary() {
   auto now = config.shared->time->boot();
   if (!volume.open || !recorded.volume.created || now - summary_at < summary_every) return;
@@ -469,7 +503,8 @@ void supervisor_state::save_summary() {
   s.bytes_at_risk = volume.stats.bytes_at_risk;
   s.health = volume.view.health;
   s.groups = volume.view.groups;
-  auto print = fmt::format("{} {} {} {}", s.used_bytes, s.bytes_at_risk, s.groups.size(), volume.stats.segments);
+  auto print = fmt::format("{} {} {} {}", s.used_bytes, s.bytes_at_risk, s.groups.size(),
+                           volume.stats.segments);
   summary_at = now;
   if (print == summary_last) return;
   summary_last = print;
@@ -480,9 +515,11 @@ void supervisor_state::save_summary() {
            });
 }
 
-// -- telling people --------------------------------------------------------------------------------------------------
+// -- telling people
+// --------------------------------------------------------------------------------------------------
 
-void supervisor_state::note(std::string level, std::string kind, std::string subject, std::string message) {
+void supervisor_state::note(std::string level, std::string kind, std::string subject,
+                            std::string message) {
   if (kind.empty()) { // poke()
     poked = false;
     pass();
@@ -504,7 +541,8 @@ void supervisor_state::note(std::string level, std::string kind, std::string sub
   if (stopping) return;
   on_state([store = config.shared->store.get(), e] { return store->add_event(e); },
            [](status how) {
-             if (!how.ok()) log::warning("supervisor", "an event was not recorded: {}", describe(how.err()));
+             if (!how.ok())
+               log::warning("supervisor", "an event was not recorded: {}", describe(how.err()));
            });
 }
 
@@ -555,14 +593,15 @@ status_input supervisor_state::status_of_now() const {
       auto age = condition_since.find(c.type);
       in.conditions.push_back({c, age == condition_since.end() ? wall_time{} : age->second.since});
     }
-  if (!listen_problem.empty()) in.conditions.push_back({{"StatusServed", "False", "AddressInUse", listen_problem}, {}});
+  if (!listen_problem.empty())
+    in.conditions.push_back({{"StatusServed", "False", "AddressInUse", listen_problem}, {}});
   return in;
 }
 
 namespace {
 
-supervisor_actor::behavior_type supervisor(supervisor_actor::stateful_pointer<supervisor_state> self,
-                                           supervisor_config config) {
+supervisor_actor::behavior_type
+supervisor(supervisor_actor::stateful_pointer<supervisor_state> self, supervisor_config config) {
   self->state.config = std::move(config);
   return self->state.make_behavior();
 }

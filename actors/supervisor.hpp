@@ -1,7 +1,8 @@
-// supervisor: owns the reconcile loop and every other actor. Each pass reads everything that is known (recorded and
-// observed), asks controller::next_actions, and hands each step to the one actor that owns the thing acted on. A pass needs no
-// memory of the passes before it; a step whose node or volume still has one running waits for the next pass.
-// It also answers the control socket's commands. Not the decisions (controller), not the doing (its children).
+// supervisor: owns the reconcile loop and every other actor. Each pass reads everything that is
+// known (recorded and observed), asks controller::next_actions, and hands each step to the one
+// actor that owns the thing acted on. A pass needs no memory of the passes before it; a step whose
+// node or volume still has one running waits for the next pass. It also answers the control
+// socket's commands. Not the decisions (controller), not the doing (its children).
 #pragma once
 
 #include <functional>

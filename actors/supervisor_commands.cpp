@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "base/log.hpp"
 #include "actors/assemble.hpp"
 #include "actors/plan_view.hpp"
+#include "base/log.hpp"
 
 namespace qs::actors {
 namespace {
@@ -14,19 +14,23 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 
 control_reply failure(int http, int exit, const std::string& text) {
-  return {http, json{{"format_version", 1}, {"error", text}, {"exit", exit}}.dump(-1, ' ', false, json::error_handler_t::replace)};
+  return {http, json{{"format_version", 1}, {"error", text}, {"exit", exit}}.dump(
+                    -1, ' ', false, json::error_handler_t::replace)};
 }
 
 int exit_of(errc code) {
   switch (code) {
   case errc::refused:
   case errc::version_mismatch:
-  case errc::over_budget: return 3;
+  case errc::over_budget:
+    return 3;
   case errc::busy:
   case errc::timed_out:
   case errc::unreachable:
-  case errc::no_quorum: return 5;
-  default: return 1;
+  case errc::no_quorum:
+    return 5;
+  default:
+    return 1;
   }
 }
 
@@ -37,7 +41,9 @@ control_reply good(json body) {
   return {200, body.dump(-1, ' ', false, json::error_handler_t::replace)};
 }
 
-void give(caf::typed_response_promise<control_reply>& answer, control_reply reply) { answer.deliver(std::move(reply)); }
+void give(caf::typed_response_promise<control_reply>& answer, control_reply reply) {
+  answer.deliver(std::move(reply));
+}
 
 json parse(const std::string& body) {
   auto j = json::parse(body.empty() ? "{}" : body, nullptr, false);
@@ -66,10 +72,14 @@ caf::result<control_reply> supervisor_state::command(const control_request& r) {
   if (r.verb == "suspend") return set_flag("suspended", true);
   if (r.verb == "resume") return set_flag("suspended", false);
   if (r.verb == "node_replace" || r.verb == "node_drain") return node_command(r.verb, r.body);
-  return failure(404, 1, fmt::format("this engine does not know '{}'; is it older than the command? qs restart", r.verb));
+  return failure(
+      404, 1,
+      fmt::format("this engine does not know '{}'; is it older than the command? qs restart",
+                  r.verb));
 }
 
-// -- plan and accept -------------------------------------------------------------------------------------------------
+// -- plan and accept
+// -------------------------------------------------------------------------------------------------
 
 caf::result<control_reply> supervisor_state::plan(const std::string& body) {
   auto request = parse(body);
@@ -81,42 +91,52 @@ caf::result<control_reply> supervisor_state::plan(const std::string& body) {
   if (!destroy) {
     // The client resolved and validated; the engine parses again what it will keep true.
     loaded_spec = spec::validate(text, spec::fixed_environment{*given});
-    if (!loaded_spec.spec) return failure(400, 1, render(loaded_spec.problems, "storage.yaml", text));
+    if (!loaded_spec.spec)
+      return failure(400, 1, render(loaded_spec.problems, "storage.yaml", text));
     if (loaded_spec.spec->name != config.shared->options.volume)
-      return failure(409, 3, fmt::format("the file is about '{}', this engine about '{}'; a volume's name never changes", loaded_spec.spec->name, config.shared->options.volume));
+      return failure(
+          409, 3,
+          fmt::format(
+              "the file is about '{}', this engine about '{}'; a volume's name never changes",
+              loaded_spec.spec->name, config.shared->options.volume));
   }
   auto answer = self->make_response_promise<control_reply>();
   auto steps = std::make_shared<int>(3);
-  auto sealed = given->empty() ? std::string{} : seal_references(config.shared->keys, *given, *config.shared->random);
+  auto sealed = given->empty()
+                    ? std::string{}
+                    : seal_references(config.shared->keys, *given, *config.shared->random);
   auto next = [=, this] {
     if (--*steps == 0) finish_plan(text, destroy, loaded_spec, sealed, answer);
   };
   look_at_providers(next);
   self->request(monitor_, 5s, get_report{})
-    .then(
-      [this, next](const monitor_round& r) {
-        round = r;
-        next();
-      },
-      [next](caf::error&) { next(); });
+      .then(
+          [this, next](const monitor_round& r) {
+            round = r;
+            next();
+          },
+          [next](caf::error&) { next(); });
   self->request(mount_, 10s, get_report{})
-    .then(
-      [this, next](volume_report& r) {
-        volume = std::move(r);
-        next();
-      },
-      [next](caf::error&) { next(); });
+      .then(
+          [this, next](volume_report& r) {
+            volume = std::move(r);
+            next();
+          },
+          [next](caf::error&) { next(); });
   return answer;
 }
 
-void supervisor_state::finish_plan(const std::string& text, bool destroy, const spec::loaded& from, std::string sealed,
+void supervisor_state::finish_plan(const std::string& text, bool destroy, const spec::loaded& from,
+                                   std::string sealed,
                                    caf::typed_response_promise<control_reply> answer) {
   auto world = observe();
   auto remarks = destroy ? plan_remarks{} : existing_volume(recorded, world);
   if (remarks.exit != 0) return give(answer, {200, plan_document({}, remarks)});
-  auto made = destroy ? controller::diff_destroy(recorded, world)
-                      : controller::diff(*from.spec, text, desired ? &*desired : nullptr,
-                                         with_first_lineage(recorded, to_hex(config.shared->keys.id())), world);
+  auto made =
+      destroy
+          ? controller::diff_destroy(recorded, world)
+          : controller::diff(*from.spec, text, desired ? &*desired : nullptr,
+                             with_first_lineage(recorded, to_hex(config.shared->keys.id())), world);
   if (!made.made) return give(answer, {200, plan_document(made, {})});
   auto& p = *made.made;
   auto hash = p.hash;
@@ -126,25 +146,30 @@ void supervisor_state::finish_plan(const std::string& text, bool destroy, const 
   }
   plans[hash] = p;
   plan_references[hash] = std::move(sealed);
-  // The mount point is looked at before anything is promised; a machine without FUSE does everything else.
+  // The mount point is looked at before anything is promised; a machine without FUSE does
+  // everything else.
   auto port = config.shared->options.mount;
   auto wanted = !destroy && from.spec->mount.has_value();
-  auto answer_with = [answer, made](const plan_remarks& r) mutable { give(answer, {200, plan_document(made, r)}); };
+  auto answer_with = [answer, made](const plan_remarks& r) mutable {
+    give(answer, {200, plan_document(made, r)});
+  };
   if (!wanted || (port && port->mounted())) return answer_with({});
-  if (!port) return answer_with({0, {}, {"this machine has no FUSE: everything but the mount will work"}});
+  if (!port)
+    return answer_with({0, {}, {"this machine has no FUSE: everything but the mount will work"}});
   mount_settings s;
   s.path = from.spec->mount->path.value;
   s.volume_name = config.shared->options.volume;
   run_blocking<status>(
-    self, config.blocking, lane::volume, {}, 60s, [port, s] { return port->check(s); },
-    [answer_with](status how) mutable {
-      if (how.ok()) return answer_with({});
-      auto message = describe(how.err());
-      // A machine without FUSE does everything else; a mount point that cannot be used is the file's fault.
-      if (how.err().code == errc::unsupported) return answer_with({0, {}, {message}});
-      answer_with({1, {message}, {}});
-    },
-    [answer](const error& e) mutable { give(answer, failure(e)); });
+      self, config.blocking, lane::volume, {}, 60s, [port, s] { return port->check(s); },
+      [answer_with](status how) mutable {
+        if (how.ok()) return answer_with({});
+        auto message = describe(how.err());
+        // A machine without FUSE does everything else; a mount point that cannot be used is the
+        // file's fault.
+        if (how.err().code == errc::unsupported) return answer_with({0, {}, {message}});
+        answer_with({1, {message}, {}});
+      },
+      [answer](const error& e) mutable { give(answer, failure(e)); });
 }
 
 caf::result<control_reply> supervisor_state::accept(const std::string& body) {
@@ -152,7 +177,9 @@ caf::result<control_reply> supervisor_state::accept(const std::string& body) {
   auto hash = text_of(request, "plan_hash");
   auto found = plans.find(hash);
   if (found == plans.end() || found->second.serial != recorded.serial || state_busy)
-    return failure(409, 3, "the plan is stale: the state has moved on since it was made; look again with qs diff");
+    return failure(
+        409, 3,
+        "the plan is stale: the state has moved on since it was made; look again with qs diff");
   auto p = found->second;
   state::store::acceptance a;
   a.expected_serial = p.serial;
@@ -162,12 +189,16 @@ caf::result<control_reply> supervisor_state::accept(const std::string& body) {
   a.nodes = p.rows;
   a.next_node_number = std::max(p.next_node_number, recorded.next_node_number);
   a.sealed_references = plan_references[hash];
-  a.destroying = std::any_of(p.actions.begin(), p.actions.end(), [](const controller::action& x) { return x.kind == controller::action_kind::destroy_volume; });
+  a.destroying = std::any_of(p.actions.begin(), p.actions.end(), [](const controller::action& x) {
+    return x.kind == controller::action_kind::destroy_volume;
+  });
   if (a.destroying && recorded.accepted) {
     a.spec = *recorded.accepted;
     a.protect = recorded.protect;
     a.sealed_references = seal_references(config.shared->keys, references, *config.shared->random);
-  } else if (auto parsed = spec::load(p.spec_text, spec::fixed_environment{open_references(config.shared->keys, a.sealed_references)}); parsed.spec) {
+  } else if (auto parsed = spec::load(p.spec_text, spec::fixed_environment{open_references(
+                                                       config.shared->keys, a.sealed_references)});
+             parsed.spec) {
     a.protect = parsed.spec->storage.protect;
   }
   plans.clear();
@@ -179,36 +210,45 @@ caf::result<control_reply> supervisor_state::accept(const std::string& body) {
     result<model::recorded> fresh;
   };
   on_state(
-    [store = config.shared->store.get(), a]() -> accepted {
-      auto serial = store->accept(a);
-      auto fresh = store->load();
-      return {std::move(serial), std::move(fresh)};
-    },
-    [this, answer, a](accepted done_so) mutable {
-      state_busy = false;
-      if (!done_so.serial.ok()) return give(answer, failure(409, 3, describe(done_so.serial.err())));
-      if (!done_so.fresh.ok()) return state_failed(done_so.fresh.err());
-      references = open_references(config.shared->keys, a.sealed_references);
-      apply_recorded(std::move(*done_so.fresh));
-      note("info", a.destroying ? "DestroyAccepted" : "SpecAccepted", "spec",
-           fmt::format("generation {}, serial {}", recorded.accepted ? recorded.accepted->generation : 0, *done_so.serial));
-      give(answer, good({{"generation", recorded.accepted ? recorded.accepted->generation : 0}, {"serial", *done_so.serial}}));
-      poke();
-    });
+      [store = config.shared->store.get(), a]() -> accepted {
+        auto serial = store->accept(a);
+        auto fresh = store->load();
+        return {std::move(serial), std::move(fresh)};
+      },
+      [this, answer, a](accepted done_so) mutable {
+        state_busy = false;
+        if (!done_so.serial.ok())
+          return give(answer, failure(409, 3, describe(done_so.serial.err())));
+        if (!done_so.fresh.ok()) return state_failed(done_so.fresh.err());
+        references = open_references(config.shared->keys, a.sealed_references);
+        apply_recorded(std::move(*done_so.fresh));
+        note("info", a.destroying ? "DestroyAccepted" : "SpecAccepted", "spec",
+             fmt::format("generation {}, serial {}",
+                         recorded.accepted ? recorded.accepted->generation : 0, *done_so.serial));
+        give(answer, good({{"generation", recorded.accepted ? recorded.accepted->generation : 0},
+                           {"serial", *done_so.serial}}));
+        poke();
+      });
   return answer;
 }
 
-// -- single commands -------------------------------------------------------------------------------------------------
+// -- single commands
+// -------------------------------------------------------------------------------------------------
 
 caf::result<control_reply> supervisor_state::mount_command(bool wanted) {
-  if (wanted && (!desired || !desired->mount)) return failure(409, 1, "storage.yaml declares no mount; add `mount: {path: …}` and apply");
+  if (wanted && (!desired || !desired->mount))
+    return failure(409, 1, "storage.yaml declares no mount; add `mount: {path: …}` and apply");
   if (wanted && mount_busy) return failure(503, 5, "a mount or unmount is under way; try again");
   auto answer = self->make_response_promise<control_reply>();
-  on_state([store = config.shared->store.get(), wanted] { return store->set_flag("mount_wanted", wanted); },
+  on_state([store = config.shared->store.get(),
+            wanted] { return store->set_flag("mount_wanted", wanted); },
            [this, wanted, answer](status how) mutable {
              if (!how.ok()) return give(answer, failure(how.err()));
              recorded.mount_wanted = wanted;
-             auto finish = [this, answer](caf::error& e) mutable { give(answer, failure(from_caf(e))); poke(); };
+             auto finish = [this, answer](caf::error& e) mutable {
+               give(answer, failure(from_caf(e)));
+               poke();
+             };
              auto fine = [this, answer](done) mutable {
                mount_problem.clear();
                refresh_report();
@@ -226,16 +266,19 @@ caf::result<control_reply> supervisor_state::drop_cache() {
   auto answer = self->make_response_promise<control_reply>();
   auto failed = [answer](caf::error& e) mutable {
     auto reason = from_caf(e);
-    if (reason.code == errc::timed_out) return give(answer, failure(409, 5, "bytes are still at risk: not every shard is confirmed yet; try again"));
+    if (reason.code == errc::timed_out)
+      return give(
+          answer,
+          failure(409, 5, "bytes are still at risk: not every shard is confirmed yet; try again"));
     give(answer, failure(reason));
   };
   self->request(mount_, 90s, do_drain{60s})
-    .then(
-      [this, answer, failed](done) mutable {
-        self->request(mount_, 120s, drop_caches{})
-          .then([answer](done) mutable { give(answer, good(json::object())); }, failed);
-      },
-      failed);
+      .then(
+          [this, answer, failed](done) mutable {
+            self->request(mount_, 120s, drop_caches{})
+                .then([answer](done) mutable { give(answer, good(json::object())); }, failed);
+          },
+          failed);
   return answer;
 }
 
@@ -245,7 +288,8 @@ caf::result<control_reply> supervisor_state::set_flag(const std::string& flag, b
            [this, flag, on, answer](status how) mutable {
              if (!how.ok()) return give(answer, failure(how.err()));
              if (flag == "suspended") recorded.suspended = on;
-             note("info", on ? "Suspended" : "Resumed", "volume", on ? "nothing is changed until qs resume" : "reconciling again");
+             note("info", on ? "Suspended" : "Resumed", "volume",
+                  on ? "nothing is changed until qs resume" : "reconciling again");
              give(answer, good(json::object()));
              poke();
            });
@@ -261,59 +305,70 @@ struct wallet_look {
 caf::result<control_reply> supervisor_state::wallet() {
   auto answer = self->make_response_promise<control_reply>();
   run_blocking<wallet_look>(
-    self, config.blocking, lane::provider, {}, 45s,
-    [w = config.shared] {
-      wallet_look out;
-      for (auto& [provider_name, p] : w->providers) {
-        auto view = p->wallet();
-        if (!view.ok()) {
-          out.how = std::move(view).err();
-          continue;
+      self, config.blocking, lane::provider, {}, 45s,
+      [w = config.shared] {
+        wallet_look out;
+        for (auto& [provider_name, p] : w->providers) {
+          auto view = p->wallet();
+          if (!view.ok()) {
+            out.how = std::move(view).err();
+            continue;
+          }
+          out.view.known = true;
+          out.view.balance += view->balance;
+          out.view.per_month += view->per_month;
+          if (auto list = p->ledger(100); list.ok())
+            out.history.insert(out.history.end(), list->begin(), list->end());
         }
-        out.view.known = true;
-        out.view.balance += view->balance;
-        out.view.per_month += view->per_month;
-        if (auto list = p->ledger(100); list.ok()) out.history.insert(out.history.end(), list->begin(), list->end());
-      }
-      return out;
-    },
-    [this, answer](wallet_look l) mutable {
-      if (!l.view.known) return give(answer, failure(l.how.ok() ? error{errc::not_found, "no provider keeps a wallet"} : l.how.err()));
-      money = l.view;
-      give(answer, control_reply{200, wallet_json(l.view, l.history)});
-    },
-    [answer](const error& e) mutable { give(answer, failure(e)); });
+        return out;
+      },
+      [this, answer](wallet_look l) mutable {
+        if (!l.view.known)
+          return give(answer,
+                      failure(l.how.ok() ? error{errc::not_found, "no provider keeps a wallet"}
+                                         : l.how.err()));
+        money = l.view;
+        give(answer, control_reply{200, wallet_json(l.view, l.history)});
+      },
+      [answer](const error& e) mutable { give(answer, failure(e)); });
   return answer;
 }
 
 caf::result<control_reply> supervisor_state::top_up(const std::string& body) {
   auto amount = model::parse_money(text_of(parse(body), "amount"));
-  if (!amount.ok() || amount->units == 0) return failure(400, 64, "the amount must be like 50 or 12.5 (TFT)");
+  if (!amount.ok() || amount->units == 0)
+    return failure(400, 64, "the amount must be like 50 or 12.5 (TFT)");
   auto answer = self->make_response_promise<control_reply>();
   run_blocking<result<model::money>>(
-    self, config.blocking, lane::provider, {}, 45s,
-    [w = config.shared, sum = *amount]() -> result<model::money> {
-      for (auto& [provider_name, p] : w->providers) return p->top_up(sum);
-      return error{errc::not_found, "no provider keeps a wallet"};
-    },
-    [this, answer, sum = *amount](result<model::money> balance) mutable {
-      if (!balance.ok()) return give(answer, failure(balance.err()));
-      note("info", "ToppedUp", "wallet", fmt::format("{} more, balance {}", model::format_money(sum), model::format_money(*balance)));
-      money.balance = *balance;
-      give(answer, good({{"balance", model::to_decimal(*balance)}}));
-      poke();
-    },
-    [answer](const error& e) mutable { give(answer, failure(e)); });
+      self, config.blocking, lane::provider, {}, 45s,
+      [w = config.shared, sum = *amount]() -> result<model::money> {
+        for (auto& [provider_name, p] : w->providers) return p->top_up(sum);
+        return error{errc::not_found, "no provider keeps a wallet"};
+      },
+      [this, answer, sum = *amount](result<model::money> balance) mutable {
+        if (!balance.ok()) return give(answer, failure(balance.err()));
+        note("info", "ToppedUp", "wallet",
+             fmt::format("{} more, balance {}", model::format_money(sum),
+                         model::format_money(*balance)));
+        money.balance = *balance;
+        give(answer, good({{"balance", model::to_decimal(*balance)}}));
+        poke();
+      },
+      [answer](const error& e) mutable { give(answer, failure(e)); });
   return answer;
 }
 
-caf::result<control_reply> supervisor_state::node_command(const std::string& verb, const std::string& body) {
+caf::result<control_reply> supervisor_state::node_command(const std::string& verb,
+                                                          const std::string& body) {
   auto id = model::parse_node_id(text_of(parse(body), "node"));
   auto* r = id ? row(*id) : nullptr;
-  if (r == nullptr || r->state == model::node_state::gone) return failure(404, 1, "there is no such node; see qs nodes");
-  if (busy_nodes.contains(*id) || state_busy) return failure(503, 5, "that node is being worked on; try again");
+  if (r == nullptr || r->state == model::node_state::gone)
+    return failure(404, 1, "there is no such node; see qs nodes");
+  if (busy_nodes.contains(*id) || state_busy)
+    return failure(503, 5, "that node is being worked on; try again");
   if (r->state != model::node_state::ready && r->state != model::node_state::unreachable)
-    return failure(409, 3, fmt::format("{} is {} already", model::to_string(*id), model::to_string(r->state)));
+    return failure(
+        409, 3, fmt::format("{} is {} already", model::to_string(*id), model::to_string(r->state)));
   auto reason = verb == "node_replace" ? "ReplaceAsked" : "DrainAsked";
   mark(*id, model::node_state::draining, reason);
   return good({{"node", model::to_string(*id)}, {"state", "draining"}});

@@ -1,5 +1,6 @@
-// The supervisor's state, shared by the three files that implement it: supervisor.cpp (observing, passes),
-// supervisor_steps.cpp (doing), supervisor_commands.cpp (answering). Included nowhere else. One actor, one thread at a time.
+// The supervisor's state, shared by the three files that implement it: supervisor.cpp (observing,
+// passes), supervisor_steps.cpp (doing), supervisor_commands.cpp (answering). Included nowhere
+// else. One actor, one thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +39,8 @@ struct supervisor_state {
   explicit supervisor_state(supervisor_actor::pointer p) : self{p} {}
   supervisor_actor::behavior_type make_behavior();
 
-  // -- supervisor.cpp: what is known ------------------------------------------------------------------------------
+  // -- supervisor.cpp: what is known
+  // ------------------------------------------------------------------------------
   void load_recorded();
   void take_state(loaded_state l); ///< what is recorded now; the engine ends if it cannot be read
   void apply_recorded(model::recorded fresh);
@@ -66,7 +68,8 @@ struct supervisor_state {
   [[nodiscard]] mount_settings mount_wish() const;
   [[nodiscard]] status_input status_of_now() const;
 
-  // -- supervisor_steps.cpp: doing --------------------------------------------------------------------------------
+  // -- supervisor_steps.cpp: doing
+  // --------------------------------------------------------------------------------
   void start_step(const controller::step& step);
   void reserve(model::recorded_node row);
   void order_node(model::recorded_node row, node_order_message::verb what, byte_count size = 0);
@@ -87,16 +90,19 @@ struct supervisor_state {
   template <class Work, class Then>
   void on_state(Work work, Then then) {
     using outcome = decltype(work());
-    run_blocking<outcome>(self, config.blocking, lane::state, {}, std::chrono::seconds{60}, std::move(work), std::move(then),
+    run_blocking<outcome>(self, config.blocking, lane::state, {}, std::chrono::seconds{60},
+                          std::move(work), std::move(then),
                           [this](const error& e) { state_failed(e); });
   }
   void state_failed(const error& e);
   void fail_engine();
 
-  // -- supervisor_commands.cpp: answering -------------------------------------------------------------------------
+  // -- supervisor_commands.cpp: answering
+  // -------------------------------------------------------------------------
   caf::result<control_reply> command(const control_request& request);
   caf::result<control_reply> plan(const std::string& body);
-  void finish_plan(const std::string& text, bool destroy, const spec::loaded& loaded, std::string sealed, caf::typed_response_promise<control_reply> answer);
+  void finish_plan(const std::string& text, bool destroy, const spec::loaded& loaded,
+                   std::string sealed, caf::typed_response_promise<control_reply> answer);
   caf::result<control_reply> accept(const std::string& body);
   caf::result<control_reply> mount_command(bool wanted);
   caf::result<control_reply> drop_cache();
@@ -133,7 +139,8 @@ struct supervisor_state {
   std::vector<model::stray_node> strays;
   bool strays_known = false;
   model::wallet_view money;
-  boot_time providers_at{std::chrono::hours{-1}}; ///< never: a machine that has just started has a young clock
+  boot_time providers_at{
+      std::chrono::hours{-1}}; ///< never: a machine that has just started has a young clock
   bool providers_asked = false;
   volume_report volume;
   bool report_asked = false;
@@ -144,7 +151,7 @@ struct supervisor_state {
   std::set<model::node_id> busy_nodes;
   bool volume_busy = false;
   bool mount_busy = false;
-  bool state_busy = false; ///< a transition of rows is being written
+  bool state_busy = false;    ///< a transition of rows is being written
   boot_time mount_retry_at{}; // what is waited for is counted in time that never jumps
   boot_time volume_retry_at{};
   std::string mount_problem; ///< why the mount is not there

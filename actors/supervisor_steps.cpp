@@ -14,19 +14,26 @@ using controller::step_kind;
 using model::node_state;
 using verb = node_order_message::verb;
 
-/// A node whose order failed, or a volume or mount that would not open, is tried again after so long.
+/// A node whose order failed, or a volume or mount that would not open, is tried again after so
+/// long.
 constexpr auto retry_after = 2s;
 /// A connection asks its node for its figures when they are ten seconds old.
 constexpr auto figures_after = 12s;
 
 std::string_view word(verb what) {
   switch (what) {
-  case verb::reserve: return "reserve";
-  case verb::resolve: return "resolve";
-  case verb::restart: return "restart";
-  case verb::resize: return "resize";
-  case verb::cancel: return "cancel";
-  case verb::inspect: return "inspect";
+  case verb::reserve:
+    return "reserve";
+  case verb::resolve:
+    return "resolve";
+  case verb::restart:
+    return "restart";
+  case verb::resize:
+    return "resize";
+  case verb::cancel:
+    return "cancel";
+  case verb::inspect:
+    return "inspect";
   }
   return "?";
 }
@@ -37,7 +44,8 @@ void supervisor_state::start_step(const controller::step& step) {
   auto now = config.shared->time->wall();
   auto uptime = config.shared->time->boot();
   auto* r = step.node.valid() ? row(step.node) : nullptr;
-  auto node_free = r != nullptr && !busy_nodes.contains(step.node) && uptime >= node_retry_at[step.node];
+  auto node_free =
+      r != nullptr && !busy_nodes.contains(step.node) && uptime >= node_retry_at[step.node];
   switch (step.kind) {
   case step_kind::reserve:
     if (node_free) reserve(step.row ? *step.row : *r);
@@ -57,13 +65,19 @@ void supervisor_state::start_step(const controller::step& step) {
   case step_kind::cancel:
     if (node_free && recorded.destroying) order_node(*r, verb::cancel);
     return;
-  case step_kind::mark_lost: return mark(step.node, node_state::lost, step.reason);
-  case step_kind::mark_unreachable: return mark(step.node, node_state::unreachable, step.reason);
-  case step_kind::mark_ready: return mark(step.node, node_state::ready, {});
-  case step_kind::drain: return mark(step.node, node_state::draining, step.reason);
+  case step_kind::mark_lost:
+    return mark(step.node, node_state::lost, step.reason);
+  case step_kind::mark_unreachable:
+    return mark(step.node, node_state::unreachable, step.reason);
+  case step_kind::mark_ready:
+    return mark(step.node, node_state::ready, {});
+  case step_kind::drain:
+    return mark(step.node, node_state::draining, step.reason);
   case step_kind::replace: {
-    // One after the other: the second of a decision waits for the next pass, which gives it the next number.
-    if (state_busy || !node_free || !step.row || step.row->id.number != recorded.next_node_number) return;
+    // One after the other: the second of a decision waits for the next pass, which gives it the
+    // next number.
+    if (state_busy || !node_free || !step.row || step.row->id.number != recorded.next_node_number)
+      return;
     auto old = *r;
     failed_hosts[old.host] = now;
     if (old.state == node_state::unreachable) unreachable_replaced.push_back(now);
@@ -73,7 +87,8 @@ void supervisor_state::start_step(const controller::step& step) {
     auto fresh = *step.row;
     fresh.since = now;
     note("warning", "NodeReplaced", model::to_string(old.id),
-         fmt::format("{} on {} takes its place: {}", model::to_string(fresh.id), fresh.host, step.reason));
+         fmt::format("{} on {} takes its place: {}", model::to_string(fresh.id), fresh.host,
+                     step.reason));
     return put_rows({fresh, old}, fresh.id.number + 1);
   }
   case step_kind::make_volume:
@@ -97,24 +112,26 @@ void supervisor_state::start_step(const controller::step& step) {
   }
 }
 
-// -- nodes -----------------------------------------------------------------------------------------------------------
+// -- nodes
+// -----------------------------------------------------------------------------------------------------------
 
 /// Payment is asked first: what the wallet cannot carry is not reserved.
 void supervisor_state::reserve(model::recorded_node r) {
   busy_nodes.insert(r.id);
   self->request(payment_, 60s, price_check{r})
-    .then(
-      [this, r](done) {
-        busy_nodes.erase(r.id);
-        order_node(r, verb::reserve);
-      },
-      [this, r](caf::error& e) {
-        busy_nodes.erase(r.id);
-        node_retry_at[r.id] = config.shared->time->boot() + retry_after;
-        auto text = describe(from_caf(e));
-        if (payment_problem != text) note("error", "PaymentRefused", model::to_string(r.id), text);
-        payment_problem = text;
-      });
+      .then(
+          [this, r](done) {
+            busy_nodes.erase(r.id);
+            order_node(r, verb::reserve);
+          },
+          [this, r](caf::error& e) {
+            busy_nodes.erase(r.id);
+            node_retry_at[r.id] = config.shared->time->boot() + retry_after;
+            auto text = describe(from_caf(e));
+            if (payment_problem != text)
+              note("error", "PaymentRefused", model::to_string(r.id), text);
+            payment_problem = text;
+          });
 }
 
 /// What lowers redundancy looks at the world again first: what was decided on is up to a pass old.
@@ -122,21 +139,25 @@ void supervisor_state::retire(model::node_id node) {
   if (!recorded.volume.created && !volume.open) return order_node(*row(node), verb::cancel);
   busy_nodes.insert(node);
   self->request(mount_, 30s, get_report{})
-    .then(
-      [this, node](volume_report& fresh) {
-        busy_nodes.erase(node);
-        volume = std::move(fresh);
-        auto in = [node](const auto& list) { return std::find(list.begin(), list.end(), node) != list.end(); };
-        const auto& v = volume.view;
-        auto has_slot = std::any_of(v.groups.begin(), v.groups.end(), [&](const model::group& g) { return in(g.slots); });
-        auto* again = row(node);
-        auto leaves = again != nullptr && (again->state == node_state::draining || again->state == node_state::replaced);
-        if (stopping || recorded.suspended || recorded.destroying || !leaves || !v.open || v.groups.empty() || has_slot ||
-            in(v.indispensable) || in(v.sources))
-          return;
-        order_node(*again, verb::cancel);
-      },
-      [this, node](caf::error&) { busy_nodes.erase(node); });
+      .then(
+          [this, node](volume_report& fresh) {
+            busy_nodes.erase(node);
+            volume = std::move(fresh);
+            auto in = [node](const auto& list) {
+              return std::find(list.begin(), list.end(), node) != list.end();
+            };
+            const auto& v = volume.view;
+            auto has_slot = std::any_of(v.groups.begin(), v.groups.end(),
+                                        [&](const model::group& g) { return in(g.slots); });
+            auto* again = row(node);
+            auto leaves = again != nullptr && (again->state == node_state::draining ||
+                                               again->state == node_state::replaced);
+            if (stopping || recorded.suspended || recorded.destroying || !leaves || !v.open ||
+                v.groups.empty() || has_slot || in(v.indispensable) || in(v.sources))
+              return;
+            order_node(*again, verb::cancel);
+          },
+          [this, node](caf::error&) { busy_nodes.erase(node); });
 }
 
 void supervisor_state::order_node(model::recorded_node r, verb what, byte_count size) {
@@ -148,17 +169,18 @@ void supervisor_state::order_node(model::recorded_node r, verb what, byte_count 
   busy_nodes.insert(r.id);
   auto node = r.id;
   self->request(actor, std::chrono::minutes{5}, node_order_message{what, std::move(r), size})
-    .then([this](const node_report& report) { node_done(report); },
-          [this, node](caf::error& e) {
-            log::warning("supervisor", "{}: {}", model::to_string(node), describe(from_caf(e)));
-            // Its actor is gone or stuck; the next order starts a new one, which goes on from the intent.
-            if (auto found = reservations.find(node); found != reservations.end()) {
-              self->send_exit(found->second, caf::exit_reason::kill);
-              reservations.erase(found);
-            }
-            node_retry_at[node] = config.shared->time->boot() + retry_after;
-            reload(node);
-          });
+      .then([this](const node_report& report) { node_done(report); },
+            [this, node](caf::error& e) {
+              log::warning("supervisor", "{}: {}", model::to_string(node), describe(from_caf(e)));
+              // Its actor is gone or stuck; the next order starts a new one, which goes on from the
+              // intent.
+              if (auto found = reservations.find(node); found != reservations.end()) {
+                self->send_exit(found->second, caf::exit_reason::kill);
+                reservations.erase(found);
+              }
+              node_retry_at[node] = config.shared->time->boot() + retry_after;
+              reload(node);
+            });
 }
 
 void supervisor_state::node_done(const node_report& report) {
@@ -169,19 +191,26 @@ void supervisor_state::node_done(const node_report& report) {
     auto detail = report.detail.empty() ? report.row.reason : report.detail;
     if (r->state != report.row.state) {
       if (report.row.state == node_state::ready)
-        note("info", "NodeReady", subject, fmt::format("on {} ({}, {})", report.row.host, report.row.place.farm, report.row.place.country));
+        note("info", "NodeReady", subject,
+             fmt::format("on {} ({}, {})", report.row.host, report.row.place.farm,
+                         report.row.place.country));
       else if (report.row.state == node_state::gone)
-        note("info", "NodeGone", subject, fmt::format("its reservation on {} has ended", report.row.host));
+        note("info", "NodeGone", subject,
+             fmt::format("its reservation on {} has ended", report.row.host));
       else if (report.row.state == node_state::planned)
-        note("warning", "NodeRefused", subject, fmt::format("{} did not take it: {}", report.row.host, detail));
+        note("warning", "NodeRefused", subject,
+             fmt::format("{} did not take it: {}", report.row.host, detail));
       else if (report.row.state == node_state::lost)
         note("warning", "NodeLost", subject, detail);
     }
-    if (report.row.state == node_state::planned && !report.row.reason.empty()) failed_hosts[report.row.host] = now;
+    if (report.row.state == node_state::planned && !report.row.reason.empty())
+      failed_hosts[report.row.host] = now;
   }
-  if (report.what == verb::restart && report.ok) note("info", "NodeRestarted", subject, "its process was down, its data whole");
+  if (report.what == verb::restart && report.ok)
+    note("info", "NodeRestarted", subject, "its process was down, its data whole");
   auto uptime = config.shared->time->boot();
-  // What was done shows when the node is asked for its figures again; until then the same step would come in every pass.
+  // What was done shows when the node is asked for its figures again; until then the same step
+  // would come in every pass.
   if (report.ok && report.what == verb::resize) node_retry_at[report.node] = uptime + figures_after;
   if (report.ok && report.what == verb::restart) node_retry_at[report.node] = uptime + retry_after;
   if (!report.ok) {
@@ -208,10 +237,13 @@ void supervisor_state::reload(model::node_id node) {
 
 void supervisor_state::inspected(const node_report& report) {
   busy_nodes.erase(report.node);
-  inspected_at[report.node] = config.shared->time->boot(); // counted from the answer: a slow provider must not keep a node busy
+  inspected_at[report.node] =
+      config.shared->time
+          ->boot(); // counted from the answer: a slow provider must not keep a node busy
   inspections[report.node] = report.seen;
   auto moved = report.seen.what == grid::inspection::state::running && report.seen.where.valid();
-  if (auto* r = row(report.node); moved && !state_busy && r != nullptr && !(r->where == report.seen.where)) {
+  if (auto* r = row(report.node);
+      moved && !state_busy && r != nullptr && !(r->where == report.seen.where)) {
     auto changed = *r;
     changed.where = report.seen.where;
     put_rows({changed}, recorded.next_node_number);
@@ -227,17 +259,18 @@ void supervisor_state::mark(model::node_id node, node_state state, const std::st
   changed.reason = reason;
   changed.since = config.shared->time->wall();
   auto level = state == node_state::ready || state == node_state::draining ? "info" : "warning";
-  auto kind = state == node_state::ready        ? "NodeReady"
-              : state == node_state::lost       ? "NodeLost"
-              : state == node_state::draining   ? "NodeDraining"
-                                                : "NodeUnreachable";
+  auto kind = state == node_state::ready      ? "NodeReady"
+              : state == node_state::lost     ? "NodeLost"
+              : state == node_state::draining ? "NodeDraining"
+                                              : "NodeUnreachable";
   note(level, kind, model::to_string(node), reason.empty() ? "answers again" : reason);
   put_rows({changed}, recorded.next_node_number);
 }
 
 void supervisor_state::put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number) {
   state_busy = true;
-  on_state([store = config.shared->store.get(), rows, next_number] { return store->put_nodes(rows, next_number); },
+  on_state([store = config.shared->store.get(), rows,
+            next_number] { return store->put_nodes(rows, next_number); },
            [this, rows, next_number](status how) {
              state_busy = false;
              if (!how.ok()) return state_failed(how.err());
@@ -255,7 +288,8 @@ void supervisor_state::put_rows(std::vector<model::recorded_node> rows, std::uin
            });
 }
 
-// -- the volume ------------------------------------------------------------------------------------------------------
+// -- the volume
+// ------------------------------------------------------------------------------------------------------
 
 void supervisor_state::open(bool create, std::vector<model::group> groups) {
   volume_busy = true;
@@ -263,37 +297,40 @@ void supervisor_state::open(bool create, std::vector<model::group> groups) {
   tell_nodes();
   volume_setup setup{volume_options(), groups, create};
   self->request(mount_, std::chrono::minutes{40}, setup)
-    .then(
-      [this, create, groups](done) {
-        volume_problem.clear();
-        note("info", create ? "VolumeMade" : "VolumeOpened", "volume", create ? fmt::format("{} placement groups", groups.size()) : "the log is replayed");
-        if (!create) {
-          volume_busy = false;
-          poke();
-          return;
-        }
-        auto s = recorded.volume;
-        s.created = true;
-        s.data_shards = static_cast<std::uint32_t>(desired->storage.data_shards);
-        s.parity_shards = static_cast<std::uint32_t>(desired->storage.parity_shards);
-        s.capacity = desired->storage.capacity;
-        s.groups = groups;
-        on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
-                 [this, s](status how) {
-                   volume_busy = false;
-                   if (!how.ok()) return state_failed(how.err());
-                   recorded.volume = s;
-                   poke();
-                 });
-      },
-      [this](caf::error& e) {
-        volume_busy = false;
-        volume_retry_at = config.shared->time->boot() + retry_after;
-        auto text = describe(from_caf(e));
-        if (text != volume_problem) note("error", "VolumeNotOpen", "volume", text);
-        volume_problem = text;
-      });
-  self->request(mount_, 30s, get_report{}).then([this](volume_report& r) { volume = std::move(r); }, [](caf::error&) {});
+      .then(
+          [this, create, groups](done) {
+            volume_problem.clear();
+            note("info", create ? "VolumeMade" : "VolumeOpened", "volume",
+                 create ? fmt::format("{} placement groups", groups.size())
+                        : "the log is replayed");
+            if (!create) {
+              volume_busy = false;
+              poke();
+              return;
+            }
+            auto s = recorded.volume;
+            s.created = true;
+            s.data_shards = static_cast<std::uint32_t>(desired->storage.data_shards);
+            s.parity_shards = static_cast<std::uint32_t>(desired->storage.parity_shards);
+            s.capacity = desired->storage.capacity;
+            s.groups = groups;
+            on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
+                     [this, s](status how) {
+                       volume_busy = false;
+                       if (!how.ok()) return state_failed(how.err());
+                       recorded.volume = s;
+                       poke();
+                     });
+          },
+          [this](caf::error& e) {
+            volume_busy = false;
+            volume_retry_at = config.shared->time->boot() + retry_after;
+            auto text = describe(from_caf(e));
+            if (text != volume_problem) note("error", "VolumeNotOpen", "volume", text);
+            volume_problem = text;
+          });
+  self->request(mount_, 30s, get_report{})
+      .then([this](volume_report& r) { volume = std::move(r); }, [](caf::error&) {});
 }
 
 void supervisor_state::set_groups(const controller::step& step) {
@@ -301,87 +338,91 @@ void supervisor_state::set_groups(const controller::step& step) {
   auto capacity = desired->storage.capacity;
   self->send(mount_, change_capacity{capacity});
   self->request(mount_, 60s, change_groups{step.groups})
-    .then(
-      [this, groups = step.groups, capacity, reason = step.reason](done) {
-        note("info", "GroupsChanged", "volume", reason.empty() ? fmt::format("{} placement groups", groups.size()) : reason);
-        auto s = recorded.volume;
-        s.groups = groups;
-        s.capacity = capacity;
-        volume.view.groups = groups;
-        on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
-                 [this, s](status how) {
-                   volume_busy = false;
-                   if (!how.ok()) return state_failed(how.err());
-                   recorded.volume = s;
-                   refresh_report();
-                   poke();
-                 });
-      },
-      [this](caf::error& e) {
-        volume_busy = false;
-        note("error", "GroupsRefused", "volume", describe(from_caf(e)));
-      });
+      .then(
+          [this, groups = step.groups, capacity, reason = step.reason](done) {
+            note("info", "GroupsChanged", "volume",
+                 reason.empty() ? fmt::format("{} placement groups", groups.size()) : reason);
+            auto s = recorded.volume;
+            s.groups = groups;
+            s.capacity = capacity;
+            volume.view.groups = groups;
+            on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
+                     [this, s](status how) {
+                       volume_busy = false;
+                       if (!how.ok()) return state_failed(how.err());
+                       recorded.volume = s;
+                       refresh_report();
+                       poke();
+                     });
+          },
+          [this](caf::error& e) {
+            volume_busy = false;
+            note("error", "GroupsRefused", "volume", describe(from_caf(e)));
+          });
 }
 
 void supervisor_state::mount() {
   mount_busy = true;
   self->request(mount_, 120s, do_mount{mount_wish()})
-    .then(
-      [this](done) {
-        mount_busy = false;
-        mount_problem.clear();
-        note("info", "Mounted", "mount", mount_wish().path.string());
-        refresh_report();
-        poke();
-      },
-      [this](caf::error& e) {
-        mount_busy = false;
-        mount_retry_at = config.shared->time->boot() + 5s;
-        auto text = describe(from_caf(e));
-        if (text != mount_problem) note("warning", "NotMounted", "mount", text);
-        mount_problem = text;
-      });
+      .then(
+          [this](done) {
+            mount_busy = false;
+            mount_problem.clear();
+            note("info", "Mounted", "mount", mount_wish().path.string());
+            refresh_report();
+            poke();
+          },
+          [this](caf::error& e) {
+            mount_busy = false;
+            mount_retry_at = config.shared->time->boot() + 5s;
+            auto text = describe(from_caf(e));
+            if (text != mount_problem) note("warning", "NotMounted", "mount", text);
+            mount_problem = text;
+          });
 }
 
 void supervisor_state::unmount() {
   mount_busy = true;
   self->request(mount_, 120s, do_unmount{})
-    .then(
-      [this](done) {
-        mount_busy = false;
-        note("info", "Unmounted", "mount", "on command");
-        refresh_report();
-        poke();
-      },
-      [this](caf::error& e) {
-        mount_busy = false;
-        note("warning", "StillMounted", "mount", describe(from_caf(e)));
-      });
+      .then(
+          [this](done) {
+            mount_busy = false;
+            note("info", "Unmounted", "mount", "on command");
+            refresh_report();
+            poke();
+          },
+          [this](caf::error& e) {
+            mount_busy = false;
+            note("warning", "StillMounted", "mount", describe(from_caf(e)));
+          });
 }
 
-// -- the end ---------------------------------------------------------------------------------------------------------
+// -- the end
+// ---------------------------------------------------------------------------------------------------------
 
-/// destroy: the mount is gone; the volume is closed, its local files go, and the summary says there is none any more.
+/// destroy: the mount is gone; the volume is closed, its local files go, and the summary says there
+/// is none any more.
 void supervisor_state::close_and_forget() {
   volume_busy = true;
   self->request(mount_, std::chrono::minutes{40}, close_volume{true, volume_options()})
-    .then(
-      [this](done) {
-        volume = {};
-        model::volume_summary none;
-        on_state([store = config.shared->store.get(), none] { return store->put_summary(none); },
-                 [this, none](status how) {
-                   volume_busy = false;
-                   if (!how.ok()) return state_failed(how.err());
-                   recorded.volume = none;
-                   note("info", "VolumeGone", "volume", "its files on this machine are deleted");
-                   poke();
-                 });
-      },
-      [this](caf::error& e) {
-        volume_busy = false;
-        note("error", "VolumeNotClosed", "volume", describe(from_caf(e)));
-      });
+      .then(
+          [this](done) {
+            volume = {};
+            model::volume_summary none;
+            on_state(
+                [store = config.shared->store.get(), none] { return store->put_summary(none); },
+                [this, none](status how) {
+                  volume_busy = false;
+                  if (!how.ok()) return state_failed(how.err());
+                  recorded.volume = none;
+                  note("info", "VolumeGone", "volume", "its files on this machine are deleted");
+                  poke();
+                });
+          },
+          [this](caf::error& e) {
+            volume_busy = false;
+            note("error", "VolumeNotClosed", "volume", describe(from_caf(e)));
+          });
 }
 
 /// Everything is cancelled: nothing is left to keep true, so the engine ends.
@@ -401,7 +442,8 @@ caf::result<done> supervisor_state::stop(bool) {
   stopping = true;
   log::info("supervisor", "stopping: unmounting");
   self->request(mount_, 120s, do_unmount{})
-    .then([this, answer](done) mutable { stop_tree(answer); }, [this, answer](caf::error&) mutable { stop_tree(answer); });
+      .then([this, answer](done) mutable { stop_tree(answer); },
+            [this, answer](caf::error&) mutable { stop_tree(answer); });
   return answer;
 }
 
@@ -422,10 +464,10 @@ void supervisor_state::stop_tree(caf::typed_response_promise<done> answer) {
       self->quit();
     };
     self->request(mount_, std::chrono::minutes{10}, close_volume{})
-      .then([end](done) mutable { end(); }, [end](caf::error&) mutable { end(); });
+        .then([end](done) mutable { end(); }, [end](caf::error&) mutable { end(); });
   };
   self->request(mount_, 40s, do_drain{20s})
-    .then([close](done) mutable { close(); }, [close](caf::error&) mutable { close(); });
+      .then([close](done) mutable { close(); }, [close](caf::error&) mutable { close(); });
 }
 
 } // namespace qs::actors

@@ -1,6 +1,6 @@
-// What every actor of one engine shares: options, keys, the state store, the providers, time and chance. Made by start_engine
-// (or a test) before the first actor and outliving the last. The store and the providers are used only inside jobs of
-// the blocking actor (lanes state and provider).
+// What every actor of one engine shares: options, keys, the state store, the providers, time and
+// chance. Made by start_engine (or a test) before the first actor and outliving the last. The store
+// and the providers are used only inside jobs of the blocking actor (lanes state and provider).
 #pragma once
 
 #include <functional>
@@ -26,9 +26,11 @@ struct world {
   random_source* random = &system_random();
   std::unique_ptr<state::store> store;
   std::map<std::string, std::shared_ptr<grid::provider>> providers;
-  /// Writes a node's identity object and reads it back; blocks. Over zdb in the engine, into the simulated node in tests.
+  /// Writes a node's identity object and reads it back; blocks. Over zdb in the engine, into the
+  /// simulated node in tests.
   std::function<status(const model::recorded_node&)> write_identity;
-  bool detached = true; ///< threads of their own for what may wait; false under the deterministic scheduler
+  bool detached =
+      true; ///< threads of their own for what may wait; false under the deterministic scheduler
 
   /// nullptr when a row names a provider this engine does not have.
   [[nodiscard]] grid::provider* provider_of(const model::recorded_node& row) const {

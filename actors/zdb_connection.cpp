@@ -24,7 +24,8 @@ constexpr std::chrono::milliseconds retry_most{30'000};
 constexpr std::chrono::milliseconds retry_most_loopback{2'000};
 /// A sync of much unwritten data on a slow disk is no sign of death.
 constexpr std::chrono::milliseconds sync_deadline{30'000};
-/// volume.md, 3: on a server without SYNC what was acknowledged counts as on disk after so long in the same life.
+/// volume.md, 3: on a server without SYNC what was acknowledged counts as on disk after so long in
+/// the same life.
 constexpr std::chrono::minutes settled_after{2};
 constexpr std::chrono::seconds figures_fresh{10};
 /// So much is handed to CAF's write buffer, which copies; the rest stays shared with its owner.
@@ -59,18 +60,26 @@ std::shared_ptr<socket_source> real_sockets(net::connector& connector) {
 
 std::string_view to_string(link_state state) noexcept {
   switch (state) {
-  case link_state::disconnected: return "disconnected";
-  case link_state::connecting: return "connecting";
-  case link_state::greeting: return "greeting";
-  case link_state::ready: return "ready";
-  case link_state::data_lost: return "data_lost";
-  case link_state::access_denied: return "access_denied";
-  case link_state::stopped: return "stopped";
+  case link_state::disconnected:
+    return "disconnected";
+  case link_state::connecting:
+    return "connecting";
+  case link_state::greeting:
+    return "greeting";
+  case link_state::ready:
+    return "ready";
+  case link_state::data_lost:
+    return "data_lost";
+  case link_state::access_denied:
+    return "access_denied";
+  case link_state::stopped:
+    return "stopped";
   }
   return "?";
 }
 
-// -- connecting ---------------------------------------------------------------------------------------
+// -- connecting
+// ---------------------------------------------------------------------------------------
 
 void connection_state::start(connection_broker::broker_pointer me, connection_config config) {
   self = me;
@@ -86,7 +95,8 @@ void connection_state::connect_now() {
   retry_at.reset();
   auto where = net::from_endpoint(cfg.where);
   if (!where.ok()) {
-    enter(link_state::disconnected, cfg.where.valid() ? describe(where.err()) : "has no address yet");
+    enter(link_state::disconnected,
+          cfg.where.valid() ? describe(where.err()) : "has no address yet");
     return;
   }
   loopback = net::is_loopback(*where);
@@ -94,7 +104,8 @@ void connection_state::connect_now() {
   enter(link_state::connecting, net::to_string(*where));
   cfg.sockets->dial(*where, limits::node_connect_deadline,
                     [me = caf::weak_actor_ptr{self->ctrl()}, number](result<unique_fd> r) {
-                      // If the actor is gone the message is not made and the descriptor closes here.
+                      // If the actor is gone the message is not made and the descriptor closes
+                      // here.
                       if (auto strong = me.lock())
                         caf::anon_send(caf::actor_cast<caf::actor>(strong), dialed_atom_v, number,
                                        std::make_shared<dialed_socket>(std::move(r)));
@@ -107,9 +118,9 @@ void connection_state::on_dialed(std::uint64_t number, dialed_socket& dialed) {
     lost(dialed.outcome.err(), link_state::disconnected);
     return settle();
   }
-  hdl = caf::io::connection_handle::from_int(
-    cfg.sockets->adopt(*self, std::move(*dialed.outcome)));
-  self->configure_read(hdl, caf::io::receive_policy::at_most(read_chunk)); // without it nothing ever arrives
+  hdl = caf::io::connection_handle::from_int(cfg.sockets->adopt(*self, std::move(*dialed.outcome)));
+  self->configure_read(
+      hdl, caf::io::receive_policy::at_most(read_chunk)); // without it nothing ever arrives
   self->ack_writes(hdl, true);
   outgoing.clear();
   handed = 0;
@@ -179,9 +190,11 @@ void connection_state::take_figures(const zdb::namespace_info& info) {
   figures_at = cfg.time->boot();
 }
 
-// -- losing -------------------------------------------------------------------------------------------
+// -- losing
+// -------------------------------------------------------------------------------------------
 
-/// A verdict from inside a session's callback: the session must outlive the callback, so settle() acts on it.
+/// A verdict from inside a session's callback: the session must outlive the callback, so settle()
+/// acts on it.
 void connection_state::judge(link_state next, error why) {
   if (!verdict) verdict.emplace(next, std::move(why));
 }
@@ -199,8 +212,7 @@ void connection_state::lost(error why, link_state next) {
     auto wait = std::min(most, retry_least * (1 << std::min<std::uint32_t>(failures, 10)));
     // Half of it is chance, so that the clients of a node that comes back do not come all at once.
     auto half = static_cast<std::uint64_t>(wait.count()) / 2;
-    retry_at = cfg.time->boot() +
-               std::chrono::milliseconds{half + cfg.random->below(half + 1)};
+    retry_at = cfg.time->boot() + std::chrono::milliseconds{half + cfg.random->below(half + 1)};
     ++failures;
   }
   tell(false);
@@ -213,7 +225,8 @@ void connection_state::fail_barriers(const std::optional<error>& also_settling) 
   for (auto& b : std::exchange(settling, {})) b.answer.deliver(to_caf(*also_settling));
 }
 
-/// After everything that may have called back from the session: acts on verdicts, sends, sets the alarm.
+/// After everything that may have called back from the session: acts on verdicts, sends, sets the
+/// alarm.
 void connection_state::settle() {
   if (verdict) {
     auto [next, why] = std::move(*verdict);
@@ -256,7 +269,8 @@ void connection_state::tell(bool restarted) {
   caf::anon_send(cfg.listener, link_atom_v, std::move(r));
 }
 
-// -- bytes --------------------------------------------------------------------------------------------
+// -- bytes
+// --------------------------------------------------------------------------------------------
 
 void connection_state::pump() {
   if (!session || hdl == caf::io::connection_handle{}) return;
@@ -278,7 +292,8 @@ void connection_state::on_data(const caf::io::new_data_msg& m) {
   if (state == link_state::ready) last_seen = cfg.time->wall();
   auto s = session->receive(as_bytes({m.buf.data(), m.buf.size()}));
   if (!s.ok() && !verdict)
-    judge(s.err().code == errc::data_lost ? link_state::data_lost : link_state::disconnected, s.err());
+    judge(s.err().code == errc::data_lost ? link_state::data_lost : link_state::disconnected,
+          s.err());
   settle();
 }
 
@@ -296,9 +311,11 @@ void connection_state::on_closed(const caf::io::connection_closed_msg& m) {
   settle();
 }
 
-// -- time ---------------------------------------------------------------------------------------------
+// -- time
+// ---------------------------------------------------------------------------------------------
 
-/// One alarm at a time: set for the earliest thing due. An alarm that comes early just sets the next.
+/// One alarm at a time: set for the earliest thing due. An alarm that comes early just sets the
+/// next.
 void connection_state::arm() {
   std::optional<boot_time> next;
   auto want = [&](boot_time t) { next = next ? std::min(*next, t) : t; };
@@ -328,7 +345,8 @@ void connection_state::on_alarm(std::uint64_t number) {
   if (session && !session->closed() && session->waiting() && now >= progress_limit())
     lost({errc::timed_out, fmt::format("no answer from {} in time", model::to_string(cfg.node))},
          link_state::disconnected);
-  while (state == link_state::ready && !settling.empty() && now >= settling.front().since + settled_after) {
+  while (state == link_state::ready && !settling.empty() &&
+         now >= settling.front().since + settled_after) {
     settling.front().answer.deliver(life);
     settling.pop_front();
   }
@@ -336,7 +354,8 @@ void connection_state::on_alarm(std::uint64_t number) {
   settle();
 }
 
-// -- requests -----------------------------------------------------------------------------------------
+// -- requests
+// -----------------------------------------------------------------------------------------
 
 std::optional<caf::error> connection_state::refuse(std::size_t cost) const {
   if (stopping) return to_caf({errc::unreachable, model::to_string(cfg.node) + " is being let go"});
@@ -344,7 +363,8 @@ std::optional<caf::error> connection_state::refuse(std::size_t cost) const {
     auto code = state == link_state::data_lost       ? errc::data_lost
                 : state == link_state::access_denied ? errc::access_denied
                                                      : errc::unreachable;
-    return to_caf({code, fmt::format("{} is {}: {}", model::to_string(cfg.node), to_string(state), detail)});
+    return to_caf(
+        {code, fmt::format("{} is {}: {}", model::to_string(cfg.node), to_string(state), detail)});
   }
   if (charged > 0 && charged + cost > cfg.window_bytes)
     return to_caf({errc::busy, model::to_string(cfg.node) + " has a full window"});
@@ -361,60 +381,67 @@ caf::error connection_state::passed_on(const error& e) {
   return to_caf(e);
 }
 
-caf::result<std::uint64_t> connection_state::store(const model::object_name& object, const buffer_ptr& value) {
+caf::result<std::uint64_t> connection_state::store(const model::object_name& object,
+                                                   const buffer_ptr& value) {
   auto cost = (value ? value->size() : 0) + request_overhead;
   if (auto e = refuse(cost)) return *e;
   auto answer = self->make_response_promise<std::uint64_t>();
   charged += cost;
-  session->set(key_of(object), value, [this, answer, cost, object, value](result<zdb::set_outcome> r) mutable {
-    if (r.ok() && *r == zdb::set_outcome::identical && session->server().extensions.empty())
-      return compare(object, value, cost, std::move(answer));
-    charged -= cost;
-    if (!r.ok()) {
-      answer.deliver(passed_on(r.err()));
-      return;
-    }
-    failures = 0;
-    answer.deliver(life);
-  });
+  session->set(key_of(object), value,
+               [this, answer, cost, object, value](result<zdb::set_outcome> r) mutable {
+                 if (r.ok() && *r == zdb::set_outcome::identical &&
+                     session->server().extensions.empty())
+                   return compare(object, value, cost, std::move(answer));
+                 charged -= cost;
+                 if (!r.ok()) {
+                   answer.deliver(passed_on(r.err()));
+                   return;
+                 }
+                 failures = 0;
+                 answer.deliver(life);
+               });
   settle();
   return answer;
 }
 
-/// 0-db says "identical" when checksums are equal: only the bytes themselves count (volume.md 7, invariant 3).
+/// 0-db says "identical" when checksums are equal: only the bytes themselves count (volume.md 7,
+/// invariant 3).
 void connection_state::compare(const model::object_name& object, buffer_ptr value, std::size_t cost,
                                caf::typed_response_promise<std::uint64_t> answer) {
-  session->get(key_of(object), [this, value = std::move(value), cost, answer](result<buffer_ptr> r) mutable {
-    charged -= cost;
-    if (!r.ok()) {
-      answer.deliver(passed_on(r.err().code == errc::not_found
-                                 ? error{errc::maybe_delivered, "answered \"identical\" and then has no such object"}
-                                 : r.err()));
-      return;
-    }
-    if (**r != *value) {
-      answer.deliver(to_caf({errc::corrupt, "the node holds other bytes under this name"}));
-      return;
-    }
-    failures = 0;
-    answer.deliver(life);
-  });
+  session->get(
+      key_of(object), [this, value = std::move(value), cost, answer](result<buffer_ptr> r) mutable {
+        charged -= cost;
+        if (!r.ok()) {
+          answer.deliver(passed_on(r.err().code == errc::not_found
+                                       ? error{errc::maybe_delivered,
+                                               "answered \"identical\" and then has no such object"}
+                                       : r.err()));
+          return;
+        }
+        if (**r != *value) {
+          answer.deliver(to_caf({errc::corrupt, "the node holds other bytes under this name"}));
+          return;
+        }
+        failures = 0;
+        answer.deliver(life);
+      });
 }
 
 caf::result<buffer_ptr> connection_state::read(const model::object_name& object) {
   if (auto e = refuse(read_charge)) return *e;
   auto answer = self->make_response_promise<buffer_ptr>();
   charged += read_charge;
-  session->get(key_of(object), [this, answer, since = cfg.time->boot()](result<buffer_ptr> r) mutable {
-    charged -= read_charge;
-    if (!r.ok()) {
-      answer.deliver(passed_on(r.err()));
-      return;
-    }
-    failures = 0;
-    latency.add(cfg.time->boot() - since);
-    answer.deliver(std::move(*r));
-  });
+  session->get(key_of(object),
+               [this, answer, since = cfg.time->boot()](result<buffer_ptr> r) mutable {
+                 charged -= read_charge;
+                 if (!r.ok()) {
+                   answer.deliver(passed_on(r.err()));
+                   return;
+                 }
+                 failures = 0;
+                 latency.add(cfg.time->boot() - since);
+                 answer.deliver(std::move(*r));
+               });
   settle();
   return answer;
 }
@@ -430,7 +457,7 @@ caf::result<caf::ok_atom> connection_state::del(const object_names_ptr& names) {
     caf::typed_response_promise<caf::ok_atom> answer;
   };
   auto p = std::make_shared<progress_of>(
-    progress_of{names->size(), {}, self->make_response_promise<caf::ok_atom>()});
+      progress_of{names->size(), {}, self->make_response_promise<caf::ok_atom>()});
   auto answer = p->answer;
   for (auto& object : *names)
     session->del(key_of(object), [this, p](status s) {
@@ -467,7 +494,8 @@ caf::result<std::uint64_t> connection_state::barrier() {
   if (!has_sync) {
     settling.push_back({answer, cfg.time->boot(), life});
   } else {
-    // One SYNC at a time: whoever asks while one is under way needs the next, since it may already have passed.
+    // One SYNC at a time: whoever asks while one is under way needs the next, since it may already
+    // have passed.
     next_barriers.push_back(answer);
     if (syncing.empty()) send_sync();
   }
@@ -491,7 +519,8 @@ void connection_state::send_sync() {
 
 caf::result<caf::ok_atom> connection_state::ping() {
   if (auto e = refuse(0)) return *e;
-  // Behind megabytes of requests a PING would tell of the queue, not of the node: its answers to those will do.
+  // Behind megabytes of requests a PING would tell of the queue, not of the node: its answers to
+  // those will do.
   if (session->bytes_in_flight() > busy_bytes && session->waiting() &&
       cfg.time->boot() - received < alive_within)
     return caf::ok_atom_v;
@@ -541,7 +570,8 @@ caf::result<caf::ok_atom> connection_state::stop() {
   return answer;
 }
 
-/// The end: everything pending is answered first, since a promise that is only dropped answers nobody.
+/// The end: everything pending is answered first, since a promise that is only dropped answers
+/// nobody.
 void connection_state::end(caf::error reason) {
   if (ended) return;
   ended = stopping = true;
@@ -556,20 +586,22 @@ void connection_state::end(caf::error reason) {
 connection_broker::behavior_type connection_state::make_behavior() {
   using namespace caf::io;
   return {
-    [this](store_atom, const model::object_name& n, const buffer_ptr& v) { return store(n, v); },
-    [this](read_atom, const model::object_name& n) { return read(n); },
-    [this](del_atom, const object_names_ptr& n) { return del(n); },
-    [this](check_atom, const model::object_name& n) { return check(n); },
-    [this](barrier_atom) { return barrier(); },
-    [this](ping_atom) { return ping(); },
-    [this](status_atom) { return report(); },
-    [this](move_to_atom, const model::endpoint& where) { move_to(where); },
-    [this](stop_atom) { return stop(); },
-    [this](const new_data_msg& m) { on_data(m); },
-    [this](const connection_closed_msg& m) { on_closed(m); },
-    [this](const data_transferred_msg& m) { on_sent(m); },
-    [this](dialed_atom, std::uint64_t number, const dialed_socket_ptr& s) { on_dialed(number, *s); },
-    [this](alarm_atom, std::uint64_t number) { on_alarm(number); },
+      [this](store_atom, const model::object_name& n, const buffer_ptr& v) { return store(n, v); },
+      [this](read_atom, const model::object_name& n) { return read(n); },
+      [this](del_atom, const object_names_ptr& n) { return del(n); },
+      [this](check_atom, const model::object_name& n) { return check(n); },
+      [this](barrier_atom) { return barrier(); },
+      [this](ping_atom) { return ping(); },
+      [this](status_atom) { return report(); },
+      [this](move_to_atom, const model::endpoint& where) { move_to(where); },
+      [this](stop_atom) { return stop(); },
+      [this](const new_data_msg& m) { on_data(m); },
+      [this](const connection_closed_msg& m) { on_closed(m); },
+      [this](const data_transferred_msg& m) { on_sent(m); },
+      [this](dialed_atom, std::uint64_t number, const dialed_socket_ptr& s) {
+        on_dialed(number, *s);
+      },
+      [this](alarm_atom, std::uint64_t number) { on_alarm(number); },
   };
 }
 

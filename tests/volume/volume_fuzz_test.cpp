@@ -14,14 +14,16 @@ void run(std::uint64_t seed, unsigned k, unsigned m, bool disk_cache) {
   REQUIRE(f.create().ok());
   REQUIRE(f.open().ok());
   random_operations ops{f, seed};
+  unsigned away = 0; // 0: nobody
   auto compare = [&](const char* when) {
+    // Without parity a node that is away takes with it what this machine no longer holds; when that is depends on RocksDB.
+    if (m == 0 && away != 0) return;
     INFO(when << " after " << ops.last);
     auto got = look_at(f);
     REQUIRE_MESSAGE(got.has_value(), (f.notes.empty() ? std::string{} : f.notes.back()));
     auto difference = first_difference(ops.state, *got);
     REQUIRE_MESSAGE(difference == "", difference);
   };
-  unsigned away = 0; // 0: nobody
   for (int i = 0; i < 250; ++i) {
     ops.step();
     switch (chance.below(24)) {
