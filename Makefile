@@ -18,9 +18,10 @@ demo: all
 	@python3 scripts/demo.py build/release/qs
 
 test:
-	@scripts/install-packages
+	@scripts/install-packages check
 	@cmake --preset release -DQS_BUILD_BENCH=OFF
 	@cmake --build --preset release -j $(JOBS)
+	@scripts/fuzz $(JOBS)
 	@ctest --test-dir build/release -j $(JOBS) $(CTEST_FLAGS)
 
 check:

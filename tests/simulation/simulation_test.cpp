@@ -260,7 +260,7 @@ TEST_CASE("every seed converges, nothing is reserved or paid twice, no answered 
     quiet.least = log::level::off;
     log::configure(quiet);
   }
-  auto first = number("QS_SIM_SEED", 1);
+  auto first = number("QS_SIM_SEED", number("QS_SIM_FIRST", 1));
   auto count = talkative ? 1 : number("QS_SIM_SEEDS", 200);
   for (auto seed = first; seed < first + count; ++seed) {
     run r{seed};
