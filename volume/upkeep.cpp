@@ -11,8 +11,10 @@ namespace qs::volume {
 
 namespace {
 using namespace std::chrono_literals;
-constexpr std::uint64_t ranges_bytes_max = 16 * mib; ///< more in ranges than this and they are merged whatever their age
-constexpr std::size_t ranges_max = 100'000;
+/// More in ranges than this and they are merged whatever their age. Before that they wait for the clock: every merge makes a
+/// whole frame, and ranges of one extent that wait together share it.
+constexpr std::uint64_t ranges_bytes_max = 256 * mib;
+constexpr std::size_t ranges_max = 200'000; ///< some 100 bytes of memory each
 } // namespace
 
 void engine::tick() {
