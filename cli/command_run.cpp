@@ -4,6 +4,7 @@
 #include <thread>
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -92,6 +93,12 @@ struct starter {
 } // namespace
 
 int command_run(const run_options& o, terminal& t) {
+  // Buffers of 64 KiB to some MiB come and go all the time: from the kernel each time they would cost a fault a page. Few arenas,
+  // since each keeps its own.
+  ::mallopt(M_MMAP_THRESHOLD, 8 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  ::mallopt(M_TOP_PAD, 1 << 20);
+  ::mallopt(M_ARENA_MAX, 4);
   if (o.ready_fd >= 0) ::fcntl(o.ready_fd, F_SETFD, FD_CLOEXEC);
   starter s{o, t};
   auto chosen = choose_volume(o.common, o.follow ? need::file : need::name);
