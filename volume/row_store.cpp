@@ -10,6 +10,8 @@
 
 #include <cerrno>
 
+#include "volume/row_cache.hpp"
+
 namespace qs::volume {
 
 namespace {
@@ -42,6 +44,7 @@ private:
 class row_store::impl {
 public:
   std::unique_ptr<rocksdb::DB> db;
+  row_cache cache{32'768}; // 10 MiB at most, as rows go
   rocksdb::WriteOptions write;
   row_key applied_key = local_key("applied_seq");
 
@@ -94,11 +97,15 @@ result<std::unique_ptr<row_store>> row_store::open(const std::filesystem::path& 
 }
 
 result<std::optional<buffer>> row_store::get(std::string_view key) const {
+  auto known = impl_->cache.find(key);
+  if (known.known) return std::move(known.value);
   rocksdb::PinnableSlice value;
   auto s = impl_->db->Get(rocksdb::ReadOptions{}, impl_->db->DefaultColumnFamily(), slice(key), &value);
-  if (s.IsNotFound()) return std::optional<buffer>{};
-  if (!s.ok()) return failed("read a row", s);
-  return std::optional<buffer>{to_buffer(std::string_view{value.data(), value.size()})};
+  std::optional<buffer> found;
+  if (s.ok()) found = to_buffer(std::string_view{value.data(), value.size()});
+  else if (!s.IsNotFound()) return failed("read a row", s);
+  impl_->cache.fill(key, found, known.version);
+  return found;
 }
 
 status row_store::scan(std::string_view from, std::string_view end, const row_visitor& visit) const {
@@ -124,8 +131,11 @@ status row_store::apply(const row_changes& changes, std::uint64_t sequence) {
   std::array<std::byte, 8> seq;
   store_le(seq.data(), sequence);
   s = batch.Put(slice(impl_->applied_key), slice(byte_span{seq}));
-  if (s.ok()) s = impl_->db->Write(impl_->write, &batch);
+  if (!s.ok()) return failed("make a batch of rows", s);
+  for (const auto& [key, value] : changes) impl_->cache.forget(key);
+  s = impl_->db->Write(impl_->write, &batch);
   if (!s.ok()) return failed("write rows", s);
+  for (const auto& [key, value] : changes) impl_->cache.put(key, value);
   return {};
 }
 
