@@ -274,8 +274,8 @@ private:
   void shard_arrived(shard_key key, const result<buffer_ptr>& value);
   result<codec::segment_id> segment_id_of(model::segment_ref ref) const;
   std::vector<shard_source> sources_of(const segment_entry& e, const codec::segment_id& id, int first) const;
-  /// A shard that a node gave or should have is not what it must be: repair makes it anew.
-  void mark_missing(model::segment_ref ref, std::uint8_t index, model::node_id node, std::string_view why);
+  /// A shard that a node gave (`damaged`) or should have is not what it must be: repair makes it anew.
+  void mark_missing(model::segment_ref ref, std::uint8_t index, model::node_id node, bool damaged, std::string_view why);
   void read_ahead(inode_number inode, std::uint64_t from_index, std::uint64_t size);
 
   // -- repair.cpp
@@ -283,6 +283,7 @@ private:
   /// False: nothing can be done for it now.
   bool start_repair(model::segment_ref ref, const segment_entry& e);
   void check_first(const std::shared_ptr<repair_job>& job);
+  void purge_first(const std::shared_ptr<repair_job>& job, std::vector<shard_to_store> shards);
   void fetch_sources(const std::shared_ptr<repair_job>& job);
   void rebuild(const std::shared_ptr<repair_job>& job, std::vector<fetched_shard> got);
   void finish_repair(const std::shared_ptr<repair_job>& job, bool moved);

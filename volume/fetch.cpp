@@ -42,6 +42,7 @@ std::vector<shard_source> engine::sources_of(const segment_entry& e, const codec
     int r = static_cast<int>(s.index) == first ? 0 : 1;
     if ((e.confirmed >> s.index & 1) == 0) r += 4;
     if (!table_.reachable(s.node)) r += 8;
+    if ((e.damaged >> s.index & 1) != 0) r += 16; // the very last hope: what failed may have failed here
     return r;
   };
   for (unsigned i = 0; i < slots->size(); ++i) {
@@ -107,7 +108,7 @@ void engine::fetched(shard_key key, bool background, std::vector<std::pair<std::
                           : result<codec::shard>{error{errc::corrupt, "no value"}};
     if (!opened.ok()) { // damaged = not there: another place or another shard, and repair (invariant 4)
       bad.emplace_back(f.index, f.node);
-      mark_missing(key.segment, f.index, f.node, describe(opened.err()));
+      mark_missing(key.segment, f.index, f.node, true, describe(opened.err()));
       continue;
     }
     if (f.index == key.index) wanted = f.value;
@@ -126,7 +127,7 @@ void engine::fetched(shard_key key, bool background, std::vector<std::pair<std::
       auto node = (*slots)[key.index];
       env_.port->check(node, ring_->volume().shard_name(*id, key.index), [weak = weak_from_this(), key, node](result<bool> there) {
         auto e = weak.lock();
-        if (e && there.ok() && !*there) e->mark_missing(key.segment, key.index, node, "the node does not have it");
+        if (e && there.ok() && !*there) e->mark_missing(key.segment, key.index, node, false, "the node does not have it");
       });
     }
   }
@@ -160,17 +161,20 @@ void engine::shard_arrived(shard_key key, const result<buffer_ptr>& value) {
   if (next) fetch_shard(*next, next_background, {}, 0);
 }
 
-void engine::mark_missing(model::segment_ref ref, std::uint8_t index, model::node_id node, std::string_view why) {
+void engine::mark_missing(model::segment_ref ref, std::uint8_t index, model::node_id node, bool damaged, std::string_view why) {
   note("warning", "ShardDamaged", fmt::format("shard {} of segment {} on {}: {}; it will be made anew", index,
                                               model::to_string(ref), model::to_string(node), why));
-  post([ref, index, node](engine& e) {
+  post([ref, index, node, damaged](engine& e) {
     auto op = e.begin_internal();
     if (!op.ok()) return;
     auto row = segment_row_in(**op, ref);
     if (!row.ok() || !*row) return;
     auto slots = e.table_.slots((*row)->group, (*row)->group_generation);
     if (!slots || index >= slots->size() || (*slots)[index] != node) return;
-    (*row)->confirmed &= ~(std::uint64_t{1} << index);
+    auto mask = std::uint64_t{1} << index;
+    if (((*row)->confirmed & mask) == 0 && (!damaged || ((*row)->damaged & mask) != 0)) return; // known
+    (*row)->confirmed &= ~mask;
+    if (damaged) (*row)->damaged |= mask;
     (*op)->put(segment_key(ref), encode(**row));
     if (auto done = (*op)->commit(); !done.ok())
       e.note("warning", "RowNotWritten", describe(done.err()));

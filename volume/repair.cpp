@@ -21,6 +21,7 @@ struct engine::repair_job {
   std::uint64_t wanted = 0; ///< shards to be put on the target's slots
   bool check_all = false;   ///< an earlier attempt may have left shards there
   std::mutex mutex;
+  std::uint64_t purge = 0;   ///< what the target's slots may hold under these names is wrong: deleted before the SET
   std::uint64_t done = 0;    ///< confirmed on the target's slots
   std::uint64_t pending = 0; ///< asked or sent, not final
 };
@@ -87,6 +88,9 @@ bool engine::start_repair(model::segment_ref ref, const segment_entry& e) {
     std::lock_guard lock{queue_mutex_};
     job->check_all = repair_after_.contains(ref);
   }
+  // The node's own word counts for nothing where its bytes failed verification: its checksum fits them.
+  for (unsigned i = 0; i < old->size(); ++i)
+    if ((e.damaged >> i & 1) != 0 && (*old)[i] == newest->slots[i]) job->purge |= bit(i) & job->wanted;
   check_first(job);
   return true;
 }
@@ -95,7 +99,8 @@ void engine::check_first(const std::shared_ptr<repair_job>& job) {
   // Perhaps the shard is where it should be and only the word for it is missing: asking costs less than making.
   std::vector<unsigned> ask;
   for (unsigned i = 0; i < job->target.slots.size(); ++i)
-    if ((job->wanted >> i & 1) != 0 && (job->check_all || job->target.slots[i] == job->old_slots[i])) ask.push_back(i);
+    if ((job->wanted & ~job->purge & bit(i)) != 0 && (job->check_all || job->target.slots[i] == job->old_slots[i]))
+      ask.push_back(i);
   if (ask.empty()) return fetch_sources(job);
   for (auto i : ask) job->pending |= bit(i);
   for (auto i : ask)
@@ -106,7 +111,7 @@ void engine::check_first(const std::shared_ptr<repair_job>& job) {
                        bool last = false;
                        {
                          std::lock_guard lock{job->mutex};
-                         if (there.ok() && *there) job->done |= bit(i);
+                         if (there.ok()) (*there ? job->done : job->purge) |= bit(i);
                          job->pending &= ~bit(i);
                          last = job->pending == 0;
                        }
@@ -135,7 +140,7 @@ void engine::fetch_sources(const std::shared_ptr<repair_job>& job) {
     if (!e) return;
     auto shared = std::make_shared<result<std::vector<fetched_shard>>>(std::move(got));
     e->post([job, shared](engine& self) {
-      if (!shared->ok()) return self.finish_repair(job, false);
+      if (!shared->ok()) return job->done != 0 ? self.commit_repair(job) : self.finish_repair(job, false); // what CHECK found counts
       self.rebuild(job, std::move(**shared));
     });
   });
@@ -150,7 +155,7 @@ void engine::rebuild(const std::shared_ptr<repair_job>& job, std::vector<fetched
     auto opened = f.value ? codec::open_shard(*ring_, f.value, codec::shard_check::body, codec::shard_address{job->id, f.index})
                           : result<codec::shard>{error{errc::corrupt, "no value"}};
     if (opened.ok()) good.push_back(std::move(*opened));
-    else mark_missing(job->ref, f.index, f.node, describe(opened.err()));
+    else mark_missing(job->ref, f.index, f.node, true, describe(opened.err()));
   }
   std::vector<unsigned> make;
   std::vector<shard_to_store> out;
@@ -176,11 +181,41 @@ void engine::rebuild(const std::shared_ptr<repair_job>& job, std::vector<fetched
         add(make[n], (*made)[n]);
       }
   }
-  store_rebuilt(job, std::move(out));
+  purge_first(job, std::move(out));
+}
+
+void engine::purge_first(const std::shared_ptr<repair_job>& job, std::vector<shard_to_store> shards) {
+  // A node whose index still knows the right checksum takes the right bytes for those it has ("identical") and writes nothing.
+  std::vector<shard_to_store> first;
+  for (const auto& s : shards)
+    if ((job->purge >> s.index & 1) != 0) first.push_back(s);
+  if (first.empty()) return store_rebuilt(job, std::move(shards));
+  struct waiting {
+    std::mutex mutex;
+    std::size_t left = 0;
+    std::uint64_t failed = 0;
+    std::vector<shard_to_store> shards;
+  };
+  auto all = std::make_shared<waiting>();
+  all->left = first.size();
+  all->shards = std::move(shards);
+  for (const auto& s : first)
+    env_.port->remove(s.node, {s.name}, [weak = weak_from_this(), job, all, i = s.index](const status& gone) {
+      {
+        std::lock_guard lock{all->mutex};
+        if (!gone.ok()) all->failed |= bit(i);
+        if (--all->left != 0) return;
+      }
+      if (auto e = weak.lock())
+        e->post([job, all](engine& self) {
+          std::erase_if(all->shards, [&](const shard_to_store& x) { return (all->failed >> x.index & 1) != 0; });
+          self.store_rebuilt(job, std::move(all->shards));
+        });
+    });
 }
 
 void engine::store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<shard_to_store> shards) {
-  if (shards.empty()) return finish_repair(job, false);
+  if (shards.empty()) return job->done != 0 ? commit_repair(job) : finish_repair(job, false);
   store_request request;
   request.segment = job->ref;
   request.sync_soon = true;
@@ -208,6 +243,7 @@ void engine::store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<s
 
 void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
   std::vector<std::pair<model::node_id, model::object_name>> stale;
+  std::uint64_t anew = 0;
   auto done = [&]() -> result<bool> {
     QS_TRY_ASSIGN(auto op, begin_internal());
     QS_TRY_ASSIGN(auto row, segment_row_in(*op, job->ref));
@@ -222,6 +258,11 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
       bool was = (row->confirmed >> i & 1) != 0;
       bool is = (job->done >> i & 1) != 0;
       if (newest->slots[i] == job->old_slots[i]) {
+        // Found damaged after this job had asked the node: that word is worth nothing now.
+        if (is && (row->damaged >> i & 1) != 0) {
+          is = (job->purge >> i & 1) != 0;
+          if (is) anew |= bit(i);
+        }
         if (was || is) confirmed |= bit(i);
         continue;
       }
@@ -230,7 +271,10 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
       if (is && was && table_.live(job->old_slots[i]))
         stale.emplace_back(job->old_slots[i], ring_->volume().shard_name(job->id, i));
     }
+    row->damaged &= ~anew;
     if (advance) {
+      for (unsigned i = 0; i < newest->slots.size(); ++i)
+        if (newest->slots[i] != job->old_slots[i]) row->damaged &= ~bit(i); // stays behind with the old node
       row->group_generation = newest->generation;
       row->confirmed = confirmed;
     } else {
@@ -244,6 +288,9 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
     return advance && (row->required() & ~row->confirmed) == 0;
   }();
   if (!done.ok() && !closed_) note("warning", "RepairNotWritten", describe(done.err()));
+  if (done.ok() && anew != 0)
+    note("info", "ShardMadeAnew", fmt::format("{} damaged shards of segment {} were written anew in their places",
+                                              std::popcount(anew), model::to_string(job->ref)));
   for (const auto& [node, name] : stale) env_.port->remove(node, {name}, [](const status&) {}); // a leftover costs space only
   finish_repair(job, done.ok() && *done);
 }

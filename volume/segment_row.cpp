@@ -4,6 +4,10 @@
 
 namespace qs::volume {
 
+namespace {
+constexpr std::uint16_t field_damaged = 1;
+}
+
 buffer encode(const segment_row& row) {
   buffer out;
   out.reserve(112);
@@ -22,6 +26,11 @@ buffer encode(const segment_row& row) {
     .put(row.live_bytes)
     .put(row.sealed_ms)
     .put(row.confirmed_ms);
+  if (row.damaged != 0) {
+    std::array<std::byte, 8> bits;
+    store_le(bits.data(), row.damaged);
+    put_field(w, field_damaged, bits);
+  }
   put_fields(w, row.unknown);
   return out;
 }
@@ -49,7 +58,11 @@ result<segment_row> decode_segment(byte_span value) {
     return error{errc::corrupt, "a segment's row is damaged"};
   row.state = static_cast<segment_state>(state);
   row.cipher = static_cast<codec::cipher_id>(cipher);
-  QS_TRY(read_fields(in, row.unknown, [](std::uint16_t, byte_span) { return false; }));
+  QS_TRY(read_fields(in, row.unknown, [&](std::uint16_t tag, byte_span bytes) {
+    if (tag != field_damaged || bytes.size() != 8) return false;
+    row.damaged = load_le<std::uint64_t>(bytes.data());
+    return true;
+  }));
   return row;
 }
 

@@ -35,6 +35,9 @@ struct segment_row {
   std::uint64_t live_bytes = 0;   ///< stored bytes of its frames that rows point to
   std::uint64_t sealed_ms = 0;    ///< wall clock, since 1970
   std::uint64_t confirmed_ms = 0; ///< when a bit was last set
+  /// Bit i: what slot i of that generation holds failed verification; the node's word for it is worth nothing until it is
+  /// written anew. Never set together with confirmed. TLV 1, absent when 0.
+  std::uint64_t damaged = 0;
   std::vector<unknown_field> unknown;
   bool operator==(const segment_row&) const = default;
 

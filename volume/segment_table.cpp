@@ -119,7 +119,8 @@ void segment_table::update(model::segment_ref ref, const segment_row* row) {
   }
   segment_entry e{row->state,     row->data_shards, row->parity_shards,    row->used_shards,
                   row->shard_length, row->group,    row->group_generation, row->confirmed,
-                  row->required(),   row->live_bytes, row->sealed_ms,      row->confirmed_ms};
+                  row->required(),   row->live_bytes, row->sealed_ms,      row->confirmed_ms,
+                  row->damaged};
   segments_[ref] = e;
   count(ref, e, true);
 }

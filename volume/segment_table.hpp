@@ -31,6 +31,7 @@ struct segment_entry {
   std::uint64_t live_bytes = 0;
   std::uint64_t sealed_ms = 0;
   std::uint64_t confirmed_ms = 0;
+  std::uint64_t damaged = 0;
 };
 
 /// What the nodes of a chosen group look like; slots of its newest generation.

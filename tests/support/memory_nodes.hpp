@@ -62,10 +62,14 @@ private:
 
 struct memory_node {
   std::map<model::object_name, buffer_ptr> objects;
+  /// Bytes that rotted under an index that still knows the right checksum: a SET of the right ones changes nothing ("identical",
+  /// and a GET that differs), until the object is deleted.
+  std::set<model::object_name> rotten;
   bool reachable = true;   ///< false: nothing is sent
   bool silent = false;     ///< takes and never answers: outcome unknown
   bool full = false;
   bool refuses = false;
+  bool checks_bytes = false; ///< CHECK reads them: false for rotten ones
   bool confirms = true;    ///< false: acknowledged only, until confirm_all()
   std::uint64_t sets = 0, gets = 0, removed = 0;
 };
@@ -85,6 +89,16 @@ public:
 
   memory_node& operator[](unsigned n) { return nodes.at({n}); }
   void wipe(unsigned n) { nodes.at({n}).objects.clear(); }
+  /// One bit of every object turns over. `rotten`: and the node notices nothing when the right bytes come again.
+  void damage(unsigned n, bool rotten = false) {
+    auto& node = nodes.at({n});
+    for (auto& [name, value] : node.objects) {
+      auto bad = *value;
+      bad[bad.size() / 2] ^= std::byte{1};
+      value = share(std::move(bad));
+      if (rotten) node.rotten.insert(name);
+    }
+  }
   void forget_waiting() { waiting_.clear(); unconfirmed_.clear(); }
 
   void deliver() {
@@ -129,6 +143,10 @@ public:
       if (!fresh && it->second != sum) violation = "a name was written with two byte strings";
       if (s.value->size() > mib) violation = "a value is over 1 MiB (invariant 14)";
       ++node.sets;
+      if (node.rotten.contains(s.name)) {
+        tell(shard_outcome::unknown);
+        continue;
+      }
       node.objects[s.name] = s.value;
       if (node.silent) {
         tell(shard_outcome::unknown);
@@ -173,14 +191,17 @@ public:
   void remove(model::node_id id, std::vector<model::object_name> names, std::function<void(status)> done) override {
     auto& node = nodes.at(id);
     if (!node.reachable) return answer([done] { done(error{errc::unreachable, "away"}); });
-    for (const auto& name : names) node.removed += node.objects.erase(name);
+    for (const auto& name : names) {
+      node.removed += node.objects.erase(name);
+      node.rotten.erase(name);
+    }
     answer([done] { done({}); });
   }
 
   void check(model::node_id id, model::object_name name, std::function<void(result<bool>)> done) override {
     auto& node = nodes.at(id);
     if (!node.reachable) return answer([done] { done(error{errc::unreachable, "away"}); });
-    bool there = node.objects.contains(name);
+    bool there = node.objects.contains(name) && !(node.checks_bytes && node.rotten.contains(name));
     answer([done, there] { done(there); });
   }
 
