@@ -242,6 +242,7 @@ model::observed supervisor_state::observe() const {
   o.wallet = money;
   o.volume = volume.view;
   if (volume.mounted) o.mounted_at = volume.mount_path;
+  o.mount_problem = mount_problem;
   o.open_intents = open_intents;
   o.failed_hosts = failed_hosts;
   for (const auto& at : unreachable_replaced)
