@@ -106,6 +106,18 @@ with Sandbox(QS, "refuse") as box:
     hidden.rename(where)
     assert snapshot(box.root / "state") == before
 
+    # The record alone is missing: keys and log are still here, and nothing may be taken for a leftover.
+    names = lambda: sorted(p.name for p in where.iterdir() if p.name not in ("lock", "qs.log", "qs.err"))
+    (where / "state.db").rename(hidden)
+    left = names()
+    assert {"volume.json", "rows", "log"} <= set(left), left
+    expect(box, 3, ["exists"], "diff")
+    for command in (["apply", "--auto-approve"], ["destroy", "--confirm", "refuse"], ["start"]):
+        expect(box, 3, ["state.db", "missing"], *command)
+        assert names() == left, f"qs {command[0]} changed the state directory: {names()}, was {left}"
+    hidden.rename(where / "state.db")
+    assert snapshot(box.root / "state") == before
+
     # State of a newer version, and state that nobody can read.
     db = where / "state.db"
     saved = db.read_bytes()
