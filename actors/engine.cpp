@@ -4,6 +4,7 @@
 
 #include <caf/all.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -36,6 +37,18 @@ status check_phrase(world& w) {
   QS_TRY_ASSIGN(auto known, w.store->note(volume_id_note));
   if (!known) return w.store->put_note(volume_id_note, id);
   return phrase_fits(*known, id, w.options.state_directory);
+}
+
+/// The keys and the log of a volume without its record: a new record would give its nodes' numbers
+/// out again, and nothing would know what they hold.
+status state_is_not_missing(const std::filesystem::path& directory) {
+  std::error_code failed;
+  auto is = [&](const char* name) { return std::filesystem::exists(directory / name, failed); };
+  if (is(state_file) || !is("volume.json")) return {};
+  return error{errc::refused,
+               fmt::format("this volume exists: its keys and its log are in {}, but its recorded "
+                           "state ({}) is missing. Put back a copy of it; nothing was changed",
+                           directory.string(), state_file)};
 }
 
 class running_engine final : public engine {
@@ -113,8 +126,13 @@ private:
       ask(*dispersal_, stop_atom_v, caf::ok_atom{}, "the dispersal");
       ask(*blocking_, stop_all{}, done{}, "the blocking lanes");
     }
+    // Only when nothing is left that the state is needed for: a stop in the middle of a destroy
+    // keeps it, and the next engine goes on.
     if (auto left = world_->store->load(); left.ok())
-      destroyed = left->destroying && !left->volume.created;
+      destroyed = left->destroying && !left->volume.created &&
+                  std::all_of(left->nodes.begin(), left->nodes.end(), [](const auto& n) {
+                    return n.state == model::node_state::gone;
+                  });
     port_.reset();
     supervisor_.reset();
     dispersal_.reset();
@@ -151,6 +169,7 @@ private:
 
 result<std::unique_ptr<engine>> start_engine(const engine_options& options) {
   QS_TRY_ASSIGN(auto lock, state::state_lock::take(options.state_directory));
+  QS_TRY(state_is_not_missing(options.state_directory));
   QS_TRY_ASSIGN(auto store, state::open_store(options.state_directory / state_file, system_random(),
                                               system_clock()));
   // The phrase is looked at before a provider is: a wrong one must not leave a trace of another
