@@ -56,6 +56,11 @@ int command_destroy(const apply_options& o, terminal& t) {
   if (o.common.json && o.confirm.empty()) return t.fail(exit_usage, "--json asks nothing; pass --confirm NAME");
   std::error_code ignored;
   if (!engine_runs(*chosen) && !fs::exists(chosen->state_directory / "state.db", ignored)) {
+    // A destroy that came to its end leaves no keys and no log: these belong to a volume whose nodes nobody here knows now.
+    if (holds_volume(*chosen))
+      return t.fail(exit_refused, fmt::format("{} holds the keys and the log of '{}', but its recorded state (state.db) is missing, so its nodes cannot "
+                                              "be given back: put back a copy of state.db; nothing was deleted",
+                                              chosen->state_directory.string(), chosen->name));
     remove_leftovers(*chosen);
     t.note(fmt::format("there is no state of '{}' on this machine: nothing to destroy", chosen->name));
     return exit_done;

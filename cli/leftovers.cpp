@@ -4,6 +4,14 @@ namespace qs::cli {
 
 namespace fs = std::filesystem;
 
+bool holds_volume(const chosen_volume& volume) {
+  for (const char* name : {"volume.json", "rows", "log"}) {
+    std::error_code failed;
+    if (fs::exists(volume.state_directory / name, failed) || failed) return true;
+  }
+  return false;
+}
+
 void remove_leftovers(const chosen_volume& volume) {
   std::error_code ignored;
   const auto& state = volume.state_directory;

@@ -5,6 +5,9 @@
 
 namespace qs::cli {
 
+/// Keys, rows or log of a volume are in its state directory (or nobody can tell): never to be removed as a leftover.
+bool holds_volume(const chosen_volume& volume);
+
 /// Removes what qs itself puts into the volume's state and cache directories, and nothing else; the words stay.
 void remove_leftovers(const chosen_volume& volume);
 
