@@ -368,7 +368,10 @@ void supervisor_state::mount() {
           [this](done) {
             mount_busy = false;
             mount_problem.clear();
-            note("info", "Mounted", "mount", mount_wish().path.string());
+            // Until the next report says so itself: the same step must not come once more.
+            volume.mounted = true;
+            volume.mount_path = mount_wish().path.string();
+            note("info", "Mounted", "mount", volume.mount_path);
             refresh_report();
             poke();
           },
