@@ -247,6 +247,12 @@ private:
   void run_merges();
   void merge(extent_place place);
   void finish_merge(extent_place place, bool ok);
+  /// A round whose last merges wait for their base only is over after a while: they go on beside the next.
+  void end_slow_round();
+  void round_ended(); ///< under the queue lock
+  void seal_after_round();
+  /// Whether the frame is here, or enough nodes are that may have it.
+  [[nodiscard]] bool can_get(const extent_row& row);
   struct merge_job;
   void merge_with_base(const std::shared_ptr<merge_job>& job, result<buffer_ptr> base);
   result<bool> merge_now(merge_job& job, const buffer_ptr& base);
@@ -350,6 +356,11 @@ private:
   unsigned merge_jobs_ = 0;
   std::size_t merges_open_ = 0;     ///< queued, running or waiting for their base; and the round itself
   std::size_t merges_fetching_ = 0;
+  std::vector<extent_place> merges_parked_; ///< wait for a base from a node, behind those being fetched
+  bool merges_failed_ = false;              ///< in this round
+  boot_time round_began_{};
+  boot_time next_round_{};                  ///< after a round with failures not at once
+  boot_time dirty_before_{};                ///< dirty_since_ as it was before this round
   bool round_ = false;
   std::uint64_t rounds_started_ = 0, rounds_done_ = 0;
   std::atomic<boot_time> dirty_since_{boot_time{}}; ///< since when there have been ranges
@@ -359,6 +370,7 @@ private:
   struct drain_waiter {
     boot_time deadline{};
     std::uint64_t round = 0;    ///< this round must be done
+    std::uint64_t sequence = 0; ///< and no range of an operation up to this one be left
     std::uint64_t segments = 0; ///< and segments of this session up to this counter safe (0: not known yet)
     std::function<void(status)> done;
   };

@@ -107,6 +107,13 @@ const std::pair<const extent_place, extent_ranges>* extent_map::next(extent_plac
   return it == map_.end() ? nullptr : &*it;
 }
 
+bool extent_map::any_upto(std::uint64_t sequence) const {
+  for (const auto& [place, e] : map_)
+    for (const auto& r : e.ranges)
+      if (r.sequence <= sequence) return true;
+  return false;
+}
+
 void extent_map::each(const std::function<void(extent_place, const extent_ranges&)>& visit) const {
   for (const auto& [place, e] : map_) visit(place, e);
 }

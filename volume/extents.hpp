@@ -58,6 +58,8 @@ public:
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; } ///< data bytes, zeros not counted
   [[nodiscard]] std::size_t extents() const noexcept { return map_.size(); }
   [[nodiscard]] std::size_t ranges() const noexcept { return ranges_; }
+  /// Whether an operation up to `sequence` left a range. Walks until it finds one.
+  [[nodiscard]] bool any_upto(std::uint64_t sequence) const;
   /// `since` of the longest waiting one is not kept; this walks. For rare use.
   void each(const std::function<void(extent_place, const extent_ranges&)>& visit) const;
 

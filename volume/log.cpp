@@ -183,6 +183,11 @@ std::uint64_t write_log::synced_sequence() const {
   return synced_;
 }
 
+std::uint64_t write_log::appended_sequence() const {
+  std::lock_guard lock{mutex_};
+  return appended_;
+}
+
 bool write_log::broken() const {
   std::lock_guard lock{mutex_};
   return broken_;

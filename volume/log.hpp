@@ -85,6 +85,7 @@ public:
   /// Everything appended before the call is on the disk when it returns. One fdatasync for all who wait.
   status sync();
   [[nodiscard]] std::uint64_t synced_sequence() const;
+  [[nodiscard]] std::uint64_t appended_sequence() const;
   [[nodiscard]] bool broken() const;
 
   /// Keeps the file from being deleted until released as often.

@@ -1,12 +1,15 @@
 // Ranges meet their base frame: a new frame of an extent, made beside the writers and swapped in only if nothing else changed.
 #include <algorithm>
+#include <bit>
 
 #include "volume/engine.hpp"
 
 namespace qs::volume {
 
 namespace {
+using namespace std::chrono_literals;
 constexpr unsigned merge_jobs_max = 2;
+constexpr std::size_t fetching_max = 64;
 }
 
 struct engine::merge_job {
@@ -28,11 +31,17 @@ void engine::start_round() {
     extents_.each([&](extent_place place, const extent_ranges& e) {
       if (!e.merging) places.push_back(place);
     });
-    dirty_since_ = now();
   }
   {
     std::lock_guard lock{queue_mutex_};
+    dirty_before_ = dirty_since_;
+    dirty_since_ = now();
+    // Those that wait behind others for their base are among these places again.
+    merges_open_ -= merges_parked_.size();
+    merges_parked_.clear();
     round_ = true;
+    round_began_ = now();
+    merges_failed_ = false;
     ++rounds_started_;
     merge_queue_.insert(merge_queue_.end(), places.begin(), places.end());
     merges_open_ += places.size() + 1;
@@ -65,8 +74,7 @@ void engine::run_merges() {
         extent_place place;
         {
           std::lock_guard lock{e.queue_mutex_};
-          // Those whose base comes from a node are open, not running: bounded, so that memory is.
-          if (e.merge_queue_.empty() || e.merges_fetching_ > 64) {
+          if (e.merge_queue_.empty()) {
             --e.merge_jobs_;
             return;
           }
@@ -78,7 +86,7 @@ void engine::run_merges() {
     });
 }
 
-void engine::finish_merge(extent_place place, bool) {
+void engine::finish_merge(extent_place place, bool ok) {
   if (place.first != 0) {
     std::unique_lock view{view_mutex_};
     if (auto* e = extents_.find(place)) e->merging = false;
@@ -86,13 +94,35 @@ void engine::finish_merge(extent_place place, bool) {
   bool round_over = false;
   {
     std::lock_guard lock{queue_mutex_};
-    round_over = --merges_open_ == 0 && round_;
-    if (round_over) {
-      round_ = false;
-      rounds_done_ = rounds_started_;
+    if (!ok) {
+      merges_failed_ = true;
+      dirty_since_ = std::min(dirty_since_.load(), dirty_before_); // at risk since then
     }
+    round_over = --merges_open_ == 0 && round_;
+    if (round_over) round_ended();
   }
-  if (!round_over) return;
+  if (round_over) seal_after_round();
+}
+
+void engine::end_slow_round() {
+  {
+    std::lock_guard lock{queue_mutex_};
+    if (!round_ || now() - round_began_ < 1s || merge_jobs_ != 0 || !merge_queue_.empty() ||
+        merges_open_ != merges_fetching_ + merges_parked_.size())
+      return;
+    dirty_since_ = std::min(dirty_since_.load(), dirty_before_);
+    round_ended();
+  }
+  seal_after_round();
+}
+
+void engine::round_ended() {
+  round_ = false;
+  rounds_done_ = rounds_started_;
+  if (merges_failed_ || merges_open_ > 0) next_round_ = now() + 2s;
+}
+
+void engine::seal_after_round() {
   segment_ptr open;
   {
     std::lock_guard lock{open_mutex_};
@@ -134,9 +164,20 @@ void engine::merge(extent_place place) {
     return;
   }
   if (!base_needed) return merge_with_base(job, buffer_ptr{});
+  if (!can_get(*job->row)) return finish_merge(place, false); // no use asking; another round will
+  bool parked = false;
   {
+    // Those whose base comes from a node are open, not running: bounded, so that memory is.
     std::lock_guard lock{queue_mutex_};
-    ++merges_fetching_;
+    if (merges_fetching_ < fetching_max) ++merges_fetching_;
+    else parked = true;
+  }
+  if (parked) {
+    std::unique_lock view{view_mutex_};
+    if (auto* e = extents_.find(place)) e->merging = false;
+    std::lock_guard lock{queue_mutex_};
+    merges_parked_.push_back(place);
+    return;
   }
   get_frame(place.first, place.second, *job->row, [weak = weak_from_this(), job](result<buffer_ptr> base) {
     auto e = weak.lock();
@@ -146,11 +187,30 @@ void engine::merge(extent_place place) {
       {
         std::lock_guard lock{self.queue_mutex_};
         --self.merges_fetching_;
+        if (!self.merges_parked_.empty()) {
+          self.merge_queue_.push_back(self.merges_parked_.back());
+          self.merges_parked_.pop_back();
+        }
       }
       self.merge_with_base(job, std::move(*shared));
       self.run_merges();
     });
   });
+}
+
+bool engine::can_get(const extent_row& row) {
+  if (frames_.find({row.segment, row.frame_number}) || shards_.contains({row.segment, row.slot})) return true;
+  {
+    std::shared_lock view{view_mutex_};
+    if (segments_.contains(row.segment)) return true;
+  }
+  auto entry = table_.find(row.segment);
+  auto id = segment_id_of(row.segment);
+  if (!entry || !id.ok()) return true; // the fetch says what is wrong
+  std::uint64_t indices = 0;
+  for (const auto& s : sources_of(*entry, *id, row.slot))
+    if (table_.reachable(s.node)) indices |= std::uint64_t{1} << s.index;
+  return (indices >> row.slot & 1) != 0 || std::popcount(indices) >= int{entry->used_shards};
 }
 
 void engine::merge_with_base(const std::shared_ptr<merge_job>& job, result<buffer_ptr> base) {

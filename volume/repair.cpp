@@ -343,6 +343,7 @@ void engine::set_nodes(const std::vector<volume::node_view>& nodes) {
   }
   std::lock_guard lock{queue_mutex_};
   for (auto& [ref, after] : repair_after_) after = {};
+  next_round_ = {};
 }
 
 void engine::unconfirm(model::node_id node, wall_time since) {

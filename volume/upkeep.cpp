@@ -33,6 +33,7 @@ void engine::tick() {
 
 void engine::upkeep() {
   if (read_only_ || closed_) return check_drains();
+  end_slow_round();
   seal_by_clock();
   retry_sends();
   send_more();
@@ -99,7 +100,7 @@ void engine::seal_by_clock() {
   if (!something && !somebody_waits()) return;
   {
     std::lock_guard lock{queue_mutex_};
-    if (round_) return;
+    if (round_ || t < next_round_) return;
   }
   bool idle = t - last >= 250ms && (short_seal == boot_time{} || t - short_seal >= 5s);
   if (idle || much || t - oldest >= 5s || somebody_waits()) start_round();
@@ -230,9 +231,10 @@ void engine::drop_old_generations() {
 
 void engine::drain(std::chrono::milliseconds deadline, std::function<void(status)> done) {
   if (closed_) return done(error{errc::cancelled, "the volume is closed"});
+  auto sequence = log_->appended_sequence();
   {
     std::lock_guard lock{queue_mutex_};
-    drains_.push_back({now() + deadline, rounds_started_ + 1, 0, std::move(done)});
+    drains_.push_back({now() + deadline, rounds_started_ + 1, sequence, 0, std::move(done)});
   }
   tick();
 }
@@ -241,6 +243,14 @@ void engine::check_drains() {
   std::vector<std::pair<std::function<void(status)>, status>> over;
   bool safe = stats().bytes_at_risk == 0;
   model::segment_ref oldest{~std::uint32_t{0}, ~std::uint64_t{0}};
+  std::uint64_t asked = 0;
+  {
+    std::lock_guard lock{queue_mutex_};
+    if (drains_.empty()) return;
+    for (const auto& d : drains_)
+      if (d.segments == 0 && rounds_done_ >= d.round) asked = std::max(asked, d.sequence);
+  }
+  bool ranges_left = false; // a round may be over while some wait for a base that no node gives
   {
     std::shared_lock view{view_mutex_};
     if (!segments_.empty()) oldest = segments_.begin()->first;
@@ -250,11 +260,12 @@ void engine::check_drains() {
       oldest = ref;
       break;
     }
+    ranges_left = asked != 0 && extents_.any_upto(asked);
   }
   {
     std::lock_guard lock{queue_mutex_};
     for (auto it = drains_.begin(); it != drains_.end();) {
-      if (rounds_done_ >= it->round && it->segments == 0) it->segments = segment_counter_ + 1;
+      if (rounds_done_ >= it->round && it->segments == 0 && it->sequence <= asked && !ranges_left) it->segments = segment_counter_ + 1;
       bool all = safe || (it->segments != 0 && oldest > model::segment_ref{session_.epoch, it->segments});
       if (!all && !read_only_ && now() < it->deadline) {
         ++it;

@@ -85,6 +85,7 @@ public:
   bool deferred = false;
   /// Bytes that came under a name before: a retry must send the same (invariant 2).
   bool same_bytes = true;
+  bool hold_fetches = false; ///< fetches get no answer before release_fetches()
   std::string violation; ///< empty while all is well
 
   memory_node& operator[](unsigned n) { return nodes.at({n}); }
@@ -113,6 +114,14 @@ public:
     unconfirmed_.clear();
     for (auto& job : list) job();
   }
+  /// The held ones are answered with a time-out.
+  void release_fetches() {
+    hold_fetches = false;
+    auto list = std::move(held_);
+    held_.clear();
+    for (auto& done : list) done(error{errc::timed_out, "no answer"});
+  }
+  [[nodiscard]] std::size_t held() const { return held_.size(); }
   [[nodiscard]] std::uint64_t objects() const {
     std::uint64_t n = 0;
     for (const auto& [id, node] : nodes) n += node.objects.size();
@@ -159,6 +168,7 @@ public:
   }
 
   void fetch(volume::fetch_request request, volume::fetch_done done) override {
+    if (hold_fetches) return held_.push_back(std::move(done));
     std::vector<volume::fetched_shard> got;
     std::set<std::uint8_t> indices;
     bool missing = false, away = false;
@@ -213,6 +223,7 @@ private:
   std::deque<std::function<void()>> waiting_;
   std::vector<std::function<void()>> unconfirmed_;
   std::map<model::object_name, std::uint64_t> names_;
+  std::vector<volume::fetch_done> held_;
 };
 
 /// A temporary directory that goes away.
