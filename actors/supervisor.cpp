@@ -245,8 +245,14 @@ model::observed supervisor_state::observe() const {
   o.mount_problem = mount_problem;
   o.open_intents = open_intents;
   o.failed_hosts = failed_hosts;
-  for (const auto& at : unreachable_replaced)
-    if (o.at - at < 24h) ++o.unreachable_replaced_today;
+  for (const auto& r : recorded.nodes) {
+    auto over = r.state == model::node_state::replaced || r.state == model::node_state::gone;
+    if (!over || !r.replaced_by) continue;
+    if (r.reason == replaced_unreachable && o.at - r.since < 24h) ++o.unreachable_replaced_today;
+    // Moved or given up by a person's word: its host did not fail.
+    if (r.reason != "Moved" && !r.reason.ends_with("Asked"))
+      o.failed_hosts[r.host] = std::max(o.failed_hosts[r.host], r.since);
+  }
   o.complete = round.complete || links.empty();
   std::set<model::node_id> seen;
   for (auto n : round.nodes) {

@@ -35,6 +35,10 @@ struct loaded_state {
 };
 loaded_state look_at_state(state::store& store);
 
+/// Reason in the row of a node that was replaced without anybody's confirming that it is lost: such replacements are rationed,
+/// and counted from the recorded rows (control.md, 5).
+inline constexpr std::string_view replaced_unreachable = "Unreachable";
+
 struct supervisor_state {
   explicit supervisor_state(supervisor_actor::pointer p) : self{p} {}
   supervisor_actor::behavior_type make_behavior();
@@ -145,8 +149,7 @@ struct supervisor_state {
   volume_report volume;
   bool report_asked = false;
   std::vector<model::intent> open_intents;
-  std::map<std::string, wall_time> failed_hosts;
-  std::vector<wall_time> unreachable_replaced; ///< in the last 24 h
+  std::map<std::string, wall_time> failed_hosts; ///< that refused; those of replaced nodes are recorded
 
   std::set<model::node_id> busy_nodes;
   bool volume_busy = false;

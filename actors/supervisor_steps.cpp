@@ -79,8 +79,8 @@ void supervisor_state::start_step(const controller::step& step) {
     if (state_busy || !node_free || !step.row || step.row->id.number != recorded.next_node_number)
       return;
     auto old = *r;
-    failed_hosts[old.host] = now;
-    if (old.state == node_state::unreachable) unreachable_replaced.push_back(now);
+    // observe() counts these rows: the bound of a day holds over restarts of the engine, too.
+    if (old.state == node_state::unreachable) old.reason = replaced_unreachable;
     old.replaced_by = step.row->id;
     old.since = now;
     old.state = node_state::replaced;

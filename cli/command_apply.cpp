@@ -80,7 +80,7 @@ struct applying {
     if (o.wait == "none")
       t.note("Accepted. The engine works on it: 'qs status --watch'.");
     else
-      t.note(plan.empty ? "Nothing to change; the volume is as the file says." : fmt::format("Done: '{}' is {}.", volume.name, o.wait));
+      t.note(plan.empty || plan.only_unknown ? "Nothing to change; the volume is as the file says." : fmt::format("Done: '{}' is {}.", volume.name, o.wait));
     return exit_done;
   }
 };
@@ -102,7 +102,8 @@ int apply_text(const apply_options& o, const chosen_volume& volume, terminal& t)
   if (!plan.ok()) return a.give_up(t.fail(plan.err()));
   if (auto exit = report_plan(*plan, t); exit != 0) return a.give_up(exit);
   if (!o.common.json) t.print(t.colour() ? plan->human_colour : plan->human);
-  if (plan->empty) {
+  // What is only unknown is left untouched: there is nothing to accept, and nobody to ask.
+  if (plan->empty || plan->only_unknown) {
     remember_file(volume);
     return a.finish(*plan, generation_of(*a.engine.client), newest_event(*a.engine.client));
   }

@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -99,6 +100,8 @@ int command_run(const run_options& o, terminal& t) {
   ::mallopt(M_TRIM_THRESHOLD, 64 << 20);
   ::mallopt(M_TOP_PAD, 1 << 20);
   ::mallopt(M_ARENA_MAX, 4);
+  // Rows, log and caches are as secret as the words, wherever --state-dir says they are; libraries make files of their own.
+  ::umask(077);
   if (o.ready_fd >= 0) ::fcntl(o.ready_fd, F_SETFD, FD_CLOEXEC);
   starter s{o, t};
   auto chosen = choose_volume(o.common, o.follow ? need::file : need::name);

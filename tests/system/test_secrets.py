@@ -9,6 +9,10 @@ from harness import Sandbox, need_fuse
 need_fuse()
 with Sandbox(sys.argv[1], "secret") as box:
     shown = box.init("--show-words")
+    # A state directory that somebody made for us, readable by all: what we put into it is not.
+    state = box.root / "state" / "qs" / "secret"
+    state.mkdir(parents=True)
+    state.chmod(0o755)
     phrase = next((box.root / "config").rglob("phrase")).read_text().split()
     assert len(phrase) == 24, len(phrase)
     box.apply()
@@ -35,6 +39,8 @@ with Sandbox(sys.argv[1], "secret") as box:
             secret_files += 1
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, f"{path} holds a secret and is {oct(path.stat().st_mode)}"
     assert secret_files >= 1
+    for path in state.rglob("*"):
+        assert path.is_symlink() or stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, f"{path} is {oct(path.stat().st_mode)}"
     # What leaves this machine is ciphertext.
     for path in (box.root / "grid").rglob("*"):
         if path.is_file():
