@@ -229,7 +229,7 @@ bool engine::log_is_full() const {
   auto limit = options_.staging_bytes;
   // The last part is for what must always work: dropping data, and the records of segments on their way.
   auto reserve = std::min<byte_count>(limit / 8, 256 * mib);
-  return log_->bytes() + reserve >= limit || disk_full_;
+  return log_->needed_bytes() + reserve >= limit || disk_full_;
 }
 
 result<std::unique_ptr<engine_operation>> engine::begin_operation(bool grow) {
@@ -298,7 +298,11 @@ status engine::close() {
   std::lock_guard lock{operation_mutex_};
   if (read_only_) return {};
   QS_TRY(log_->sync());
-  return rows_->flush(true);
+  QS_TRY(rows_->flush(true));
+  // What is kept only to save reads would cost the next start a reading of it all.
+  QS_TRY_ASSIGN(auto flushed, rows_->flushed_sequence());
+  log_->trim(flushed);
+  return {};
 }
 
 } // namespace qs::volume

@@ -225,7 +225,10 @@ private:
   void seal(const segment_ptr& segment);
   status seal_now(const segment_ptr& segment);
   status open_segment();
-  void forget_local(model::segment_ref ref); ///< under the view lock
+  /// Under the view lock. `stored`: the nodes have it, and what the log has of it stays readable as long as the files do.
+  void forget_local(model::segment_ref ref, bool stored);
+  void keep_local(const local_segment& segment);
+  void drop_kept(bool all); ///< those whose log files are gone
   /// Puts the live frames of a segment into new ones; then its row goes.
   void move_frames(const segment_ptr& from);
 
@@ -270,6 +273,10 @@ private:
   [[nodiscard]] result<buffer_ptr> frame_from_log(const extent_row& row, bool& here);
   [[nodiscard]] result<std::shared_ptr<const codec::frame_cipher>> cipher_of(model::segment_ref ref);
   [[nodiscard]] buffer_ptr frame_from_cache(const extent_row& row);
+  /// Of a segment that the nodes have, too; null if the log has it no more.
+  [[nodiscard]] buffer_ptr frame_from_kept(const extent_row& row);
+  /// Whether the log has the frame; under the view lock.
+  [[nodiscard]] bool in_log(const extent_row& row) const;
   [[nodiscard]] result<buffer_ptr> open_frame(const extent_row& row, byte_span stored);
   using shard_done = std::function<void(result<buffer_ptr>)>;
   void get_shard(shard_key key, bool background, shard_done done);
@@ -303,6 +310,7 @@ private:
   void remove_dead();
   bool remove_segment(model::segment_ref ref);
   void removed(model::segment_ref ref, bool everywhere);
+  [[nodiscard]] byte_count log_keep() const; ///< so much of the log may be there only as a cache
   void check_drains();
   void run_slowed();
   void drop_old_generations();
@@ -339,6 +347,8 @@ private:
   std::map<model::segment_ref, segment_ptr> segments_; ///< those in the log
 
   std::mutex open_mutex_;
+  std::map<model::segment_ref, kept_segment> kept_;    ///< stored ones of which the log has something left
+  std::size_t kept_frames_ = 0;
   segment_ptr current_;
   boot_time last_short_seal_{};
 

@@ -2,6 +2,7 @@
 // Knows where each frame lies in the log and how the sending stands. Guarded by its own mutex, the last in the order of locks.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -58,6 +59,25 @@ struct local_segment {
   bool flying = false;         ///< counts among the segments in flight
   bool replacing = false;      ///< a node was full: its frames are going to another segment
   bool removing = false;       ///< dead, its shards are being deleted
+};
+
+/// What is left in memory of a segment that the nodes have, while the log still has some of its frames: a cache. Guarded by the
+/// engine's view lock.
+struct kept_segment {
+  struct frame {
+    std::uint32_t number = 0;
+    std::uint32_t stored = 0;
+    log_position where;
+  };
+  std::shared_ptr<const codec::frame_cipher> cipher;
+  std::vector<frame> frames; ///< by number
+  std::uint64_t last_file = 0;
+
+  [[nodiscard]] const frame* find(std::uint32_t number) const noexcept {
+    auto it = std::lower_bound(frames.begin(), frames.end(), number,
+                               [](const frame& f, std::uint32_t n) { return f.number < n; });
+    return it == frames.end() || it->number != number ? nullptr : &*it;
+  }
 };
 
 } // namespace qs::volume

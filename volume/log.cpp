@@ -218,19 +218,37 @@ byte_count write_log::bytes() const {
   return bytes_;
 }
 
-bool write_log::trim(std::uint64_t flushed) {
+byte_count write_log::needed_bytes() const {
   std::lock_guard lock{mutex_};
+  return bytes_ - spare_;
+}
+
+std::uint64_t write_log::first_file() const {
+  std::lock_guard lock{mutex_};
+  return files_.empty() ? next_number_ : files_.begin()->first;
+}
+
+bool write_log::trim(std::uint64_t flushed, byte_count keep) {
+  std::lock_guard lock{mutex_};
+  spare_ = 0;
   // The file that says where the log stands must survive a power cut before the ones in front of it go.
   if (files_.empty() || !files_.rbegin()->second.durable) return false;
-  while (files_.size() > 1) {
-    auto& [number, front] = *files_.begin();
-    if (front.uses != 0) return false;
-    if (front.last_sequence > flushed) return true;
-    if (::unlink(front.file->path().c_str()) != 0 && errno != ENOENT) return false;
+  auto over = files_.begin();
+  bool waits = false;
+  for (; over != std::prev(files_.end()); ++over) {
+    const auto& e = over->second;
+    waits = e.uses == 0 && e.last_sequence > flushed;
+    if (e.uses != 0 || waits) break;
+    spare_ += e.length;
+  }
+  while (files_.begin() != over && bytes_ > keep) {
+    auto& front = files_.begin()->second;
+    if (::unlink(front.file->path().c_str()) != 0 && errno != ENOENT) break;
     bytes_ -= front.length;
+    spare_ -= front.length;
     files_.erase(files_.begin());
   }
-  return false;
+  return waits;
 }
 
 status write_log::rotate() {

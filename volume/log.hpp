@@ -93,10 +93,15 @@ public:
   void release(std::uint64_t file);
   [[nodiscard]] std::shared_ptr<const log_file> file(std::uint64_t number) const;
   [[nodiscard]] byte_count bytes() const;
+  /// Without the files at the front that only wait to be deleted: what fills the log.
+  [[nodiscard]] byte_count needed_bytes() const;
+  /// Number of the oldest file.
+  [[nodiscard]] std::uint64_t first_file() const;
 
-  /// Deletes files at the front that nobody uses and whose records the rows have on disk up to `flushed`.
-  /// Says whether the front file waits for nothing but a flush.
-  bool trim(std::uint64_t flushed);
+  /// Files at the front that nobody uses and whose records the rows have on disk up to `flushed` are no longer needed; the
+  /// oldest of them are deleted while the log has more than `keep` bytes.
+  /// Says whether the first needed file waits for nothing but a flush.
+  bool trim(std::uint64_t flushed, byte_count keep = 0);
   /// Begins a new file unless the current one is empty, so that trim() can take all before it.
   status rotate();
 
@@ -126,6 +131,7 @@ private:
   std::uint64_t appended_ = 0;
   std::uint64_t synced_ = 0;
   byte_count bytes_ = 0;
+  byte_count spare_ = 0; ///< of files at the front that are not needed
   bool broken_ = false;
   bool started_ = false;
   // A tail to be cut by start(): file number and sound length; files behind it go.

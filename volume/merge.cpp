@@ -202,7 +202,7 @@ bool engine::can_get(const extent_row& row) {
   if (frames_.find({row.segment, row.frame_number}) || shards_.contains({row.segment, row.slot})) return true;
   {
     std::shared_lock view{view_mutex_};
-    if (segments_.contains(row.segment)) return true;
+    if (in_log(row)) return true;
   }
   auto entry = table_.find(row.segment);
   auto id = segment_id_of(row.segment);

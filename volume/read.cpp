@@ -192,7 +192,7 @@ void engine::read_ahead(inode_number inode, std::uint64_t from, std::uint64_t to
     last = key;
     {
       std::shared_lock view{view_mutex_};
-      if (segments_.contains(key.segment)) continue;
+      if (in_log(*extent)) continue;
     }
     if (shards_.contains(key)) continue;
     get_shard(key, true, [](const result<buffer_ptr>&) {});
@@ -207,7 +207,8 @@ void engine::get_frame(inode_number, std::uint64_t, const extent_row& row, frame
     if (plain.ok()) frames_.put(key, *plain);
     return done(std::move(plain));
   }
-  if (auto plain = frame_from_cache(row)) {
+  auto kept = frame_from_kept(row);
+  if (auto plain = kept ? kept : frame_from_cache(row)) {
     frames_.put(key, plain);
     return done(plain);
   }
@@ -246,6 +247,34 @@ result<buffer_ptr> engine::frame_from_log(const extent_row& row, bool& here) {
   auto plain = std::make_shared<buffer>(row.plain);
   QS_TRY(cipher->open(row.frame_number, static_cast<codec::frame_codec>(row.codec), stored, *plain));
   return buffer_ptr{std::move(plain)};
+}
+
+bool engine::in_log(const extent_row& row) const {
+  if (segments_.contains(row.segment)) return true;
+  auto it = kept_.find(row.segment);
+  return it != kept_.end() && it->second.find(row.frame_number) != nullptr;
+}
+
+buffer_ptr engine::frame_from_kept(const extent_row& row) {
+  std::shared_ptr<const log_file> file;
+  std::shared_ptr<const codec::frame_cipher> cipher;
+  log_position where;
+  {
+    std::shared_lock view{view_mutex_};
+    auto it = kept_.find(row.segment);
+    const auto* f = it == kept_.end() ? nullptr : it->second.find(row.frame_number);
+    if (!f || f->stored != row.stored) return nullptr;
+    where = f->where;
+    cipher = it->second.cipher;
+    file = log_->file(where.file);
+  }
+  if (!file || row.plain > codec::frame_plain_max) return nullptr;
+  buffer stored(row.stored);
+  if (!file->read(where.offset, stored).ok()) return nullptr;
+  auto plain = std::make_shared<buffer>(row.plain);
+  // Whatever happened to the file: the nodes have it (invariant 4: nothing comes out that is not authentic).
+  if (!cipher->open(row.frame_number, static_cast<codec::frame_codec>(row.codec), stored, *plain).ok()) return nullptr;
+  return plain;
 }
 
 result<codec::segment_id> engine::segment_id_of(model::segment_ref ref) const {

@@ -272,11 +272,11 @@ status engine::load_tables() {
 }
 
 status engine::settle_segments() {
-  std::vector<model::segment_ref> done;
+  std::vector<std::pair<model::segment_ref, bool>> done;
   for (const auto& [ref, segment] : segments_) {
     QS_TRY_ASSIGN(auto row, segment_row_of(ref));
     if (!row || row->state == segment_state::stored) {
-      done.push_back(ref);
+      done.emplace_back(ref, row.has_value());
       continue;
     }
     if (row->state != segment_state::sealed || !segment->record) continue;
@@ -298,7 +298,7 @@ status engine::settle_segments() {
       return true;
     });
   }
-  for (auto ref : done) forget_local(ref);
+  for (auto [ref, stored] : done) forget_local(ref, stored);
   return {};
 }
 

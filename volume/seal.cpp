@@ -1,4 +1,5 @@
 // Open segments: handing out frame numbers, and sealing once (volume.md 2, 3).
+#include <algorithm>
 #include <cerrno>
 
 #include "volume/engine.hpp"
@@ -153,7 +154,7 @@ status engine::seal_now(const segment_ptr& segment) {
     }
     if (!layout) {
       op->erase(segment_key(segment->ref()));
-      op->effect([this, segment](log_position) { forget_local(segment->ref()); });
+      op->effect([this, segment](log_position) { forget_local(segment->ref(), false); });
       return op->commit();
     }
     QS_TRY_ASSIGN(auto record, codec::seal_segment(*ring_, segment->info, *layout, random_));
@@ -183,12 +184,47 @@ status engine::seal_now(const segment_ptr& segment) {
   return {};
 }
 
-void engine::forget_local(model::segment_ref ref) {
+void engine::keep_local(const local_segment& segment) {
+  // Some 24 bytes a frame: bounded also for tiny ones.
+  constexpr std::size_t frames_max = 1'000'000;
+  if (!segment.cipher || segment.frames.empty()) return;
+  kept_segment kept;
+  kept.cipher = segment.cipher;
+  kept.frames.reserve(segment.frames.size());
+  for (const auto& [number, f] : segment.frames) {
+    kept.frames.push_back({number, f.stored, f.where});
+    kept.last_file = std::max(kept.last_file, f.where.file);
+  }
+  std::sort(kept.frames.begin(), kept.frames.end(), [](const auto& a, const auto& b) { return a.number < b.number; });
+  kept_frames_ += kept.frames.size();
+  kept_[segment.ref()] = std::move(kept);
+  while (kept_frames_ > frames_max) {
+    kept_frames_ -= kept_.begin()->second.frames.size();
+    kept_.erase(kept_.begin());
+  }
+}
+
+void engine::drop_kept(bool all) {
+  auto first = all ? ~std::uint64_t{0} : log_->first_file();
+  std::unique_lock view{view_mutex_};
+  std::erase_if(kept_, [&](const auto& k) {
+    if (k.second.last_file >= first) return false;
+    kept_frames_ -= k.second.frames.size();
+    return true;
+  });
+}
+
+void engine::forget_local(model::segment_ref ref, bool stored) {
+  if (auto k = kept_.find(ref); k != kept_.end()) {
+    kept_frames_ -= k->second.frames.size();
+    kept_.erase(k);
+  }
   auto it = segments_.find(ref);
   if (it == segments_.end()) return;
   auto segment = it->second;
   segments_.erase(it);
   std::lock_guard lock{segment->mutex};
+  if (stored) keep_local(*segment);
   for (const auto& [number, f] : segment->frames) log_->release(f.where.file);
   segment->frames.clear();
   for (auto file : segment->record_files) log_->release(file);
@@ -251,7 +287,7 @@ void engine::move_frames(const segment_ptr& from) {
     if (sealed) return {}; // it has no live bytes now: removed like every dead segment, on the nodes too
     if (row && row->live_bytes != 0) return error{errc::busy, "frames were left"};
     op->erase(segment_key(ref));
-    op->effect([this, ref](log_position) { forget_local(ref); });
+    op->effect([this, ref](log_position) { forget_local(ref, false); });
     return op->commit();
   }();
   if (!done.ok()) note("warning", "MoveIncomplete", describe(done.err()));

@@ -61,7 +61,7 @@ result<std::vector<buffer_ptr>> engine::shard_values(local_segment& segment) {
   }
   std::uint64_t total = 0;
   for (const auto& [number, f] : frames) total += f.stored;
-  buffer bytes(total);
+  auto bytes = std::make_unique_for_overwrite<std::byte[]>(total);
   std::vector<codec::placed_frame> placed;
   placed.reserve(frames.size());
   std::uint64_t at = 0;
@@ -69,7 +69,7 @@ result<std::vector<buffer_ptr>> engine::shard_values(local_segment& segment) {
   for (const auto& [number, f] : frames) {
     if (!file || file->number() != f.where.file) file = log_->file(f.where.file);
     if (!file) return error{errc::io, "the log file of a pinned segment is gone"};
-    mutable_byte_span out{bytes.data() + at, f.stored};
+    mutable_byte_span out{bytes.get() + at, f.stored};
     QS_TRY(file->read(f.where.offset, out));
     placed.push_back({{f.shard, f.position}, out});
     at += f.stored;
@@ -256,7 +256,7 @@ bool engine::commit_confirmed(const segment_ptr& segment, bool unpin) {
   (*row)->confirmed_ms = wall_ms();
   if (unpin) {
     (*row)->state = segment_state::stored;
-    (*op)->effect([this, ref](log_position) { forget_local(ref); });
+    (*op)->effect([this, ref](log_position) { forget_local(ref, true); });
   }
   (*op)->put(segment_key(ref), encode(**row));
   auto done = (*op)->commit();
@@ -291,7 +291,7 @@ void engine::retry_sends() {
 
 void engine::unpin_enough() {
   auto limit = options_.staging_bytes / 4;
-  if (log_->bytes() <= limit) return;
+  if (log_->needed_bytes() <= limit) return;
   std::vector<segment_ptr> enough;
   {
     std::shared_lock view{view_mutex_};

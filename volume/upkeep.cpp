@@ -107,10 +107,17 @@ void engine::seal_by_clock() {
 }
 
 void engine::free_log() {
+byte_count engine::log_keep() const {
+  return disk_full_ ? 0 : std::min<byte_count>(options_.staging_bytes / 4, 2 * gib);
+}
+
   auto flushed = rows_->flushed_sequence();
-  if (flushed.ok() && log_->trim(*flushed) && now() >= next_flush_) {
+  auto before = log_->first_file();
+  bool waits = flushed.ok() && log_->trim(*flushed, log_keep());
+  if (log_->first_file() != before) drop_kept(false);
+  if (waits && now() >= next_flush_) {
     // The front of the log waits only for the rows to be on the disk. Not at every file: a flush costs.
-    if (log_->bytes() > std::min<byte_count>(options_.staging_bytes / 16, 512 * mib)) {
+    if (log_->needed_bytes() > std::min<byte_count>(options_.staging_bytes / 16, 512 * mib)) {
       next_flush_ = now() + 1s;
       if (auto started = rows_->flush(false); !started.ok()) note("warning", "FlushFailed", describe(started.err()));
     }
@@ -122,6 +129,11 @@ void engine::free_log() {
   if (::statvfs(path.c_str(), &disk) != 0) return;
   bool full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
   if (full != disk_full_.exchange(full))
+  if (full && !disk_full_ && flushed.ok() && log_->bytes() > log_->needed_bytes()) {
+    log_->trim(*flushed); // what is only a cache gives way first
+    drop_kept(false);
+    if (::statvfs(path.c_str(), &disk) == 0) full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
+  }
     note(full ? "error" : "info", full ? "LocalDiskFull" : "LocalDiskRoom",
          full ? "the disk under the log has too little free space: nothing new is taken" : "the disk under the log has space again");
 }
@@ -203,7 +215,7 @@ void engine::removed(model::segment_ref ref, bool everywhere) {
       QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
       if (!row || row->live_bytes != 0) return {};
       op->erase(segment_key(ref));
-      op->effect([this, ref](log_position) { forget_local(ref); });
+      op->effect([this, ref](log_position) { forget_local(ref, false); });
       return op->commit();
     }();
     if (erased.ok())
@@ -292,6 +304,7 @@ status engine::drop_caches() {
     log_->trim(flushed);
   }
   frames_.clear();
+  drop_kept(true);
   shards_.clear();
   std::lock_guard lock{fetch_mutex_};
   readers_.clear();
@@ -334,7 +347,8 @@ volume_stats engine::stats() const {
   if (s.bytes_at_risk > 0) s.at_risk_since = wall_time{std::chrono::milliseconds{since}};
   s.node_read_bytes = node_read_bytes_;
   s.decoded_bytes = decoded_bytes_;
-  s.log_bytes = log_->bytes();
+  s.log_bytes = log_->needed_bytes();
+  s.log_cache_bytes = log_->bytes() - s.log_bytes;
   s.log_limit_bytes = options_.staging_bytes;
   s.cache_disk_bytes = shards_.disk_bytes();
   s.segments = sum.segments;

@@ -57,7 +57,8 @@ struct volume_stats {
   wall_time at_risk_since{};     ///< oldest such byte; epoch if none
   byte_count node_read_bytes = 0; ///< shard bytes received since open
   byte_count decoded_bytes = 0;   ///< payload bytes reconstructed from parity since open
-  byte_count log_bytes = 0;
+  byte_count log_bytes = 0;       ///< of log files that are needed
+  byte_count log_cache_bytes = 0; ///< of those that only save reads from nodes; they go when space is needed
   byte_count log_limit_bytes = 0;
   byte_count cache_disk_bytes = 0;
   std::uint64_t segments = 0;
