@@ -349,6 +349,20 @@ void engine::set_nodes(const std::vector<volume::node_view>& nodes) {
 void engine::unconfirm(model::node_id node, wall_time since) {
   auto since_ms = static_cast<std::uint64_t>(std::max<std::int64_t>(0, since.time_since_epoch().count()));
   post([node, since_ms](engine& e) {
+    // Those in the log are sent again, whenever they were confirmed: their bits are in memory only.
+    {
+      std::shared_lock view{e.view_mutex_};
+      for (const auto& [ref, segment] : e.segments_) {
+        auto entry = e.table_.find(ref);
+        auto slots = entry ? e.table_.slots(entry->group, entry->group_generation) : std::nullopt;
+        std::lock_guard lock{segment->mutex};
+        for (unsigned s = 0; slots && s < slots->size(); ++s)
+          if ((*slots)[s] == node) {
+            segment->confirmed &= ~bit(s);
+            segment->acked &= ~bit(s);
+          }
+      }
+    }
     auto refs = e.table_.confirmed_on(node, since_ms);
     for (std::size_t at = 0; at < refs.size(); at += 256) {
       auto op = e.begin_internal();

@@ -121,6 +121,14 @@ void segment_table::update(model::segment_ref ref, const segment_row* row) {
                   row->shard_length, row->group,    row->group_generation, row->confirmed,
                   row->required(),   row->live_bytes, row->sealed_ms,      row->confirmed_ms,
                   row->damaged};
+  if (e.confirmed != 0 && (it == segments_.end() || it->second.confirmed_ms != e.confirmed_ms || it->second.confirmed == 0)) {
+    constexpr std::size_t recent_max = 100'000;
+    recent_.emplace_back(recent_.empty() ? e.confirmed_ms : std::max(e.confirmed_ms, recent_.back().first), ref);
+    if (recent_.size() > recent_max) {
+      recent_floor_ = recent_.front().first;
+      recent_.pop_front();
+    }
+  }
   segments_[ref] = e;
   count(ref, e, true);
 }
@@ -377,16 +385,26 @@ std::vector<model::segment_ref> segment_table::dead(model::segment_ref after, st
 std::vector<model::segment_ref> segment_table::confirmed_on(model::node_id node, std::uint64_t since_ms) const {
   std::lock_guard lock{mutex_};
   std::vector<model::segment_ref> out;
-  for (const auto& [ref, e] : segments_) {
-    if (e.confirmed == 0 || e.confirmed_ms < since_ms) continue;
+  auto look = [&](model::segment_ref ref, const segment_entry& e) {
+    if (e.confirmed == 0 || e.confirmed_ms < since_ms) return;
     const auto* slots = slots_locked(e.group, e.group_generation);
-    if (!slots) continue;
+    if (!slots) return;
     for (unsigned i = 0; i < slots->size(); ++i)
       if ((*slots)[i] == node && (e.confirmed >> i & 1) != 0) {
         out.push_back(ref);
         break;
       }
+  };
+  if (since_ms <= recent_floor_) {
+    for (const auto& [ref, e] : segments_) look(ref, e);
+    return out;
   }
+  auto first = std::lower_bound(recent_.begin(), recent_.end(), since_ms,
+                                [](const auto& r, std::uint64_t ms) { return r.first < ms; });
+  for (auto it = first; it != recent_.end(); ++it)
+    if (auto e = segments_.find(it->second); e != segments_.end()) look(it->second, e->second);
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
 

@@ -3,6 +3,7 @@
 // A mirror of the rows, fed after each commit. Thread-safe.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -98,7 +99,8 @@ public:
   [[nodiscard]] std::vector<std::pair<work_key, segment_entry>> work(std::optional<work_key> after, std::size_t most) const;
   /// Segments whose frames are all gone, sealed or stored, from behind `after` on.
   [[nodiscard]] std::vector<model::segment_ref> dead(model::segment_ref after, std::size_t most) const;
-  /// Segments with a confirmed shard on the node, confirmed not before `since_ms`. A walk.
+  /// Segments with a confirmed shard on the node, confirmed not before `since_ms`. Walks over what was confirmed since then;
+  /// over everything only when that is more than is remembered.
   [[nodiscard]] std::vector<model::segment_ref> confirmed_on(model::node_id node, std::uint64_t since_ms) const;
 
 private:
@@ -141,6 +143,9 @@ private:
   std::uint64_t used_ = 0, pinned_ = 0, at_risk_stored_ = 0;
   std::set<work_key> work_;
   std::set<model::segment_ref> dead_;
+  /// What was confirmed lately, by time (never going back), and the time up to which something was forgotten.
+  std::deque<std::pair<std::uint64_t, model::segment_ref>> recent_;
+  std::uint64_t recent_floor_ = 0;
 };
 
 } // namespace qs::volume
