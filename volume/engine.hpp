@@ -55,6 +55,13 @@ private:
   std::uint32_t number_ = 0;
 };
 
+/// A copy of a shard in a place that is not its place any more.
+struct stale_shard {
+  model::node_id node;
+  model::segment_ref segment;
+  std::uint8_t index = 0;
+};
+
 /// A frame that is sealed and not in the log yet.
 struct sealed_frame {
   frame_ticket ticket;
@@ -271,14 +278,14 @@ private:
   /// The plain bytes of an extent's base frame: from memory, the log, the cache or the nodes.
   void get_frame(inode_number inode, std::uint64_t index, const extent_row& row, frame_done done);
   [[nodiscard]] result<buffer_ptr> frame_from_log(const extent_row& row, bool& here);
-  [[nodiscard]] result<std::shared_ptr<const codec::frame_cipher>> cipher_of(model::segment_ref ref);
-  [[nodiscard]] buffer_ptr frame_from_cache(const extent_row& row);
   /// Of a segment that the nodes have, too; null if the log has it no more.
   [[nodiscard]] buffer_ptr frame_from_kept(const extent_row& row);
   /// Whether the log has the frame; under the view lock.
   [[nodiscard]] bool in_log(const extent_row& row) const;
   [[nodiscard]] result<buffer_ptr> open_frame(const extent_row& row, byte_span stored);
   using shard_done = std::function<void(result<buffer_ptr>)>;
+  [[nodiscard]] result<std::shared_ptr<const codec::frame_cipher>> cipher_of(model::segment_ref ref);
+  [[nodiscard]] buffer_ptr frame_from_cache(const extent_row& row);
   void get_shard(shard_key key, bool background, shard_done done);
   void fetch_shard(shard_key key, bool background, std::vector<std::pair<std::uint8_t, model::node_id>> bad,
                    unsigned attempt);
@@ -305,6 +312,12 @@ private:
 
   // -- upkeep.cpp
   void upkeep();
+  // -- stale.cpp
+  void note_stale(engine_operation& op, const stale_shard& s);
+  status count_stale();
+  void sweep_stale();
+  void forget_stale(const std::vector<row_key>& keys);
+
   void seal_by_clock();
   void free_log();
   void remove_dead();
@@ -345,12 +358,12 @@ private:
   mutable std::shared_mutex view_mutex_; ///< rows and the two below change together
   extent_map extents_;
   std::map<model::segment_ref, segment_ptr> segments_; ///< those in the log
-
-  std::mutex open_mutex_;
   std::map<model::segment_ref, kept_segment> kept_;    ///< stored ones of which the log has something left
   std::size_t kept_frames_ = 0;
   segment_ptr current_;
   boot_time last_short_seal_{};
+
+  std::mutex open_mutex_;
 
   segment_table table_;
   frame_cache frames_;
@@ -403,6 +416,10 @@ private:
   std::mutex fetch_mutex_;
   struct pending_shard {
     std::vector<shard_done> waiters;
+  std::atomic<std::size_t> stale_{0};
+  std::atomic<bool> sweeping_{false};
+  boot_time next_stale_{};   ///< upkeep's
+  row_key stale_cursor_;     ///< upkeep's
     bool background = true;
   };
   std::unordered_map<shard_key, pending_shard, shard_key_hash> fetching_;

@@ -265,6 +265,7 @@ status engine::load_tables() {
     return worse.ok();
   }));
   QS_TRY(std::move(worse));
+  QS_TRY(count_stale());
   QS_TRY_ASSIGN(auto count, rows_->get(local_key("inodes")));
   if (count && count->size() == 8) inodes_ = static_cast<std::int64_t>(load_le<std::uint64_t>(count->data()));
   inodes_seen_ = inodes_;

@@ -242,7 +242,7 @@ void engine::store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<s
 }
 
 void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
-  std::vector<std::pair<model::node_id, model::object_name>> stale;
+  std::vector<stale_shard> stale;
   std::uint64_t anew = 0;
   auto done = [&]() -> result<bool> {
     QS_TRY_ASSIGN(auto op, begin_internal());
@@ -269,7 +269,7 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
       if (is) confirmed |= bit(i);
       else if (was && table_.live(job->old_slots[i])) advance = false; // the only sound copy would be forgotten
       if (is && was && table_.live(job->old_slots[i]))
-        stale.emplace_back(job->old_slots[i], ring_->volume().shard_name(job->id, i));
+        stale.push_back({job->old_slots[i], job->ref, static_cast<std::uint8_t>(i)});
     }
     row->damaged &= ~anew;
     if (advance) {
@@ -284,6 +284,7 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
     }
     row->confirmed_ms = wall_ms();
     op->put(segment_key(job->ref), encode(*row));
+    for (const auto& s : stale) note_stale(*op, s);
     QS_TRY(op->commit());
     return advance && (row->required() & ~row->confirmed) == 0;
   }();
@@ -291,7 +292,6 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
   if (done.ok() && anew != 0)
     note("info", "ShardMadeAnew", fmt::format("{} damaged shards of segment {} were written anew in their places",
                                               std::popcount(anew), model::to_string(job->ref)));
-  for (const auto& [node, name] : stale) env_.port->remove(node, {name}, [](const status&) {}); // a leftover costs space only
   finish_repair(job, done.ok() && *done);
 }
 

@@ -40,6 +40,7 @@ void engine::upkeep() {
   unpin_enough();
   remove_dead();
   drop_old_generations();
+  sweep_stale();
   free_log();
   check_drains();
 }
@@ -106,12 +107,12 @@ void engine::seal_by_clock() {
   if (idle || much || t - oldest >= 5s || somebody_waits()) start_round();
 }
 
-void engine::free_log() {
 byte_count engine::log_keep() const {
   return disk_full_ ? 0 : std::min<byte_count>(options_.staging_bytes / 4, 2 * gib);
 }
 
   auto flushed = rows_->flushed_sequence();
+void engine::free_log() {
   auto before = log_->first_file();
   bool waits = flushed.ok() && log_->trim(*flushed, log_keep());
   if (log_->first_file() != before) drop_kept(false);
@@ -128,13 +129,13 @@ byte_count engine::log_keep() const {
   auto path = options_.staging_directory.empty() ? options_.state_directory / "log" : options_.staging_directory;
   if (::statvfs(path.c_str(), &disk) != 0) return;
   bool full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
-  if (full != disk_full_.exchange(full))
   if (full && !disk_full_ && flushed.ok() && log_->bytes() > log_->needed_bytes()) {
     log_->trim(*flushed); // what is only a cache gives way first
     drop_kept(false);
     if (::statvfs(path.c_str(), &disk) == 0) full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
   }
     note(full ? "error" : "info", full ? "LocalDiskFull" : "LocalDiskRoom",
+  if (full != disk_full_.exchange(full))
          full ? "the disk under the log has too little free space: nothing new is taken" : "the disk under the log has space again");
 }
 
@@ -303,9 +304,9 @@ status engine::drop_caches() {
     QS_TRY_ASSIGN(auto flushed, rows_->flushed_sequence());
     log_->trim(flushed);
   }
-  frames_.clear();
   drop_kept(true);
   shards_.clear();
+  frames_.clear();
   std::lock_guard lock{fetch_mutex_};
   readers_.clear();
   return {};

@@ -1,5 +1,6 @@
 // Shards that are not what they must be, and words for shards that are no longer to be trusted (volume.md 3; invariants 2, 3, 4, 10).
 #include "file_model.hpp"
+#include "volume/segment_table.hpp"
 
 using namespace qs;
 using namespace qs::test;
@@ -90,4 +91,125 @@ TEST_CASE("a source that turns out damaged while a shard is moved: the move goes
   auto got = f.read(*inode, 0, data.size());
   REQUIRE(got.ok());
   CHECK(*got == data);
+}
+
+TEST_CASE("after unconfirm() segments in the log are sent again, others are only asked for, and made anew where they are missing") {
+  volume_fixture f{4, 2, 6, false};
+  f.groups.resize(1);
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  auto inode = f.make_file("a");
+  auto data = noise(1, 12 * mib);
+  REQUIRE(f.write(*inode, 0, data).ok());
+  REQUIRE(f.drain());
+  REQUIRE(f.opened->drop_caches().ok()); // the log has none of it
+  auto& node = f.ports[2];
+  auto sound = node.objects;
+  node.objects.erase(node.objects.begin());
+  node.objects.erase(std::prev(node.objects.end()));
+  auto sets = node.sets;
+  auto reads = f.opened->stats().node_read_bytes;
+  f.opened->unconfirm({2}, f.time.wall() - std::chrono::minutes{15});
+  f.settle();
+  CHECK(f.opened->stats().redundancy_left_min == 1);
+  CHECK(f.opened->stats().rebuild_pending == sound.size());
+  REQUIRE(f.repair_all());
+  CHECK(node.sets - sets == 2);
+  CHECK(f.opened->stats().node_read_bytes - reads < 2 * 4 * mib); // the sources of two, nothing for the others
+  CHECK(node.objects.size() == sound.size());
+  for (const auto& [name, value] : sound) CHECK(*node.objects.at(name) == *value);
+
+  // Pinned, because node 5 does not confirm; node 2 had confirmed and loses what it had.
+  f.ports[5].confirms = false;
+  auto b = f.make_file("b");
+  REQUIRE(f.write(*b, 0, noise(2, mib)).ok());
+  CHECK(!f.drain(std::chrono::seconds{5}));
+  f.ports.wipe(2);
+  f.opened->unconfirm({2}, f.time.wall() - std::chrono::minutes{15});
+  f.settle();
+  f.ports[5].confirms = true;
+  f.ports.confirm_all();
+  REQUIRE(f.drain());
+  CHECK(f.opened->stats().redundancy_left_min <= 2);
+  auto kept = node.objects.size();
+  CHECK(kept > 0); // it was sent again before the log let go (invariant 10)
+  CHECK(f.ports.violation == "");
+}
+
+TEST_CASE("what was confirmed lately is found without a walk over all segments") {
+  volume::segment_table table;
+  table.add_groups({{{0}, 1, {{1}, {2}, {3}, {4}, {5}, {6}}}});
+  volume::segment_row row;
+  row.state = volume::segment_state::stored;
+  row.data_shards = row.used_shards = 4;
+  row.parity_shards = 2;
+  row.group = 0;
+  row.group_generation = 1;
+  row.confirmed = 0b111111;
+  row.live_bytes = 1;
+  constexpr unsigned count = 150'000; // more than it remembers
+  for (unsigned i = 1; i <= count; ++i) {
+    row.confirmed_ms = i;
+    table.update({1, i}, &row);
+  }
+  auto began = std::chrono::steady_clock::now();
+  for (int i = 0; i < 20'000; ++i) CHECK(table.confirmed_on({3}, count - 1).size() == 2);
+  CHECK(table.confirmed_on({3}, count + 1).empty());
+  CHECK(std::chrono::steady_clock::now() - began < std::chrono::seconds{20});
+  CHECK(table.confirmed_on({3}, 0).size() == count);
+  CHECK(table.confirmed_on({3}, count - 120'000).size() == 120'001);
+  CHECK(table.confirmed_on({7}, 0).empty());
+  row.confirmed = 0b111011; // repair's now
+  table.update({1, count}, &row);
+  CHECK(table.confirmed_on({3}, count - 1).size() == 1);
+  row.confirmed = 0b111111; // an old one is confirmed again; the wall clock went back
+  row.confirmed_ms = count - 5;
+  table.update({1, 7}, &row);
+  auto found = table.confirmed_on({3}, count - 5);
+  CHECK(std::find(found.begin(), found.end(), model::segment_ref{1, 7}) != found.end());
+}
+
+TEST_CASE("the old copy of a moved shard is deleted when its node is back, also after a crash, unless it is the right place again") {
+  for (bool back_again : {false, true}) {
+    CAPTURE(back_again);
+    volume_fixture f{4, 2, 8, false};
+    f.groups.resize(1);
+    REQUIRE(f.create().ok());
+    REQUIRE(f.open().ok());
+    auto inode = f.make_file("a");
+    auto data = noise(1, 6 * mib);
+    REQUIRE(f.write(*inode, 0, data).ok());
+    REQUIRE(f.drain());
+    REQUIRE(f.opened->drop_caches().ok());
+    auto old = f.ports[3].objects.size();
+    REQUIRE(old > 0);
+    f.ports[3].reachable = false; // live, but away
+    f.see_nodes();
+    f.groups[0].generation = 2;
+    f.groups[0].slots[2] = {7};
+    REQUIRE(f.opened->set_groups(f.groups).ok());
+    REQUIRE(f.repair_all());
+    f.pass(std::chrono::seconds{15});
+    CHECK(f.ports[3].objects.size() == old);
+    f.crash();
+    REQUIRE(f.open().ok());
+    if (back_again) {
+      f.groups[0].generation = 3;
+      f.groups[0].slots[2] = {3};
+      REQUIRE(f.opened->set_groups(f.groups).ok());
+    }
+    f.ports[3].reachable = true;
+    f.see_nodes();
+    REQUIRE(f.repair_all());
+    f.pass(std::chrono::seconds{25});
+    CHECK(f.ports[3].objects.size() == (back_again ? old : 0));
+    CHECK(f.ports[7].objects.size() == (back_again ? 0 : old));
+    CHECK(f.opened->stats().redundancy_left_min == 2);
+    f.ports.wipe(1);
+    f.ports.wipe(2);
+    REQUIRE(f.opened->drop_caches().ok());
+    auto got = f.read(*inode, 0, data.size());
+    REQUIRE(got.ok());
+    CHECK(*got == data);
+  }
 }
