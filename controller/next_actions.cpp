@@ -26,10 +26,10 @@ public:
 
   decision run() {
     decision out;
-    if (w_.recorded.suspended) {
+    if (w_.recorded.destroying) {
+      destroy(); // a person's last word: whoever suspended before did not mean this
+    } else if (w_.recorded.suspended) {
       // nothing but observation
-    } else if (w_.recorded.destroying) {
-      destroy();
     } else {
       resolve_all();
       open_and_mount();
@@ -214,6 +214,15 @@ private:
       if (!hosts) prepare(hosts, failed);
       if (replacement(*r, *hosts, number)) ++number;
     }
+    // Those that a person gave up: another one takes their place where the count asks for it.
+    for (const auto& r : w_.recorded.nodes) {
+      if (wanted <= 0) return;
+      auto asked = r.state == node_state::draining && !r.replaced_by && r.reason.ends_with("Asked");
+      if (!asked || busy(r) || w_.held(r.id)) continue;
+      --wanted;
+      if (!hosts) prepare(hosts, failed);
+      if (replacement(r, *hosts, number)) ++number;
+    }
   }
 
   void prepare(std::optional<placement>& hosts, const std::vector<const recorded_node*>& failed) {
@@ -256,7 +265,8 @@ private:
     fresh.price = host->price;
     fresh.replaces = old.id;
     auto why =
-        old.state == node_state::lost
+        old.state == node_state::draining ? std::string{"given up on command"}
+        : old.state == node_state::lost
             ? fmt::format("lost ({})", old.reason.empty() ? "DataLost" : old.reason)
             : fmt::format("unreachable for {}", format_duration(w_.seen(old.id)->silent_for));
     add(step_kind::replace, old.id,

@@ -225,6 +225,17 @@ TEST_CASE("of nodes that are only unreachable two a day are replaced, then a per
   check_at_rest(w);
 }
 
+TEST_CASE("a node given up on command is replaced, emptied and ended") {
+  auto w = deployed();
+  auto id = w.members()[0];
+  w.row(id).state = node_state::draining;
+  w.row(id).reason = "DrainAsked";
+  CHECK(w.settle());
+  CHECK(w.row(id).state == node_state::gone);
+  CHECK(w.count(node_state::ready) == 6);
+  check_at_rest(w);
+}
+
 TEST_CASE("a process that died with its data whole is restarted, even when all of them did") {
   auto w = deployed();
   auto rows = w.recorded.nodes.size();
@@ -366,6 +377,14 @@ TEST_CASE("destroy: unmount, close, cancel, in this order, whatever the nodes sa
   CHECK(order ==
         std::vector<step_kind>{step_kind::unmount, step_kind::close_volume, step_kind::cancel});
   CHECK(w.count(node_state::gone) == 6);
+}
+
+TEST_CASE("destroy goes on although the volume was suspended") {
+  auto w = deployed();
+  w.recorded.suspended = true;
+  w.recorded.destroying = true;
+  w.pass();
+  CHECK(!w.last.steps.empty());
 }
 
 TEST_CASE("growth: more capacity and two more nodes; then fewer; each ends at rest and balanced") {

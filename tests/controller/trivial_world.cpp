@@ -251,7 +251,8 @@ void trivial_world::judge(const controller::step& s, const model::observed& seen
     const auto& old = row(s.node);
     const auto& t = nodes.at(s.node);
     auto late = t.silent_for >= spec.monitor.failed_after + spec.monitor.replace_after;
-    if (t.data && !t.denied && !late) bad("is neither lost nor overdue");
+    auto asked = old.state == model::node_state::draining && old.reason.ends_with("Asked");
+    if (t.data && !t.denied && !late && !asked) bad("is neither lost nor overdue");
     if (old.replaced_by) bad("has a replacement already");
     if (!s.row || s.row->host == old.host) bad("on the same host");
     if (t.data && !t.denied &&
