@@ -160,6 +160,16 @@ bool shard_cache::contains(const shard_key& key) const {
   return map_.contains(key);
 }
 
+void shard_cache::remember(const shard_key& key, const buffer_ptr& value) {
+  std::lock_guard lock{mutex_};
+  if (memory_limit_ == 0 || map_.contains(key)) return;
+  order_.push_front({key, value->size(), value, false});
+  map_.emplace(key, order_.begin());
+  memory_ += value->size();
+  in_memory_.push_front(key);
+  shrink();
+}
+
 void shard_cache::put(const shard_key& key, const buffer_ptr& value) {
   bool written = false;
   if (!directory_.empty() && value->size() <= limit_) {

@@ -69,6 +69,8 @@ public:
   [[nodiscard]] std::optional<buffer> read(const shard_key& key, std::uint64_t offset, std::size_t length);
   [[nodiscard]] buffer_ptr value(const shard_key& key, std::size_t most);
   [[nodiscard]] bool contains(const shard_key& key) const;
+  /// Into memory only, at once: whoever waits for the shard need not wait for the disk. A put() follows.
+  void remember(const shard_key& key, const buffer_ptr& value);
   void put(const shard_key& key, const buffer_ptr& value);
   void erase(const shard_key& key);
   void clear();

@@ -271,6 +271,8 @@ private:
   void post_trim(inode_number inode);
   result<bool> trim_some(inode_number inode);
   status finish_trim(inode_number inode);
+  void start_reaping();
+  result<std::vector<inode_number>> reap_small(const std::vector<inode_number>& orphans);
   void reap(inode_number inode);
 
   // -- read.cpp
@@ -282,10 +284,10 @@ private:
   [[nodiscard]] buffer_ptr frame_from_kept(const extent_row& row);
   /// Whether the log has the frame; under the view lock.
   [[nodiscard]] bool in_log(const extent_row& row) const;
-  [[nodiscard]] result<buffer_ptr> open_frame(const extent_row& row, byte_span stored);
-  using shard_done = std::function<void(result<buffer_ptr>)>;
   [[nodiscard]] result<std::shared_ptr<const codec::frame_cipher>> cipher_of(model::segment_ref ref);
   [[nodiscard]] buffer_ptr frame_from_cache(const extent_row& row);
+  [[nodiscard]] result<buffer_ptr> open_frame(const extent_row& row, byte_span stored);
+  using shard_done = std::function<void(result<buffer_ptr>)>;
   void get_shard(shard_key key, bool background, shard_done done);
   void fetch_shard(shard_key key, bool background, std::vector<std::pair<std::uint8_t, model::node_id>> bad,
                    unsigned attempt);
@@ -310,20 +312,20 @@ private:
   void store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<shard_to_store> shards);
   void commit_repair(const std::shared_ptr<repair_job>& job);
 
-  // -- upkeep.cpp
-  void upkeep();
   // -- stale.cpp
   void note_stale(engine_operation& op, const stale_shard& s);
   status count_stale();
   void sweep_stale();
   void forget_stale(const std::vector<row_key>& keys);
 
+  // -- upkeep.cpp
+  void upkeep();
   void seal_by_clock();
   void free_log();
   void remove_dead();
+  [[nodiscard]] byte_count log_keep() const; ///< so much of the log may be there only as a cache
   bool remove_segment(model::segment_ref ref);
   void removed(model::segment_ref ref, bool everywhere);
-  [[nodiscard]] byte_count log_keep() const; ///< so much of the log may be there only as a cache
   void check_drains();
   void run_slowed();
   void drop_old_generations();
@@ -360,10 +362,10 @@ private:
   std::map<model::segment_ref, segment_ptr> segments_; ///< those in the log
   std::map<model::segment_ref, kept_segment> kept_;    ///< stored ones of which the log has something left
   std::size_t kept_frames_ = 0;
-  segment_ptr current_;
-  boot_time last_short_seal_{};
 
   std::mutex open_mutex_;
+  segment_ptr current_;
+  boot_time last_short_seal_{};
 
   segment_table table_;
   frame_cache frames_;
@@ -390,6 +392,8 @@ private:
   std::atomic<boot_time> last_range_{boot_time{}};
   bool upkeep_posted_ = false;
   std::unordered_set<inode_number> trims_;
+  std::deque<inode_number> reap_queue_;
+  bool reaping_ = false;
   struct drain_waiter {
     boot_time deadline{};
     std::uint64_t round = 0;    ///< this round must be done
@@ -412,14 +416,14 @@ private:
   std::atomic<boot_time> next_removal_{boot_time{}};
   boot_time next_disk_look_{};
   std::atomic<bool> disk_full_{false};
-
-  std::mutex fetch_mutex_;
-  struct pending_shard {
-    std::vector<shard_done> waiters;
   std::atomic<std::size_t> stale_{0};
   std::atomic<bool> sweeping_{false};
   boot_time next_stale_{};   ///< upkeep's
   row_key stale_cursor_;     ///< upkeep's
+
+  std::mutex fetch_mutex_;
+  struct pending_shard {
+    std::vector<shard_done> waiters;
     bool background = true;
   };
   std::unordered_map<shard_key, pending_shard, shard_key_hash> fetching_;

@@ -132,8 +132,10 @@ void engine::fetched(shard_key key, bool background, std::vector<std::pair<std::
     }
   }
   if (wanted) {
-    shards_.put(key, wanted);
-    return shard_arrived(key, wanted);
+    shards_.remember(key, wanted);
+    shard_arrived(key, wanted);
+    shards_.put(key, wanted); // a file to write: after the answer
+    return;
   }
   if (bad.size() > bad_before && attempt < 8) return fetch_shard(key, background, std::move(bad), attempt + 1);
   shard_arrived(key, error{errc::no_quorum, "too few sound shards of segment " + model::to_string(key.segment), EIO});

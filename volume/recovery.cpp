@@ -319,6 +319,7 @@ void engine::start() {
     return true;
   });
   for (auto inode : left) reap_orphan(inode);
+  start_reaping();
   auto trims = local_key("trim/");
   std::vector<inode_number> cut;
   auto looked = rows_->scan(trims, prefix_end(trims), [&](std::string_view key, byte_span) {

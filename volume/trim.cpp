@@ -1,6 +1,7 @@
 // Dropping data: truncate, punch, unlink, and the reaper that follows when there is much of it (volume.md 5).
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "volume/engine.hpp"
@@ -9,6 +10,8 @@ namespace qs::volume {
 
 namespace {
 constexpr std::size_t extents_at_once = 4096;
+constexpr std::size_t reaps_at_once = 16;
+constexpr std::uint64_t small_file = 1 << 20;
 
 row_key trim_key(inode_number inode) {
   std::array<std::byte, 8> bytes;
@@ -167,7 +170,60 @@ result<bool> engine::trim_some(inode_number inode) {
 }
 
 void engine::reap_orphan(inode_number inode) {
-  post([inode](engine& e) { e.reap(inode); });
+  {
+    std::lock_guard lock{queue_mutex_};
+    reap_queue_.push_back(inode);
+    if (reap_queue_.size() < reaps_at_once) return; // upkeep takes them: alone each would cost its unlink's time again
+  }
+  start_reaping();
+}
+
+void engine::start_reaping() {
+  {
+    std::lock_guard lock{queue_mutex_};
+    if (reaping_ || reap_queue_.empty()) return;
+    reaping_ = true;
+  }
+  post([](engine& e) {
+    for (;;) {
+      std::vector<inode_number> some;
+      {
+        std::lock_guard lock{e.queue_mutex_};
+        auto n = std::min(e.reap_queue_.size(), reaps_at_once);
+        some.assign(e.reap_queue_.begin(), e.reap_queue_.begin() + static_cast<std::ptrdiff_t>(n));
+        e.reap_queue_.erase(e.reap_queue_.begin(), e.reap_queue_.begin() + static_cast<std::ptrdiff_t>(n));
+        if (some.empty()) {
+          e.reaping_ = false;
+          return;
+        }
+      }
+      auto left = e.reap_small(some);
+      if (!left.ok()) left = some; // nothing happened: each for itself
+      for (auto inode : *left) e.reap(inode);
+    }
+  });
+}
+
+/// Small orphans in one operation; gives back the others.
+result<std::vector<inode_number>> engine::reap_small(const std::vector<inode_number>& orphans) {
+  std::vector<inode_number> others;
+  QS_TRY_ASSIGN(auto op, begin_internal());
+  for (auto inode : orphans) {
+    QS_TRY_ASSIGN(auto value, op->get(inode_key(inode)));
+    if (value) {
+      QS_TRY_ASSIGN(auto row, decode_inode(*value));
+      if (row.nlink > 0 && !S_ISDIR(row.mode)) continue; // it has a name again
+      if (row.trim_from < row.trim_to || row.size > small_file) {
+        others.push_back(inode);
+        continue;
+      }
+      QS_TRY_ASSIGN(bool gone, drop_extents(*op, inode, row, 0, ~std::uint64_t{0}));
+      if (!gone) return error{errc::busy, "a small file with many extents"}; // by itself, then
+    }
+    if (erase_rows_) QS_TRY(erase_rows_(*op, inode));
+  }
+  QS_TRY(op->commit());
+  return others;
 }
 
 void engine::reap(inode_number inode) {

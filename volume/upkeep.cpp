@@ -38,9 +38,10 @@ void engine::upkeep() {
   retry_sends();
   send_more();
   unpin_enough();
+  start_reaping();
   remove_dead();
-  drop_old_generations();
   sweep_stale();
+  drop_old_generations();
   free_log();
   check_drains();
 }
@@ -111,8 +112,8 @@ byte_count engine::log_keep() const {
   return disk_full_ ? 0 : std::min<byte_count>(options_.staging_bytes / 4, 2 * gib);
 }
 
-  auto flushed = rows_->flushed_sequence();
 void engine::free_log() {
+  auto flushed = rows_->flushed_sequence();
   auto before = log_->first_file();
   bool waits = flushed.ok() && log_->trim(*flushed, log_keep());
   if (log_->first_file() != before) drop_kept(false);
@@ -134,8 +135,8 @@ void engine::free_log() {
     drop_kept(false);
     if (::statvfs(path.c_str(), &disk) == 0) full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
   }
-    note(full ? "error" : "info", full ? "LocalDiskFull" : "LocalDiskRoom",
   if (full != disk_full_.exchange(full))
+    note(full ? "error" : "info", full ? "LocalDiskFull" : "LocalDiskRoom",
          full ? "the disk under the log has too little free space: nothing new is taken" : "the disk under the log has space again");
 }
 
@@ -305,8 +306,8 @@ status engine::drop_caches() {
     log_->trim(flushed);
   }
   drop_kept(true);
-  shards_.clear();
   frames_.clear();
+  shards_.clear();
   std::lock_guard lock{fetch_mutex_};
   readers_.clear();
   return {};
