@@ -4,8 +4,9 @@
     bench/fuse.py --mount qs=/mnt/archive [--mount other=/mnt/x] [--drop qs='qs cache drop'] [--json]
 
 passthrough_ll is compiled from libfuse3-dev's examples and mounted over a directory beside --scratch (same disk as the volume's log,
-please). Every job runs on each mount in turn, --runs times, and the best run counts. Before each reading job the
-kernel's caches are dropped (needs root) and the mount's --drop command is run. A ratio above 1 is better than
+please). Every job runs on each mount in turn, --runs times, and the best run counts. Before every job what the one before left to
+do in the background is finished (sync, and the mount's --settle command); before each reading job the kernel's caches are dropped
+(needs root) and the mount's --drop command is run. A ratio above 1 is better than
 passthrough_ll; exit code 1 if one is below --floor. Nothing outside a directory of its own is touched in a mount.
 """
 import argparse
@@ -62,10 +63,15 @@ def passthrough(scratch, writeback):
             server.wait(timeout=20)
 
 
-def drop_caches(command):
+def settle(commands):
     subprocess.check_call(["sync"])
-    if command:
-        subprocess.check_call(command, shell=True, stdout=subprocess.DEVNULL)
+    for command in commands:
+        if command:
+            subprocess.check_call(command, shell=True, stdout=subprocess.DEVNULL)
+
+
+def drop_caches(commands):
+    settle(commands)
     try:
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     except OSError as problem:
@@ -132,7 +138,7 @@ def timed(action, directory, count):
     return count / (time.perf_counter() - begin)
 
 
-def measure(mount, drop, options):
+def measure(mount, settling, drop, options):
     """Figures of one round, by job; all are 'more is better'."""
     figures = {}
     place = pathlib.Path(tempfile.mkdtemp(prefix="qs-bench-", dir=mount))
@@ -142,19 +148,22 @@ def measure(mount, drop, options):
         small.mkdir()
         size = options.size * MIB
         figures["sequential write, MiB/s"] = fio(big, "write", "1M", size, 0)[0] / MIB
-        drop_caches(drop)
+        drop_caches((settling, drop))
         figures["sequential read, MiB/s"] = fio(big, "read", "1M", size, 0)[0] / MIB
-        drop_caches(drop)
+        drop_caches((settling, drop))
         figures["random 4 KiB read, 1/s"] = fio(big, "randread", "4k", size, options.seconds)[1]
+        settle((settling,))
         figures["random 4 KiB write, 1/s"] = fio(big, "randwrite", "4k", size, options.seconds)[1]
         count = options.files
+        settle((settling,))
         figures["create 1 KiB files, 1/s"] = timed(create, small, count)
-        drop_caches(drop)
+        drop_caches((settling, drop))
         figures["stat, 1/s"] = timed(stat, small, count)
-        drop_caches(drop)
+        drop_caches((settling, drop))
         figures["read 1 KiB files, 1/s"] = timed(read, small, count)
-        drop_caches(drop)
+        drop_caches((settling, drop))
         figures["walk, 1/s"] = timed(walk, small, count)
+        settle((settling,))
         figures["unlink, 1/s"] = timed(unlink, small, count)
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -178,6 +187,7 @@ def pairs(values, what):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mount", action="append", default=[], metavar="NAME=DIR", help="a mounted file system to measure")
+    parser.add_argument("--settle", action="append", default=[], metavar="NAME=COMMAND", help="returns when that mount has nothing left to do")
     parser.add_argument("--drop", action="append", default=[], metavar="NAME=COMMAND", help="empties that mount's own caches")
     parser.add_argument("--scratch", default=tempfile.gettempdir(), help="where passthrough_ll keeps its files")
     parser.add_argument("--writeback", action="store_true", help="passthrough_ll with writeback (where the other has it on)")
@@ -188,13 +198,13 @@ def main():
     parser.add_argument("--floor", type=float, default=0.0, help="exit 1 if a ratio is below")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    mounts, drops = pairs(options.mount, "--mount"), pairs(options.drop, "--drop")
+    mounts, drops, settles = pairs(options.mount, "--mount"), pairs(options.drop, "--drop"), pairs(options.settle, "--settle")
     with passthrough(options.scratch, options.writeback) as base:
         every = {"passthrough_ll": str(base), **mounts}
         rounds = {name: [] for name in every}
         for _ in range(options.runs):
             for name, mount in every.items():  # in turn, so that a slow minute hits all of them
-                rounds[name].append(measure(mount, drops.get(name), options))
+                rounds[name].append(measure(mount, settles.get(name), drops.get(name), options))
     figures = {name: best(r) for name, r in rounds.items()}
     against = figures["passthrough_ll"]
     ratios = {name: {job: own[job] / against[job] for job in own} for name, own in figures.items() if name != "passthrough_ll"}
