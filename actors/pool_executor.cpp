@@ -1,8 +1,5 @@
 #include "actors/pool_executor.hpp"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 namespace qs::actors {
 
 pool_executor::pool_executor(std::size_t threads) {
@@ -33,8 +30,6 @@ void pool_executor::stop() {
 }
 
 void pool_executor::loop() {
-  // Who waits for an answer goes first: this work is nobody's. On Linux a thread has a priority of its own.
-  (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), 5);
   for (;;) {
     std::function<void()> job;
     {
