@@ -413,6 +413,7 @@ private:
   std::unordered_set<model::segment_ref> removing_;
   model::segment_ref removal_cursor_;
   boot_time next_flush_{};
+  boot_time next_sync_{};
   std::atomic<boot_time> next_removal_{boot_time{}};
   boot_time next_disk_look_{};
   std::atomic<bool> disk_full_{false};

@@ -205,6 +205,7 @@ void write_log::release(std::uint64_t file) {
   auto it = files_.find(file);
   QS_ASSERT(it != files_.end() && it->second.uses > 0);
   --it->second.uses;
+  it->second.released = appended_;
 }
 
 std::shared_ptr<const log_file> write_log::file(std::uint64_t number) const {
@@ -228,17 +229,20 @@ std::uint64_t write_log::first_file() const {
   return files_.empty() ? next_number_ : files_.begin()->first;
 }
 
-bool write_log::trim(std::uint64_t flushed, byte_count keep) {
+write_log::waits_for write_log::trim(std::uint64_t flushed, byte_count keep) {
   std::lock_guard lock{mutex_};
   spare_ = 0;
   // The file that says where the log stands must survive a power cut before the ones in front of it go.
-  if (files_.empty() || !files_.rbegin()->second.durable) return false;
+  if (files_.empty() || !files_.rbegin()->second.durable) return waits_for::sync;
   auto over = files_.begin();
-  bool waits = false;
+  auto waits = waits_for::users;
   for (; over != std::prev(files_.end()); ++over) {
     const auto& e = over->second;
-    waits = e.uses == 0 && e.last_sequence > flushed;
-    if (e.uses != 0 || waits) break;
+    if (e.uses == 0 && e.last_sequence > flushed)
+      waits = waits_for::flush;
+    else if (e.uses == 0 && e.released > synced_)
+      waits = waits_for::sync;
+    if (e.uses != 0 || waits != waits_for::users) break;
     spare_ += e.length;
   }
   while (files_.begin() != over && bytes_ > keep) {

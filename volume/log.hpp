@@ -100,8 +100,10 @@ public:
 
   /// Files at the front that nobody uses and whose records the rows have on disk up to `flushed` are no longer needed; the
   /// oldest of them are deleted while the log has more than `keep` bytes.
-  /// Says whether the first needed file waits for nothing but a flush.
-  bool trim(std::uint64_t flushed, byte_count keep = 0);
+  /// A file whose release is not on the disk yet stays: after a power cut it would be needed again (invariant 7).
+  /// Says what the first needed file waits for: nothing that helps, a flush of the rows, or a sync of the log.
+  enum class waits_for : std::uint8_t { users, flush, sync };
+  waits_for trim(std::uint64_t flushed, byte_count keep = 0);
   /// Begins a new file unless the current one is empty, so that trim() can take all before it.
   status rotate();
 
@@ -111,6 +113,7 @@ private:
     std::uint64_t length = 0;
     std::uint64_t last_sequence = 0; ///< of its last record, or what came before it
     std::uint64_t uses = 0;
+    std::uint64_t released = 0; ///< newest record when it was last released: only that says that its bytes are not needed
     bool dirty = false;   ///< written to since the last sync
     bool durable = false; ///< synced at least once, so its header and name are on the disk
   };

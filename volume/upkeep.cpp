@@ -115,9 +115,15 @@ byte_count engine::log_keep() const {
 void engine::free_log() {
   auto flushed = rows_->flushed_sequence();
   auto before = log_->first_file();
-  bool waits = flushed.ok() && log_->trim(*flushed, log_keep());
+  auto waits = flushed.ok() ? log_->trim(*flushed, log_keep()) : write_log::waits_for::users;
   if (log_->first_file() != before) drop_kept(false);
-  if (waits && now() >= next_flush_) {
+  if (waits == write_log::waits_for::sync && now() >= next_sync_) {
+    next_sync_ = now() + 1s;
+    post([](engine& e) {
+      if (auto how = e.log_->sync(); !how.ok()) e.note("error", "LogNotSynced", describe(how.err()));
+    });
+  }
+  if (waits == write_log::waits_for::flush && now() >= next_flush_) {
     // The front of the log waits only for the rows to be on the disk. Not at every file: a flush costs.
     if (log_->needed_bytes() > std::min<byte_count>(options_.staging_bytes / 16, 512 * mib)) {
       next_flush_ = now() + 1s;
