@@ -292,10 +292,10 @@ status engine::settle_segments() {
                                                         record.shard_length, record.directories[i]));
       for (const auto& e : entries) in_it.insert(e.frame_number);
     }
-    std::erase_if(segment->frames, [&](const auto& f) {
+    std::erase_if(segment->frames, [&, &bytes = segment->bytes](const auto& f) {
       if (in_it.contains(f.first)) return false;
       log_->release(f.second.where.file);
-      segment->bytes -= f.second.stored;
+      bytes -= f.second.stored;
       return true;
     });
   }
