@@ -242,7 +242,10 @@ void engine::move_frames(const segment_ptr& from) {
   auto same = [&](const std::optional<extent_row>& row, std::uint32_t number) {
     return row && row->segment == ref && row->frame_number == number;
   };
-  for (const auto& [number, f] : frames) {
+  for (const auto& entry : frames) {
+    // Not a structured binding: clang 14 refuses to capture one.
+    const auto number = entry.first;
+    const auto& f = entry.second;
     auto value = rows_->get(extent_key(f.inode, f.extent));
     if (!value.ok()) { all = false; continue; }
     if (!*value) continue;

@@ -277,7 +277,7 @@ void engine::retry_sends() {
         auto newest = table_.newest(entry->group);
         if (newest && newest->generation == segment->generation) {
           segment->next_try = now() + std::chrono::seconds{1};
-          post([segment](engine& e) { e.settle_confirmed(segment); });
+          post([held = segment](engine& e) { e.settle_confirmed(held); });
           continue;
         }
       }
