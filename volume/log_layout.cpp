@@ -73,6 +73,7 @@ std::array<std::byte, record_header_bytes> encode_record_header(const record_hea
 }
 
 std::optional<record_header> decode_record_header(byte_span bytes) {
+  if (bytes.size() < record_header_bytes) return std::nullopt;
   byte_reader in{bytes};
   record_header h;
   auto magic = in.get<std::uint32_t>();
