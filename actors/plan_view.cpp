@@ -26,12 +26,13 @@ std::string plan_document(const controller::diff_result& made, const plan_remark
     out["plan_hash"] = p.hash;
     out["serial"] = p.serial;
   } else if (!made.refusals.empty()) {
-    auto by_rule = false;
+    auto by_rule = false, for_now = true;
     for (const auto& r : made.refusals) {
       by_rule = by_rule || r.by_rule;
+      for_now = for_now && r.for_now;
       out["errors"].push_back(r.message);
     }
-    out["exit"] = by_rule ? 3 : 1;
+    out["exit"] = by_rule ? 3 : for_now ? 5 : 1;
     out["human"] = controller::render(made.refusals);
     out["human_colour"] = controller::render(made.refusals, {true, 80});
   }

@@ -90,7 +90,7 @@ struct supervisor_state {
   void close_and_forget();
   void finish_destroy();
   caf::result<done> stop(bool destroy);
-  void stop_tree(caf::typed_response_promise<done> answer);
+  void stop_tree();
   template <class Work, class Then>
   void on_state(Work work, Then then) {
     using outcome = decltype(work());
@@ -175,6 +175,7 @@ struct supervisor_state {
   std::string summary_last;
   bool stopping = false;
   bool ended = false; ///< config.end was called
+  std::vector<caf::typed_response_promise<done>> stops; ///< who waits for the end
   bool poked = false;
   std::vector<std::function<void()>> waiting_for_providers;
   static inline const char* name = "qs.supervisor";

@@ -438,23 +438,24 @@ void supervisor_state::finish_destroy() {
 
 caf::result<done> supervisor_state::stop(bool) {
   auto answer = self->make_response_promise<done>();
-  if (stopping) {
+  if (stopping && stops.empty()) { // the engine has failed: crash-only, nothing is closed in order
     answer.deliver(done{});
     return answer;
   }
+  stops.push_back(answer); // who asks again while it goes on is answered with the first, when all is closed
+  if (stops.size() > 1) return answer;
   stopping = true;
   log::info("supervisor", "stopping: unmounting");
   self->request(mount_, 120s, do_unmount{})
-      .then([this, answer](done) mutable { stop_tree(answer); },
-            [this, answer](caf::error&) mutable { stop_tree(answer); });
+      .then([this](done) { stop_tree(); }, [this](caf::error&) { stop_tree(); });
   return answer;
 }
 
-void supervisor_state::stop_tree(caf::typed_response_promise<done> answer) {
+void supervisor_state::stop_tree() {
   log::info("supervisor", "stopping: sealing what is open and waiting for the nodes, at most 20 s");
-  auto close = [this, answer]() mutable {
+  auto close = [this] {
     log::info("supervisor", "stopping: closing the volume");
-    auto end = [this, answer]() mutable {
+    auto end = [this] {
       for (auto& [node, l] : links) caf::anon_send(l.actor, stop_atom_v);
       links.clear();
       self->send_exit(monitor_, caf::exit_reason::user_shutdown);
@@ -463,14 +464,14 @@ void supervisor_state::stop_tree(caf::typed_response_promise<done> answer) {
       self->send_exit(mount_, caf::exit_reason::user_shutdown);
       for (auto& [node, r] : reservations) self->send_exit(r, caf::exit_reason::user_shutdown);
       reservations.clear();
-      answer.deliver(done{});
+      for (auto& asked : std::exchange(stops, {})) asked.deliver(done{});
       self->quit();
     };
     self->request(mount_, std::chrono::minutes{10}, close_volume{})
-        .then([end](done) mutable { end(); }, [end](caf::error&) mutable { end(); });
+        .then([end](done) { end(); }, [end](caf::error&) { end(); });
   };
   self->request(mount_, 40s, do_drain{20s})
-      .then([close](done) mutable { close(); }, [close](caf::error&) mutable { close(); });
+      .then([close](done) { close(); }, [close](caf::error&) { close(); });
 }
 
 } // namespace qs::actors

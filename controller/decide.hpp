@@ -76,10 +76,12 @@ struct plan {
   [[nodiscard]] bool empty() const noexcept { return actions.empty(); }
 };
 
-/// Why no plan could be made. `refused`: a rule says no (exit 3); otherwise the spec cannot be met (exit 1).
+/// Why no plan could be made. `by_rule`: a rule says no (exit 3); `for_now`: who must say something did not answer, the same plan may
+/// be made later (exit 5); otherwise the spec cannot be met (exit 1).
 struct refusal {
   bool by_rule = false;
   std::string message;
+  bool for_now = false;
 };
 
 struct diff_result {

@@ -107,8 +107,8 @@ std::vector<model::recorded_node> planner::rows_afterwards() const {
 
 void planner::check_first_time() {
   if (!observed_.strays_known)
-    refuse(false, "the grid did not say whether this volume exists already, so it is not made: try "
-                  "again when it answers");
+    refuse_for_now("the grid did not say whether this volume exists already, so it is not made: try "
+                   "again when it answers");
   else if (!observed_.strays.empty())
     refuse(true, fmt::format("this volume exists: {} of its nodes are on the grid, and this "
                              "machine has no record of them; 'qs recover' "

@@ -49,6 +49,9 @@ private:
   void refuse(bool by_rule, std::string message) {
     refusals_.push_back({by_rule, std::move(message)});
   }
+  void refuse_for_now(std::string message) {
+    refusals_.push_back({false, std::move(message), true});
+  }
   action& add(action_kind kind, std::string address, std::string reason);
   action& add_node(action_kind kind, const model::recorded_node& row, std::string reason);
   model::recorded_node&

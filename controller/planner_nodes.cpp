@@ -190,7 +190,7 @@ void planner::place_new() {
     return refuse(true, "too few nodes answer to tell what is lost: nodes are neither added nor "
                         "moved until they do ('qs status')");
   if (!observed_.hosts_known)
-    return refuse(false, "the grid did not say which hosts it has: try again when it answers");
+    return refuse_for_now("the grid did not say which hosts it has: try again when it answers");
   for (int i = 0; i < count; ++i) {
     auto* old = static_cast<std::size_t>(i) < leaving.size() ? leaving[static_cast<std::size_t>(i)]
                                                              : nullptr;
