@@ -95,6 +95,11 @@ void engine::sweep_stale() {
     sweeping_ = false;
     return;
   }
+  // After a power cut that takes the move back, the old copies are the only ones the rows know (invariant 7).
+  if (!log_->sync().ok()) {
+    sweeping_ = false;
+    return;
+  }
   auto left = std::make_shared<std::atomic<std::size_t>>(by_node.size());
   for (auto& [node, b] : by_node)
     env_.port->remove(node, std::move(b.names), [weak = weak_from_this(), left, gone = std::move(b.keys)](const status& done) {

@@ -161,6 +161,9 @@ void engine::remove_dead() {
     next_removal_ = now() + 1s;
     return;
   }
+  // What made them dead must be on the disk before the nodes forget them: after a power cut the rows would point there again
+  // (invariant 7).
+  if (!log_->sync().ok()) return;
   removal_cursor_ = refs.back();
   for (auto ref : refs) {
     {

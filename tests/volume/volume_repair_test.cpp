@@ -1,5 +1,7 @@
 // Shards that are not what they must be, and words for shards that are no longer to be trusted (volume.md 3; invariants 2, 3, 4, 10).
 #include "file_model.hpp"
+#include "base/posix.hpp"
+#include "volume/log_layout.hpp"
 #include "volume/segment_table.hpp"
 
 using namespace qs;
@@ -212,4 +214,30 @@ TEST_CASE("the old copy of a moved shard is deleted when its node is back, also 
     REQUIRE(got.ok());
     CHECK(*got == data);
   }
+}
+
+TEST_CASE("no node forgets anything before what made it needless is on this machine's disk (invariant 7)") {
+  volume_fixture f{4, 2, 6, false};
+  f.groups.resize(1);
+  REQUIRE(f.create().ok());
+  REQUIRE(f.open().ok());
+  auto synced = [&] {
+    auto text = read_file(f.options.state_directory / "log" / "watermark", kib);
+    REQUIRE(text.ok());
+    auto mark = volume::log_layout::decode_watermark(as_bytes(*text));
+    REQUIRE(mark.has_value());
+    return mark->sequence;
+  };
+  auto inode = f.make_file("a");
+  REQUIRE(f.write(*inode, 0, noise(1, 2 * mib)).ok());
+  REQUIRE(f.drain());
+  REQUIRE(f.fs().fsync().ok());
+  auto stored = f.ports[1].objects.size();
+  REQUIRE(stored > 0);
+  auto before = synced();
+  REQUIRE(f.fs().unlink(volume::root_inode, "a").ok());
+  CHECK(synced() == before); // by itself it is not: a power cut may take it back
+  for (int i = 0; i < 300 && f.ports[1].objects.size() == stored; ++i) f.pass();
+  REQUIRE(f.ports[1].objects.size() < stored);
+  CHECK(synced() > before);
 }
