@@ -85,7 +85,9 @@ struct volume_setup {
   bool create = false;
 };
 
-struct get_report {}; ///< → volume_report
+struct get_report { ///< → volume_report
+  bool durable = false; ///< what it says is on this machine's disk: a power cut takes none of it back
+};
 struct close_volume { ///< orderly; with `destroy` its local files go too
   bool destroy = false;
   volume::volume_options options; ///< destroy: where they are; the volume need not have been open

@@ -45,7 +45,10 @@ struct mount_state {
         [this](const doubt_node& doubt) {
           if (vol) vol->unconfirm(doubt.node, doubt.since);
         },
-        [this](get_report) { return report(); },
+        [this](get_report how) -> caf::result<volume_report> {
+          if (!how.durable || !vol) return report();
+          return durable_report();
+        },
         [this](const do_mount& order) { return mount(order.settings); },
         [this](const do_unmount& order) { return unmount(order.deadline); },
         [this](const do_drain& order) { return drain(order.deadline); },
@@ -106,6 +109,7 @@ struct mount_state {
           if (o.how.ok()) {
             vol = std::move(o.v);
             vol->set_nodes(nodes);
+            if (config.shared->volume_opened) config.shared->volume_opened(vol);
             give(answer, done{});
           } else {
             give(answer, to_caf(o.how.err()));
@@ -233,6 +237,22 @@ struct mount_state {
           return port && port->mounted() ? port->drop_page_cache() : status{};
         },
         [] {});
+  }
+
+  /// Taken first and synced then: the log has all it rests on.
+  caf::result<volume_report> durable_report() {
+    auto answer = self->make_response_promise<volume_report>();
+    run_blocking<status>(
+        self, config.blocking, lane::volume, {}, volume_deadline,
+        [v = vol] { return v->files().fsync(); },
+        [answer, r = report()](status how) mutable {
+          if (how.ok())
+            answer.deliver(std::move(r));
+          else
+            answer.deliver(to_caf(how.err()));
+        },
+        [answer](const error& e) mutable { answer.deliver(to_caf(e)); });
+    return answer;
   }
 
   volume_report report() {

@@ -134,11 +134,12 @@ void supervisor_state::reserve(model::recorded_node r) {
           });
 }
 
-/// What lowers redundancy looks at the world again first: what was decided on is up to a pass old.
+/// What lowers redundancy looks at the world again first: what was decided on is up to a pass old. And it looks at what a power cut
+/// here could not take back: rows that point to the node again when it is gone would be lost data.
 void supervisor_state::retire(model::node_id node) {
   if (!recorded.volume.created && !volume.open) return order_node(*row(node), verb::cancel);
   busy_nodes.insert(node);
-  self->request(mount_, 30s, get_report{})
+  self->request(mount_, 30s, get_report{true})
       .then(
           [this, node](volume_report& fresh) {
             busy_nodes.erase(node);

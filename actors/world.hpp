@@ -14,6 +14,7 @@
 #include "codec/keys.hpp"
 #include "grid/provider.hpp"
 #include "state/store.hpp"
+#include "volume/volume.hpp"
 
 namespace qs::actors {
 
@@ -29,6 +30,8 @@ struct world {
   /// Writes a node's identity object and reads it back; blocks. Over zdb in the engine, into the
   /// simulated node in tests.
   std::function<status(const model::recorded_node&)> write_identity;
+  /// For tests that look at what only the volume knows; called when it was opened.
+  std::function<void(const std::shared_ptr<volume::volume>&)> volume_opened;
   bool detached =
       true; ///< threads of their own for what may wait; false under the deterministic scheduler
 

@@ -89,6 +89,10 @@ public:
   std::vector<model::group_health> health() const override { return engine_->table().health(engine_->parity()); }
   std::vector<model::node_id> indispensable() const override { return engine_->table().indispensable(); }
   std::vector<model::node_id> sources() const override { return engine_->table().sources(); }
+  byte_count live_bytes(model::segment_ref ref) const override {
+    auto e = engine_->table().find(ref);
+    return e ? e->live_bytes : 0;
+  }
   byte_count bytes_on(model::node_id node) const override { return engine_->table().bytes_on(node); }
   status close() override { return engine_->close(); }
 

@@ -111,6 +111,8 @@ public:
   /// Nodes whose loss would lose the last k copies of something, and nodes still needed as sources of moves.
   virtual std::vector<model::node_id> indispensable() const = 0;
   virtual std::vector<model::node_id> sources() const = 0;
+  /// Bytes of this segment that rows point to; 0: dead, nothing can ask for its shards again.
+  virtual byte_count live_bytes(model::segment_ref segment) const = 0;
   /// Live stored bytes of one node's slots: what replacing it moves.
   virtual byte_count bytes_on(model::node_id node) const = 0;
 
