@@ -170,7 +170,7 @@ def crash_engine(box):
     os.kill(pid, signal.SIGKILL)
     at_kill = len(answered)
     started = time.monotonic()
-    wait_for("the engine and the mount to be back", lambda: os.path.ismount(box.mount) and box.engine_pid() != pid and target.exists(), 60)
+    wait_for("the engine and the mount to be back", lambda: box.engine_pid() != pid and box.status()["mount"]["mounted"], 60)
     say(f"engine {pid} killed after {at_kill} files; engine and mount back after {time.monotonic() - started:.1f} s by themselves")
     wait_for("more files", lambda: len(answered) > at_kill + 100, 60)
     stop.set()
