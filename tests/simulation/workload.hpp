@@ -15,12 +15,12 @@ class workload {
 public:
   explicit workload(simulation& sim) : sim_{sim} {}
 
-  /// One operation of the seed's choosing; waits for its answer a simulated minute at most.
+  /// One operation of the seed's choosing; a read is answered within 20 simulated seconds.
   void one();
   /// Reads everything; returns what is wrong, empty if all is right. Waits for nodes.
   std::string verify();
   [[nodiscard]] std::size_t bytes() const;
-  int written = 0, refused = 0, unlinked = 0, reads = 0, read_errors = 0;
+  int written = 0, refused = 0, unlinked = 0, reads = 0, read_errors = 0, caches_dropped = 0, longest_read = 0;
 
 private:
   struct chunk {

@@ -168,9 +168,15 @@ simulation::simulation(simulation_options options)
   keys_ = std::make_unique<codec::volume_keys>(codec::volume_keys::derive(simulated_root(), options_.name));
   grid = std::make_unique<simulated_grid>(*keys_, random, time);
   grid->before_cancel = [this](const simulated_node& n) {
+    // The rule is about data (control.md, 5): shards of a dead segment may go with their node. That it is dead is the volume's
+    // word, at the latest when the cancel was decided on; the counter-check: at the end everything reads back from the nodes.
+    if (auto v = volume_.lock()) book_->look(*v);
     for (const auto& [ref, s] : book_->segments) {
       if (s.deleted || !s.was_safe || shard_book::intact(s, *grid, nullptr) < s.needed) continue;
-      if (shard_book::intact(s, *grid, &n) < s.needed && !engine_->peek().recorded.destroying)
+      if (shard_book::intact(s, *grid, &n) >= s.needed || engine_->peek().recorded.destroying) continue;
+      if (s.dead)
+        ++grid->counters["cancelled with the last of a dead segment"];
+      else
         violations().push_back(fmt::format("n{} was cancelled with the last {} shards of {}", n.node.number, s.needed, model::to_string(ref)));
     }
   };
@@ -187,6 +193,7 @@ void simulation::start() {
   QS_ASSERT(!engine_);
   ended.reset();
   cut_ = false;
+  ++lives_;
   engine_ = std::make_unique<engine>(random);
   auto& e = *engine_;
   actors::engine_options o;
@@ -213,7 +220,9 @@ void simulation::start() {
     ++grid->counters["cut at a commit"]; // every door is closed from here on; the engine goes after this message
   };
   auto guarded = std::make_unique<guarded_store>(std::move(*opened), e.alive);
+  e.world->volume_opened = [this](const std::shared_ptr<volume::volume>& v) { volume_ = v; };
   guarded->watch = [this](const model::intent& i) {
+    if (auto v = volume_.lock()) book_->look(*v);
     if (!nothing_may_change.empty() && i.what != model::intent::verb::resize)
       violations().push_back(fmt::format("{} of n{} begun while {}", i.what == model::intent::verb::reserve ? "reserve" : "cancel", i.node.number, nothing_may_change));
   };
@@ -238,6 +247,7 @@ void simulation::start() {
 
 bool simulation::up() const { return engine_ != nullptr; }
 std::uint64_t simulation::commits() const { return commits_; }
+std::uint64_t simulation::lives() const { return lives_; }
 
 void simulation::crash() {
   if (!engine_) return;

@@ -52,6 +52,7 @@ public:
   void crash(); ///< now, between two messages
   void stop();  ///< orderly, as `qs stop`
   [[nodiscard]] bool up() const;
+  [[nodiscard]] std::uint64_t lives() const; ///< engines started so far: what the one before was asked nobody answers
   std::optional<int> ended; ///< the supervisor asked for the end of the process, with this code
   bool restart = true;      ///< what is cut, or ends with an error, is started again
   std::uint64_t cut_at_commit = 0; ///< counted from the start of the simulation; 0: never
@@ -100,6 +101,8 @@ private:
   std::unique_ptr<codec::volume_keys> keys_;
   std::unique_ptr<engine> engine_;
   std::uint64_t commits_ = 0;
+  std::uint64_t lives_ = 0;
+  std::weak_ptr<volume::volume> volume_;
   bool cut_ = false;
   std::vector<model::event> events_;
 };

@@ -25,9 +25,13 @@ struct shard_book {
     std::set<std::uint8_t> confirmed;
     bool was_safe = false; ///< every shard was confirmed once: its pinned copy may be gone
     bool deleted = false;
+    bool dead = false; ///< no row points to it, and none can again: its shards only wait for their deletion
   };
   std::map<model::segment_ref, segment> segments;
   std::map<model::object_name, model::segment_ref> by_name;
+  void look(const volume::volume& v) {
+    for (auto& [ref, s] : segments) s.dead = s.dead || v.live_bytes(ref) == 0;
+  }
   /// Distinct intact shards on nodes, one of them left out.
   static std::size_t intact(const segment& s, simulated_grid& grid, const simulated_node* without);
 };
