@@ -28,8 +28,10 @@ TEST_CASE("what is UTF-8 and what is not") {
                                      {"\xF4\x90\x80\x80", 0}, // beyond U+10FFFF
                                      {"\xFF", 0},
                                      {"\xE6\x97", 0}}) {
-    CAPTURE(text.size());
-    CAPTURE(static_cast<int>(static_cast<unsigned char>(text.front())));
+    auto bytes = text.size();
+    auto first = static_cast<int>(static_cast<unsigned char>(text.front()));
+    CAPTURE(bytes);
+    CAPTURE(first);
     CHECK(utf8_length(text, 0) == length);
   }
 }
