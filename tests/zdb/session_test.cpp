@@ -110,8 +110,8 @@ TEST_CASE("handshake: what goes wrong has its own code") {
        std::initializer_list<row>{{"-Access denied\r\n", errc::access_denied},
                                   {"-Namespace not found\r\n", errc::not_found},
                                   {":1\r\n", errc::protocol}}) {
-    auto answer = reply;
-    CAPTURE(answer);
+    auto select_reply = reply;
+    CAPTURE(select_reply);
     session_options o;
     o.name_space = "n";
     o.password = "p";
