@@ -102,8 +102,11 @@ using status = result<void>;
     if (!qs_try_result.ok()) return std::move(qs_try_result).err();                                \
   } while (false)
 
-/// `QS_TRY_ASSIGN(auto x, f())`: x = the value, or leaves the function with the error.
+/// `QS_TRY_ASSIGN(auto x, f())`: x = the value, or leaves the function with the error. `target` is a declaration or a name:
+/// parentheses around it would not compile.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define QS_TRY_ASSIGN(target, expression)                                                          \
   auto QS_CONCAT(qs_try_, __LINE__) = (expression);                                                \
   if (!QS_CONCAT(qs_try_, __LINE__).ok()) return std::move(QS_CONCAT(qs_try_, __LINE__)).err();    \
   target = std::move(QS_CONCAT(qs_try_, __LINE__)).value()
+// NOLINTEND(bugprone-macro-parentheses)
