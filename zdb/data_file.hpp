@@ -24,6 +24,10 @@ public:
   void forget(data_file& file);
   [[nodiscard]] std::size_t open_files() const noexcept { return order_.size(); }
 
+  // Of all data files, since the start: what INFO tells.
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
+
 private:
   std::size_t most_;
   std::list<data_file*> order_; ///< newest first

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -67,6 +69,48 @@ inline bool is_sequential_key(byte_span key) noexcept { return key.size() == 8; 
 /// The key must be a sequential one.
 inline std::uint64_t id_of(byte_span key) noexcept { return load_le<std::uint64_t>(key.data()); }
 
+/// A reference to one version of a key, as HISTORY has it: 8 bytes, file id u32, offset u32.
+std::string encode_reference(record_place place);
+/// Nothing if these are not 8 bytes.
+std::optional<record_place> decode_reference(byte_span bytes) noexcept;
+
+/// One version of a key.
+struct key_version {
+  record_place previous; ///< the one before; not valid(): none, or compaction has dropped it
+  std::uint32_t timestamp = 0;
+  value_block payload;
+};
+enum class history_answer : std::uint8_t {
+  found,
+  missing,       ///< the key does not exist (or was deleted)
+  no_more,       ///< the file that held this version has been compacted: history ends there
+  bad_reference, ///< no record stands there
+  other_key,     ///< the record there is another key's
+  failed         ///< damaged or unreadable
+};
+
+/// A record as it stands in its file, for DATA RAW.
+struct raw_record {
+  std::string key;
+  record_header header; ///< kind says whether it is a deletion
+  value_block payload;
+  std::uint32_t offset = 0; ///< where it stands
+  std::uint64_t next = 0;   ///< where the next one stands
+};
+enum class raw_answer : std::uint8_t { found, end_of_file, bad_request, failed };
+
+/// Where the bytes of a namespace are; all in bytes.
+struct space_usage {
+  std::uint64_t live_payload = 0; ///< what quota and data_size_bytes count
+  std::uint64_t live = 0;         ///< live records with their headers and keys
+  std::uint64_t dead = 0;         ///< overwritten and deleted records, compaction's to free
+  std::uint64_t tombstones = 0;   ///< records that say "deleted", freed when nothing needs them
+  std::uint64_t disk = 0;         ///< all data files as long as they are
+  std::size_t files = 0;
+};
+
+enum class scan_order : std::uint8_t { oldest_first, newest_first };
+
 struct found_key {
   std::string key;
   std::uint32_t length = 0;
@@ -78,6 +122,9 @@ public:
   struct limits {
     std::uint64_t datasize = 256ULL << 20;
     std::array<std::byte, 16> hash_key{};
+    std::chrono::seconds rotate_after{0}; ///< a file this old takes no more records; 0: any age
+    /// A new file is written to from now on; `left` is 0 for the first one.
+    std::function<void(name_space&, std::uint32_t left, std::uint32_t now)> jumped = {};
   };
 
   /// Makes the directory with settings in it, synced; any thread. Errors: io, no_space.
@@ -97,15 +144,39 @@ public:
   [[nodiscard]] read_answer get(byte_span key, value_block& out);
   [[nodiscard]] read_answer look(byte_span key, record_header& out);
   [[nodiscard]] bool exists(byte_span key);
+  /// Bytes [offset, offset + length) of the payload, cut at its end (an offset past it gives
+  /// none); reads no others. The record's header and key are checked against their checksum, the
+  /// payload's checksum only if all of it was asked for: who reads pieces brings checksums of its
+  /// own.
+  [[nodiscard]] read_answer get_range(byte_span key, std::uint64_t offset, std::uint64_t length,
+                                      value_block& out);
 
-  /// Live keys after `cursor` (17 bytes, or empty), in the order they were written; at most about 2
-  /// ms of them. Empty and an empty cursor: nothing more. Errors: invalid_argument (not a cursor of
-  /// here), io.
+  /// Live keys after `cursor` (17 bytes, or empty), in the order they were written, or before it,
+  /// backwards; at most about 2 ms of them. Empty and an empty cursor: nothing more. A cursor stays
+  /// good when its item is deleted or its file compacted. Errors: invalid_argument (not a cursor
+  /// of here), io.
   struct page {
     std::vector<found_key> items;
     std::string cursor;
   };
-  result<page> scan(byte_span cursor);
+  result<page> scan(byte_span cursor, scan_order order = scan_order::oldest_first);
+  /// Like scan, only keys that begin with `prefix`; pages may be empty while there is a cursor.
+  result<page> scan_prefix(byte_span prefix, byte_span cursor);
+  /// The cursor of a key: SCAN from it gives what follows. missing, damaged, unreadable as get.
+  [[nodiscard]] read_answer cursor_of(byte_span key, std::string& cursor);
+  /// A version of a key: the live one without `at`, else the one that stands there.
+  [[nodiscard]] history_answer history(byte_span key, std::optional<record_place> at,
+                                       key_version& out);
+  /// The record at `offset` of file `id`; an offset inside the file's header means its first one.
+  [[nodiscard]] raw_answer raw(std::uint32_t id, std::uint64_t offset, raw_record& out);
+
+  /// From now on a new file is written to. Nothing happens if the current one has no records.
+  status jump();
+  /// Everything read again from the disk. errc::busy while it is synced or compacted.
+  status reload();
+  /// Files in which a record was overwritten or deleted since the last forget_changed_files().
+  [[nodiscard]] std::vector<std::uint32_t> changed_files() const;
+  void forget_changed_files() { changed_.clear(); }
 
   /// Everything gone: a new file says that nothing before it counts. Gives the files that the
   /// helper thread must delete once the sync_job that follows has run.
@@ -127,6 +198,7 @@ public:
   [[nodiscard]] std::uint64_t entries() const noexcept;
   [[nodiscard]] std::uint64_t live_bytes() const noexcept { return live_bytes_; }
   [[nodiscard]] std::uint64_t disk_bytes() const noexcept;
+  [[nodiscard]] space_usage usage() const noexcept;
   [[nodiscard]] std::uint64_t index_bytes() const noexcept;
   [[nodiscard]] std::uint64_t next_id() const noexcept { return ids_.next_id(); }
   [[nodiscard]] bool ever_written() const noexcept { return !files_.empty(); }
@@ -148,6 +220,7 @@ public:
   bool syncing = false;
   std::uint64_t read_errors = 0;
   std::uint64_t write_errors = 0;
+  std::uint32_t last_error_at = 0; ///< unix seconds; 0: none
 
 private:
   name_space(file_pool& pool, std::filesystem::path directory, limits lim);
@@ -177,6 +250,8 @@ private:
   sequential_index ids_;
   std::uint64_t live_bytes_ = 0;
   sync_mark synced_;
+  std::set<std::uint32_t> changed_;
+  std::chrono::steady_clock::time_point active_since_{};
   bool names_changed_ = false;
   bool write_failing_ = false; ///< said once on the log
   bool failed_ = false;        ///< memory and disk may disagree: no writes until the next start

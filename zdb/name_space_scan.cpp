@@ -27,7 +27,7 @@ std::string make_cursor(const record_header& header, record_place place) {
 }
 } // namespace
 
-result<name_space::page> name_space::scan(byte_span cursor) {
+result<name_space::page> name_space::scan(byte_span cursor, scan_order) {
   page out;
   record_place from;
   if (!cursor.empty()) {

@@ -18,6 +18,10 @@ struct store_options {
   std::uint64_t datasize = 256ULL << 20;
   std::uint64_t maxsize = 0; ///< of new namespaces
   bool sequential = false;   ///< new namespaces are
+  std::filesystem::path index = {}; ///< where 0-db's index is, if `data` holds its data
+  std::chrono::seconds rotate_after{0}; ///< of data files (--rotate); 0: by size alone
+  /// A namespace goes on in a new file (hooks jump-data, jump-index); on the I/O thread.
+  std::function<void(name_space&, std::uint32_t left, std::uint32_t now)> jumped = {};
 };
 
 class store {
@@ -45,6 +49,10 @@ public:
   void finish_remove(const std::shared_ptr<name_space>& ns, const status& removed);
   static status remove_files(const std::filesystem::path& directory);
 
+  /// All of a namespace read again from the disk (RELOAD). errc::busy while it is synced or
+  /// compacted.
+  status reload(const std::shared_ptr<name_space>& ns) { return ns->reload(); }
+
   /// The lock and the data files are still where they were put (control.md 4).
   [[nodiscard]] bool linked() const;
   [[nodiscard]] bool lock_linked() const;
@@ -55,7 +63,9 @@ private:
   explicit store(store_options options) : options_{std::move(options)} {}
   status take_lock();
   status load();
-  name_space::limits limits() const { return {options_.datasize, hash_key_}; }
+  name_space::limits limits() const {
+    return {options_.datasize, hash_key_, options_.rotate_after, options_.jumped};
+  }
 
   store_options options_;
   std::array<std::byte, 16> hash_key_{};
