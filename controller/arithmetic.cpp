@@ -19,8 +19,8 @@ byte_count node_size(byte_count capacity, int data_shards, int parity_shards, in
   auto n = k + static_cast<wide>(parity_shards);
   auto divisor = wide{100} * k * static_cast<wide>(nodes);
   auto payload = (wide{115} * capacity * n + divisor - 1) / divisor;
-  auto metadata = std::min<wide>(capacity / 100, 4 * gib);
-  auto bytes = payload + metadata + 256 * mib;
+  auto metadata = std::min<wide>(capacity / 100, wide{4} * gib);
+  auto bytes = payload + metadata + wide{256} * mib;
   auto whole = (bytes + gib - 1) / gib;
   auto most = std::numeric_limits<byte_count>::max() / gib;
   return static_cast<byte_count>(std::min<wide>(whole, most)) * gib;

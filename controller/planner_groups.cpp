@@ -113,7 +113,7 @@ void planner::plan_groups() {
   if (!grows && handed == 0 && next.added == 0) return;
   plan_.summary.usable_bytes_gained = gained;
   std::string reason;
-  auto say = [&](std::string text) { reason += (reason.empty() ? "" : "; ") + text; };
+  auto say = [&](const std::string& text) { reason += (reason.empty() ? "" : "; ") + text; };
   if (grows)
     say(fmt::format("{} -> {}", format_bytes(previous_->storage.capacity),
                     format_bytes(desired_.storage.capacity)));

@@ -180,8 +180,9 @@ std::string render(const std::vector<refusal>& refusals, const render_options& o
   for (const auto& r : refusals) {
     std::string head = r.by_rule ? "refused: " : "error: ";
     auto text = wrap(plain(head + r.message), 0, 2, static_cast<std::size_t>(options.width));
-    if (options.colour) text = "\x1b[31m" + head + "\x1b[0m" + text.substr(head.size());
-    out += text + "\n";
+    if (options.colour) text.replace(0, head.size(), fmt::format("\x1b[31m{}\x1b[0m", head));
+    out += text;
+    out += '\n';
   }
   return out;
 }

@@ -100,7 +100,7 @@ std::string local_volume_tag(const model::volume_id& id) {
   return to_hex(byte_span{hash}.first(8));
 }
 
-result<local_grid> local_grid::open(std::filesystem::path directory,
+result<local_grid> local_grid::open(const std::filesystem::path& directory,
                                     std::filesystem::path program) {
   std::error_code failed;
   auto whole = std::filesystem::weakly_canonical(directory, failed);
@@ -121,6 +121,7 @@ result<std::vector<local_node>> local_grid::nodes(std::string_view tag) const {
   grid_paths grid{directory_};
   QS_TRY_ASSIGN(auto all, of_volume(grid, tag));
   std::vector<local_node> out;
+  out.reserve(all.size());
   for (const auto& n : all) out.push_back(describe(grid, n));
   return out;
 }

@@ -43,7 +43,7 @@ struct local_node {
 class local_grid {
 public:
   /// Errors: not_found when there is no grid in `directory`.
-  static result<local_grid> open(std::filesystem::path directory,
+  static result<local_grid> open(const std::filesystem::path& directory,
                                  std::filesystem::path program = "/proc/self/exe");
 
   /// The catalogue with what is free. Errors: invalid_argument (catalogue.json).

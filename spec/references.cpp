@@ -4,10 +4,12 @@
 
 #include <fmt/format.h>
 
+#include "base/units.hpp"
+
 namespace qs::spec {
 namespace {
 
-constexpr std::size_t value_bytes_max = 64 * 1024;
+constexpr std::size_t value_bytes_max = 64 * kib;
 
 bool is_variable_name(std::string_view name) {
   auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };

@@ -92,9 +92,8 @@ void add_default(json& out, const field& f) {
     if (status == std::errc{} && end == f.fallback.data() + f.fallback.size()) out["default"] = n;
   } else if (f.kind == field_kind::boolean) {
     out["default"] = f.fallback == "true";
-  } else if (f.kind == field_kind::choice || f.kind == field_kind::grid) {
-    out["default"] = std::string{f.fallback};
-  } else if ((f.kind == field_kind::size && parse_bytes(f.fallback).ok()) ||
+  } else if (f.kind == field_kind::choice || f.kind == field_kind::grid ||
+             (f.kind == field_kind::size && parse_bytes(f.fallback).ok()) ||
              (f.kind == field_kind::time_span && parse_duration(f.fallback).ok())) {
     out["default"] = std::string{f.fallback};
   }

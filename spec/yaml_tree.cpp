@@ -179,9 +179,9 @@ private:
     auto quote = text[at];
     if (quote == '|' || quote == '>') return at + 1;
     for (++at; at < text.size(); ++at) {
-      if (quote == '"' && text[at] == '\\')
-        ++at;
-      else if (text[at] == quote && quote == '\'' && at + 1 < text.size() && text[at + 1] == quote)
+      auto escaped = quote == '"' && text[at] == '\\';
+      auto doubled = quote == '\'' && text[at] == quote && at + 1 < text.size() && text[at + 1] == quote;
+      if (escaped || doubled)
         ++at;
       else if (text[at] == quote)
         return at + 1;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/units.hpp"
 #include "base/result.hpp"
 #include "model/ids.hpp"
 #include "volume/filesystem.hpp"
@@ -183,8 +184,8 @@ inode_row make_root_row(std::uint32_t uid, std::uint32_t gid, file_time now);
 // -- limits of names ----------------------------------------------------------------------------------------------
 inline constexpr std::size_t name_bytes_max = 255;
 inline constexpr std::size_t symlink_bytes_max = 4095;
-inline constexpr std::size_t xattr_value_bytes_max = 64 * 1024;
-inline constexpr std::size_t xattr_list_bytes_max = 64 * 1024;
+inline constexpr std::size_t xattr_value_bytes_max = 64 * kib;
+inline constexpr std::size_t xattr_list_bytes_max = 64 * kib;
 inline constexpr std::uint32_t nlink_max = 0x7fff'ffff;
 inline constexpr std::size_t field_bytes_max = 1 << 20;
 inline constexpr std::uint16_t field_must_understand = 0x8000;

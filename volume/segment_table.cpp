@@ -272,7 +272,7 @@ bool segment_table::has_space() const {
     const auto& slots = g.second.rbegin()->second;
     return std::all_of(slots.begin(), slots.end(),
                        [&](model::node_id n) {
-                         return !live_locked(n) || node_free(n, false) >= codec::frame_stored_max * 8;
+                         return !live_locked(n) || node_free(n, false) >= byte_count{codec::frame_stored_max} * 8;
                        });
   });
 }
