@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "base/bytes.hpp"
-#include "base/units.hpp"
 #include "base/result.hpp"
+#include "base/units.hpp"
 #include "model/ids.hpp"
 #include "volume/filesystem.hpp"
 
