@@ -15,6 +15,7 @@ namespace qs::zdb {
 namespace {
 constexpr std::size_t window_bytes = 64 << 10;
 constexpr std::size_t window_bytes_least = 512;
+constexpr std::uint32_t start_every = 256 << 10;
 
 /// Steps over `done` bytes in parts[first...].
 void step(std::span<iovec>& parts, std::size_t done) {
@@ -75,6 +76,7 @@ result<std::unique_ptr<data_file>> data_file::create(file_pool& pool,
                                                      const file_header& header) {
   std::unique_ptr<data_file> file{new data_file{pool, data_file_path(directory, header.id)}};
   file->header_ = header;
+  if (!header.compacted) file->header_.first = file->header_.last = header.id;
   QS_TRY_ASSIGN(auto made, open_file(file->path_, O_RDWR | O_CREAT | O_EXCL));
   made.reset();
   auto bytes = encode_file_header(header);
@@ -114,6 +116,7 @@ status data_file::append(std::span<iovec> parts) {
         ::pwritev(fd->get(), parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(at));
     if (n > 0) {
       at += static_cast<std::uint64_t>(n);
+      pool_.bytes_written += static_cast<std::uint64_t>(n);
       step(parts, static_cast<std::size_t>(n));
       continue;
     }
@@ -132,18 +135,24 @@ status data_file::append(std::span<iovec> parts) {
   return {};
 }
 
-status data_file::read(std::span<iovec> parts, std::uint64_t offset) {
-  QS_TRY_ASSIGN(auto fd, descriptor());
+status read_exactly(int fd, const std::filesystem::path& path, std::span<iovec> parts,
+                    std::uint64_t offset) {
   while (!parts.empty()) {
-    auto n = ::preadv(fd->get(), parts.data(), static_cast<int>(parts.size()),
-                      static_cast<off_t>(offset));
+    auto n =
+        ::preadv(fd, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno_error(fmt::format("read {}", path_.string()), errno);
-    if (n == 0) return error{errc::corrupt, fmt::format("{} ends too early", path_.string())};
+    if (n < 0) return errno_error(fmt::format("read {}", path.string()), errno);
+    if (n == 0) return error{errc::corrupt, fmt::format("{} ends too early", path.string())};
     offset += static_cast<std::uint64_t>(n);
     step(parts, static_cast<std::size_t>(n));
   }
   return {};
+}
+
+status data_file::read(std::span<iovec> parts, std::uint64_t offset) {
+  QS_TRY_ASSIGN(auto fd, descriptor());
+  for (auto& p : parts) pool_.bytes_read += p.iov_len;
+  return read_exactly(fd->get(), path_, parts, offset);
 }
 
 status data_file::read(mutable_byte_span out, std::uint64_t offset) {
@@ -165,21 +174,47 @@ bool data_file::linked() const {
          st.st_nlink > 0;
 }
 
+// -- starts ---------------------------------------------------------------------------------------
+
+void data_file::passed(std::uint32_t offset, record_place origin) {
+  if (!starts_.empty() && offset - starts_.back() < start_every) return;
+  starts_.push_back(offset);
+  if (header_.compacted) origins_.push_back(origin);
+}
+
+std::uint32_t data_file::start_for(record_place origin) const noexcept {
+  std::size_t after = 0; // how many starts are at or before it
+  if (header_.compacted)
+    after = static_cast<std::size_t>(
+        std::upper_bound(origins_.begin(), origins_.end(), origin) - origins_.begin());
+  else
+    after = static_cast<std::size_t>(
+        std::upper_bound(starts_.begin(), starts_.end(), origin.offset) - starts_.begin());
+  return after == 0 ? std::uint32_t{file_header_bytes} : starts_[after - 1];
+}
+
+std::uint32_t data_file::start_before(std::uint64_t offset) const noexcept {
+  auto at = std::lower_bound(starts_.begin(), starts_.end(), offset);
+  return at == starts_.begin() ? std::uint32_t{file_header_bytes} : *std::prev(at);
+}
+
 namespace {
 /// Reads a file forward through a window that grows while reading goes straight on: small records
 /// cost no call each, and of big ones that are stepped over little more than the header is read.
 class window {
 public:
-  explicit window(data_file& file) : file_{file} {}
+  window(int fd, const std::filesystem::path& path, std::uint64_t size)
+      : fd_{fd}, path_{path}, file_size_{size} {}
   /// `n` (≤ 64 KiB) bytes at `offset`, which the file must have.
   result<byte_span> at(std::uint64_t offset, std::size_t n) {
     if (offset < start_ || offset + n > start_ + bytes_.size()) {
       auto straight_on = offset <= start_ + bytes_.size();
       size_ = straight_on ? std::min(size_ * 2, window_bytes) : window_bytes_least;
       bytes_.resize(static_cast<std::size_t>(
-          std::min<std::uint64_t>(std::max(size_, n), file_.size() - offset)));
+          std::min<std::uint64_t>(std::max(size_, n), file_size_ - offset)));
       start_ = offset;
-      auto got = file_.read(bytes_, offset);
+      iovec part{bytes_.data(), bytes_.size()};
+      auto got = read_exactly(fd_, path_, {&part, bytes_.empty() ? 0U : 1U}, offset);
       if (!got.ok()) {
         bytes_.clear();
         return std::move(got).err();
@@ -189,7 +224,9 @@ public:
   }
 
 private:
-  data_file& file_;
+  int fd_;
+  const std::filesystem::path& path_;
+  std::uint64_t file_size_;
   buffer bytes_;
   std::uint64_t start_ = 0;
   std::size_t size_ = window_bytes_least;
@@ -198,19 +235,28 @@ private:
 
 result<std::uint64_t> data_file::walk(std::uint64_t from, std::uint64_t verify_from,
                                       const on_record& visit) {
-  window in{*this};
+  QS_TRY_ASSIGN(auto fd, descriptor());
+  return walk_records(fd->get(), path_, size_, from, verify_from, visit);
+}
+
+result<std::uint64_t> walk_records(int fd, const std::filesystem::path& path, std::uint64_t size,
+                                   std::uint64_t from, std::uint64_t verify_from,
+                                   const on_record& visit) {
+  window in{fd, path, size};
+  std::array<std::byte, 255> copy; // NOLINT: the key, as the window moves on with the payload
   auto offset = std::max<std::uint64_t>(from, file_header_bytes);
-  while (offset + record_header_bytes <= size_) {
+  while (offset + record_header_bytes <= size) {
     QS_TRY_ASSIGN(auto head, in.at(offset, record_header_bytes));
     auto header = peek_record_header(head);
-    if (offset + header.record_bytes() > size_) return offset;
+    if (offset + header.record_bytes() > size) return offset;
     QS_TRY_ASSIGN(auto whole, in.at(offset, record_header_bytes + header.key_length));
     auto key = whole.subspan(record_header_bytes);
     if (!record_header_fits(whole.first(record_header_bytes), key,
                             static_cast<std::uint32_t>(offset)))
       return offset;
     auto end = offset + header.record_bytes();
-    auto key_copy = to_buffer(key); // the window moves on while the payload is read
+    auto key_copy = mutable_byte_span{copy}.first(key.size());
+    std::copy(key.begin(), key.end(), key_copy.begin());
     if (offset >= verify_from) {
       std::uint32_t crc = 0;
       for (auto at = end - header.payload_length; at < end;) {
@@ -225,6 +271,26 @@ result<std::uint64_t> data_file::walk(std::uint64_t from, std::uint64_t verify_f
     offset = end;
   }
   return offset;
+}
+
+result<std::uint64_t> data_file::next_record(std::uint64_t from) {
+  buffer bytes;
+  constexpr std::size_t piece = 256 << 10;
+  for (auto at = from; at + record_header_bytes <= size_; at += piece) {
+    bytes.resize(static_cast<std::size_t>(
+        std::min<std::uint64_t>(piece + record_header_bytes + 255, size_ - at)));
+    QS_TRY(read(bytes, at));
+    for (std::size_t i = 0; i < piece && i + record_header_bytes <= bytes.size(); ++i) {
+      auto head = byte_span{bytes}.subspan(i, record_header_bytes);
+      auto here = static_cast<std::uint32_t>(at + i);
+      if (load_le<std::uint32_t>(head.data() + 24) != here) continue;
+      auto header = peek_record_header(head);
+      if (i + record_header_bytes + header.key_length > bytes.size()) continue;
+      auto key = byte_span{bytes}.subspan(i + record_header_bytes, header.key_length);
+      if (record_header_fits(head, key, here)) return at + i;
+    }
+  }
+  return size_;
 }
 
 } // namespace qs::zdb

@@ -3,11 +3,13 @@
 // thread shares the descriptor it needs. Everything here belongs to the I/O thread.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <list>
 #include <memory>
 #include <sys/uio.h>
+#include <vector>
 
 #include "base/posix.hpp"
 #include "zdb/record.hpp"
@@ -32,6 +34,18 @@ private:
   std::size_t most_;
   std::list<data_file*> order_; ///< newest first
 };
+
+/// Walks the records of an open file from `from`; `visit(header, key, offset)` returns false to
+/// stop. Records from `verify_from` on must also have a payload that fits its crc. Gives where it
+/// stopped: the end of the last good record, or the start of the one at which `visit` said stop. An
+/// error is one of reading. Any thread.
+using on_record = std::function<bool(const record_header&, byte_span key, std::uint32_t offset)>;
+result<std::uint64_t> walk_records(int fd, const std::filesystem::path& path, std::uint64_t size,
+                                   std::uint64_t from, std::uint64_t verify_from,
+                                   const on_record& visit);
+/// Exactly, or an error; errc::corrupt past the end. Any thread.
+status read_exactly(int fd, const std::filesystem::path& path, std::span<iovec> parts,
+                    std::uint64_t offset);
 
 class data_file {
 public:
@@ -64,12 +78,27 @@ public:
   [[nodiscard]] const file_header& header() const noexcept { return header_; }
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
-  /// Walks the records from `from`; `on_record(header, key, offset)` returns false to stop. Records
-  /// from `verify_from` on must also have a payload that fits its crc. Gives where it stopped: the
-  /// end of the last good record, or the start of the one at which on_record said stop. An error is
-  /// one of reading.
-  using on_record = std::function<bool(const record_header&, byte_span key, std::uint32_t offset)>;
-  result<std::uint64_t> walk(std::uint64_t from, std::uint64_t verify_from, const on_record& visit);
+  result<std::uint64_t> walk(std::uint64_t from, std::uint64_t verify_from,
+                             const on_record& visit);
+
+  /// Behind damage: the next place that is a record by its position and checksum, or the size.
+  result<std::uint64_t> next_record(std::uint64_t from);
+
+  // What of it counts; kept by the namespace.
+  std::uint64_t live_bytes = 0;      ///< records that the index points at
+  std::uint64_t tombstone_bytes = 0; ///< records that say "deleted"
+  bool keep = false; ///< damaged: compaction leaves it alone
+  [[nodiscard]] std::uint64_t dead_bytes() const noexcept {
+    return size_ - std::min(size_, file_header_bytes + live_bytes + tombstone_bytes);
+  }
+
+  /// A record stands at `offset` and was written first at `origin`; called for each in order. Keeps
+  /// a place to start from for every 256 KiB.
+  void passed(std::uint32_t offset, record_place origin);
+  /// The start of a record at or before the first one written at or after `origin`.
+  [[nodiscard]] std::uint32_t start_for(record_place origin) const noexcept;
+  /// The last start of those before `offset`; the file's first record for all up to that.
+  [[nodiscard]] std::uint32_t start_before(std::uint64_t offset) const noexcept;
 
 private:
   friend class file_pool;
@@ -82,6 +111,8 @@ private:
   std::uint64_t size_ = 0;
   std::uint64_t inode_ = 0;
   std::uint64_t device_ = 0;
+  std::vector<std::uint32_t> starts_;
+  std::vector<record_place> origins_; ///< of the starts; only in a compacted file
   bool in_pool_ = false;
   std::list<data_file*>::iterator at_;
 };

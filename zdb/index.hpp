@@ -50,6 +50,8 @@ public:
       }
     return {};
   }
+  /// What the index knows a key by; any thread.
+  [[nodiscard]] std::uint32_t hash(byte_span key) const noexcept;
   /// The key must not be there.
   void insert(byte_span key, index_entry entry);
   void replace(std::size_t at, index_entry entry) noexcept;
@@ -64,7 +66,6 @@ private:
     std::uint32_t length = 0;
     std::uint32_t tag = 0;
   };
-  [[nodiscard]] std::uint32_t hash(byte_span key) const noexcept;
   [[nodiscard]] std::size_t home(std::uint32_t tag) const noexcept {
     return tag & (slots_.size() - 1);
   }
@@ -87,6 +88,10 @@ public:
   /// Ids skipped on the way become holes.
   void put(std::uint64_t id, index_entry entry);
   void erase(std::uint64_t id) noexcept;
+  /// Ids below are used up.
+  void skip_to(std::uint64_t id) {
+    if (id > entries_.size()) entries_.resize(static_cast<std::size_t>(id));
+  }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t memory_bytes() const noexcept {
     return entries_.size() * sizeof(index_entry);

@@ -1,6 +1,7 @@
 #include "zdb/name_space.hpp"
 
 #include <algorithm>
+#include <ctime>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -18,13 +19,20 @@ constexpr std::size_t compare_bytes = 64 << 10;
 name_space::name_space(file_pool& pool, std::filesystem::path directory, limits lim)
     : pool_{pool}, directory_{std::move(directory)}, limits_{lim}, keys_{lim.hash_key} {}
 
-data_file* name_space::file(std::uint32_t id) {
+data_file* name_space::file(std::uint32_t id) const {
   auto it = files_.find(id);
   return it == files_.end() ? nullptr : it->second.get();
 }
 
+void name_space::add_file(file_ptr made) {
+  auto& header = made->header();
+  order_[header.first] = made.get();
+  files_[header.id] = std::move(made);
+}
+
 void name_space::note_read_error(const error& why) {
   ++read_errors;
+  last_error_at = static_cast<std::uint32_t>(std::time(nullptr));
   log::error("zdb", "{}", describe(why));
 }
 
@@ -130,6 +138,29 @@ read_answer name_space::get(byte_span key, value_block& out) {
   return answer;
 }
 
+read_answer name_space::get_range(byte_span key, std::uint64_t offset, std::uint64_t length,
+                                  value_block& out) {
+  auto p = locate(key, true);
+  if (!p.entry.place.valid()) return read_answer::missing;
+  std::uint64_t size = p.header.payload_length;
+  offset = std::min(offset, size);
+  length = std::min(length, size - offset);
+  value_block body{static_cast<std::size_t>(length)};
+  auto* f = file(p.entry.place.file);
+  auto at = std::uint64_t{p.entry.place.offset} + record_header_bytes + key.size() + offset;
+  if (auto got = f->read(body.bytes(), at); !got.ok()) {
+    note_read_error(got.err());
+    return read_answer::unreadable;
+  }
+  if (length == size && crc32c(body.bytes()) != p.header.payload_crc) {
+    note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged",
+                                                f->path().string(), p.entry.place.offset)});
+    return read_answer::damaged;
+  }
+  out = std::move(body);
+  return read_answer::found;
+}
+
 bool name_space::same_value(record_place place, byte_span key, byte_span value) {
   auto* f = file(place.file);
   buffer piece(std::min(compare_bytes, value.size()));
@@ -151,12 +182,32 @@ bool name_space::same_value(record_place place, byte_span key, byte_span value) 
 // -- writing --------------------------------------------------------------------------------------
 
 status name_space::rotate(bool flushes) {
-  QS_TRY_ASSIGN(auto made, data_file::create(pool_, directory_,
-                                             {last_file_ + 1, flushes, settings_.sequential}));
-  ++last_file_;
+  file_header header;
+  header.id = last_file_ + 1;
+  header.flushes = flushes;
+  header.sequential = settings_.sequential;
+  QS_TRY_ASSIGN(auto made, data_file::create(pool_, directory_, header));
+  made->keep = flushes; // until what it says is gone is gone
+  auto left = active_;
+  active_ = last_log_ = last_file_ = header.id;
+  active_since_ = std::chrono::steady_clock::now();
   names_changed_ = true;
-  files_.emplace(last_file_, std::move(made));
+  add_file(std::move(made));
+  if (limits_.jumped) limits_.jumped(*this, left, active_);
   return {};
+}
+
+status name_space::jump() {
+  if (failed_)
+    return error{errc::io, "the namespace takes no writes until the server is started anew"};
+  auto* f = file(active_);
+  if (f == nullptr || f->size() <= file_header_bytes) return {};
+  return rotate(false);
+}
+
+void name_space::died(record_place place, std::uint64_t bytes) {
+  changed_.insert(place.file);
+  if (auto* f = file(place.file)) f->live_bytes -= std::min(f->live_bytes, bytes);
 }
 
 status name_space::append(const record_header& header, byte_span key, byte_span value,
@@ -164,11 +215,18 @@ status name_space::append(const record_header& header, byte_span key, byte_span 
   if (failed_)
     return error{errc::io, "the namespace takes no writes until the server is started anew"};
   auto need = header.record_bytes();
-  if (files_.empty() || (active_file() != last_file_) ||
-      (files_.rbegin()->second->size() > file_header_bytes &&
-       files_.rbegin()->second->size() + need > limits_.datasize))
+  auto* writable = file(active_);
+  auto full = [&](const data_file& f) {
+    if (f.size() <= file_header_bytes) return false;
+    return f.size() + need > limits_.datasize ||
+           (limits_.rotate_after.count() > 0 &&
+            std::chrono::steady_clock::now() - active_since_ >= limits_.rotate_after);
+  };
+  if (writable == nullptr || active_ != last_log_ || full(*writable)) {
     QS_TRY(rotate(false));
-  auto& active = *files_.rbegin()->second;
+    writable = file(active_);
+  }
+  auto& active = *writable;
   auto offset = static_cast<std::uint32_t>(active.size());
   auto head = encode_record_header(header, key, offset);
   iovec parts[3] = {{head.data(), head.size()},
@@ -178,11 +236,14 @@ status name_space::append(const record_header& header, byte_span key, byte_span 
   if (!written.ok()) {
     if (!std::exchange(write_failing_, true)) log::error("zdb", "{}", describe(written.err()));
     ++write_errors;
+    last_error_at = static_cast<std::uint32_t>(std::time(nullptr));
     if (written.err().code == errc::corrupt) failed_ = true;
     return written;
   }
   write_failing_ = false;
   place = {active.id(), offset};
+  active.passed(offset, place);
+  (header.kind == record_kind::set ? active.live_bytes : active.tombstone_bytes) += need;
   return {};
 }
 
@@ -223,6 +284,7 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   if (auto done = append(header, key, value, entry.place); !done.ok()) return failure(done.err());
   live_bytes_ += value.size();
   live_bytes_ -= old_length;
+  if (there) died(old.entry.place, record_header_bytes + key.size() + old_length);
   if (settings_.sequential)
     ids_.put(id_of(key), entry);
   else if (there)
@@ -243,6 +305,7 @@ write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
   record_place place;
   if (auto done = append(header, key, {}, place); !done.ok()) return failure(done.err());
   live_bytes_ -= old.entry.length;
+  died(old.entry.place, record_header_bytes + key.size() + old.entry.length);
   if (settings_.sequential)
     ids_.erase(id_of(key));
   else
@@ -256,8 +319,12 @@ result<std::vector<std::filesystem::path>> name_space::flush() {
     return error{errc::io, "the namespace takes no writes until the server is started anew"};
   if (files_.empty()) return old;
   QS_TRY(rotate(true));
-  for (auto it = files_.begin(); it->first != last_file_; it = files_.erase(it))
+  order_ = {{active_, file(active_)}};
+  for (auto it = files_.begin(); it->first != active_; it = files_.erase(it))
     old.push_back(it->second->path());
+  ++epoch_;
+  moving_to_ = 0;
+  changed_.clear();
   keys_ = user_index{limits_.hash_key};
   ids_ = {};
   live_bytes_ = 0;
@@ -269,8 +336,8 @@ result<std::vector<std::filesystem::path>> name_space::flush() {
 // --------------------------------------------------------------------------------
 
 sync_mark name_space::end() const noexcept {
-  if (files_.empty()) return synced_;
-  return {files_.rbegin()->first, files_.rbegin()->second->size()};
+  auto* f = file(active_);
+  return f == nullptr ? synced_ : sync_mark{active_, f->size()};
 }
 
 std::uint64_t name_space::entries() const noexcept {
@@ -281,6 +348,19 @@ std::uint64_t name_space::disk_bytes() const noexcept {
   std::uint64_t n = 0;
   for (auto& [id, f] : files_) n += f->size();
   return n;
+}
+
+space_usage name_space::usage() const noexcept {
+  space_usage u;
+  u.live_payload = live_bytes_;
+  for (auto& [id, f] : files_) {
+    u.live += f->live_bytes;
+    u.dead += f->dead_bytes();
+    u.tombstones += f->tombstone_bytes;
+    u.disk += f->size();
+  }
+  u.files = files_.size();
+  return u;
 }
 
 std::uint64_t name_space::index_bytes() const noexcept {
@@ -298,6 +378,7 @@ result<sync_job> name_space::make_sync_job() {
   job.mark = end();
   job.names_changed = std::exchange(names_changed_, false);
   for (auto it = files_.lower_bound(synced_.file); it != files_.end(); ++it) {
+    if (it->second->header().compacted) continue; // synced before it got its name
     if (it->first == synced_.file && it->second->size() == synced_.size) continue;
     QS_TRY_ASSIGN(auto fd, it->second->descriptor());
     job.files.push_back(std::move(fd));
@@ -314,6 +395,7 @@ void name_space::sync_done(const sync_job& job, const status& outcome) {
   // never ask again.
   failed_ = true;
   ++write_errors;
+  last_error_at = static_cast<std::uint32_t>(std::time(nullptr));
   log::error("zdb", "namespace {}: {}: no more writes until the server is started anew",
              settings_.name, describe(outcome.err()));
 }

@@ -34,6 +34,8 @@ struct namespace_settings {
 /// Text with a checksum line; docs/formats/zdb-files.md.
 std::string encode_settings(const namespace_settings& settings);
 result<namespace_settings> decode_settings(std::string_view text);
+/// Of the namespace in this directory. Errors: io, corrupt, version_mismatch.
+result<namespace_settings> read_settings(const std::filesystem::path& directory);
 
 enum class write_answer : std::uint8_t {
   stored,
@@ -53,6 +55,9 @@ struct sync_mark {
   std::uint64_t size = 0;
   auto operator<=>(const sync_mark&) const = default;
 };
+
+/// As it was written down; nothing if missing or damaged.
+sync_mark read_sync_mark(const std::filesystem::path& directory);
 
 /// What the helper thread does for SYNC; it shares nothing with the namespace.
 struct sync_job {
@@ -107,6 +112,31 @@ struct space_usage {
   std::uint64_t tombstones = 0;   ///< records that say "deleted", freed when nothing needs them
   std::uint64_t disk = 0;         ///< all data files as long as they are
   std::size_t files = 0;
+};
+
+/// A record of a file that is being compacted.
+struct compaction_record {
+  record_header header;
+  std::uint32_t offset = 0;
+  std::uint64_t id = 0; ///< the index's hash of the key, or the sequential id
+  bool keep = false;
+};
+
+/// What one pass of the compactor does: `inputs`, neighbours in the order of records, become one
+/// file. It shares nothing with the namespace but open files.
+struct compaction_plan {
+  struct input {
+    std::uint32_t id = 0;
+    std::uint64_t size = 0;
+    std::filesystem::path path;
+    std::shared_ptr<unique_fd> file;
+    bool drop_tombstones = false; ///< nothing older is left that they could hide
+  };
+  std::vector<input> inputs;
+  file_header output;
+  std::filesystem::path directory;
+  std::uint64_t epoch = 0; ///< of the namespace: FLUSH, RELOAD and NSDEL change it
+  std::array<std::byte, 16> hash_key{};
 };
 
 enum class scan_order : std::uint8_t { oldest_first, newest_first };
@@ -192,6 +222,27 @@ public:
   /// Every data file is still where it was put.
   [[nodiscard]] bool linked() const;
 
+  // -- compaction, for the compactor; one plan at a time
+  /// Neighbouring files that are worth it; with `anyway` whatever has something to free. Nothing in
+  /// a worm namespace or while the last plan is not ended.
+  std::optional<compaction_plan> plan_compaction(unsigned dead_percent, std::uint64_t least_bytes,
+                                                 bool anyway);
+  /// False: the files are no longer what they were; end the plan.
+  [[nodiscard]] bool still_valid(const compaction_plan& plan) const noexcept;
+  /// Sets `keep` of records of input `which`.
+  void choose_live(const compaction_plan& plan, std::size_t which,
+                   std::span<compaction_record> records);
+  /// The new file is on the disk whole and under its name: from now on it may be pointed at.
+  status adopt(const compaction_plan& plan);
+  /// A record of input `which` stands at `moved_to` in the new file as well: found there from now
+  /// on, if it is still alive.
+  void moved(const compaction_plan& plan, std::size_t which, const compaction_record& record,
+             std::uint32_t moved_to);
+  /// The inputs are needed no more; gives their paths, for the helper thread to delete.
+  std::vector<std::filesystem::path> retire_inputs(const compaction_plan& plan);
+  /// Always the last call. `failed`: these files are left alone until the next start.
+  void end_compaction(const compaction_plan& plan, bool failed);
+
   [[nodiscard]] const namespace_settings& settings() const noexcept { return settings_; }
   void set_settings(namespace_settings settings) { settings_ = std::move(settings); }
   [[nodiscard]] const std::filesystem::path& directory() const noexcept { return directory_; }
@@ -202,9 +253,9 @@ public:
   [[nodiscard]] std::uint64_t index_bytes() const noexcept;
   [[nodiscard]] std::uint64_t next_id() const noexcept { return ids_.next_id(); }
   [[nodiscard]] bool ever_written() const noexcept { return !files_.empty(); }
-  [[nodiscard]] std::uint32_t active_file() const noexcept {
-    return files_.empty() ? 0 : files_.rbegin()->first;
-  }
+  [[nodiscard]] bool compacting() const noexcept { return compacting_; }
+  /// The file that is written to; 0: none yet.
+  [[nodiscard]] std::uint32_t active_file() const noexcept { return active_; }
 
   // Temporary, never stored.
   bool locked = false;
@@ -225,11 +276,28 @@ public:
 private:
   name_space(file_pool& pool, std::filesystem::path directory, limits lim);
   status load();
-  status load_file(std::uint32_t id, const sync_mark& mark);
+  using file_ptr = std::unique_ptr<data_file>;
+  result<file_ptr> open_one(std::uint32_t id, const sync_mark& mark);
+  status drop_replaced(std::map<std::uint32_t, file_ptr>& found);
+  status read_records(data_file& f, const sync_mark& mark);
+  void clear();
   void apply(const record_header& header, byte_span key, record_place place);
   status append(const record_header& header, byte_span key, byte_span value, record_place& place);
   status rotate(bool flushes);
-  data_file* file(std::uint32_t id);
+  data_file* file(std::uint32_t id) const;
+  void add_file(file_ptr made);
+  /// What a record at `place` that took `bytes` was, it is no longer.
+  void died(record_place place, std::uint64_t bytes);
+  bool is_live(const record_header& header, byte_span key, record_place here);
+  /// The origin that a cursor names. errc::invalid_argument.
+  result<record_place> read_cursor(byte_span cursor);
+  result<page> scan_forward(byte_span cursor, byte_span prefix);
+  result<page> scan_backward(byte_span cursor);
+  /// Reads header and key; errc::corrupt if no record stands there.
+  result<record_header> read_head(record_place place, std::string& key);
+  result<value_block> read_payload(record_place place, const record_header& header);
+  [[nodiscard]] std::uint64_t freeable(const data_file& f) const noexcept;
+  [[nodiscard]] bool tombstones_needless(std::uint32_t first, std::uint32_t last) const noexcept;
   bool key_at(record_place place, byte_span key, record_header* header = nullptr);
   bool same_value(record_place place, byte_span key, byte_span value);
   struct position {
@@ -244,8 +312,16 @@ private:
   std::filesystem::path directory_;
   limits limits_;
   namespace_settings settings_;
-  std::map<std::uint32_t, std::unique_ptr<data_file>> files_;
+  std::map<std::uint32_t, file_ptr> files_;
+  /// The same in the order of their records, by the first file they stand in for. While the
+  /// compactor moves to a new file, that one is in files_ alone.
+  std::map<std::uint32_t, data_file*> order_;
+  std::uint32_t active_ = 0;    ///< written to
+  std::uint32_t last_log_ = 0;  ///< highest id used for writing
   std::uint32_t last_file_ = 0; ///< highest id ever used
+  std::uint64_t epoch_ = 0;
+  std::uint32_t moving_to_ = 0; ///< the compactor's new file, while index entries change over
+  bool compacting_ = false;
   user_index keys_;
   sequential_index ids_;
   std::uint64_t live_bytes_ = 0;
