@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 
 #include <fmt/format.h>
-#include <sodium.h>
 
 #include "base/log.hpp"
-#include "zdb/session.hpp"
 
 namespace qs::zdb {
 
@@ -29,15 +28,15 @@ std::span<const commands::row> commands::table() {
   using c = commands;
   static constexpr row rows[] = {
       {"*", &c::invalid},
-      {"WAIT"},
-      {"MIRROR", nullptr, true},
-      {"MASTER", nullptr, true},
+      {"WAIT", &c::wait},
+      {"MIRROR", &c::mirror, true},
+      {"MASTER", &c::master, true},
       {"PING", &c::ping},
       {"TIME", &c::time},
       {"AUTH", &c::auth, false, 2, 3},
-      {"HOOKS", nullptr, true},
-      {"INDEX", nullptr, true},
-      {"DATA", nullptr, true},
+      {"HOOKS", &c::hooks, true},
+      {"INDEX", &c::index, true, 2, any},
+      {"DATA", &c::data, true, 2, any},
       {"SET", &c::set, false, 3, 4},
       {"SETX", &c::set, false, 3, 4},
       {"GET", &c::get, false, 2, 2, true},
@@ -45,12 +44,12 @@ std::span<const commands::row> commands::table() {
       {"DEL", &c::del, false, 2, 3},
       {"EXISTS", &c::exists, false, 2, 2, true},
       {"CHECK", &c::check, false, 2, 2, true},
-      {"SCAN", &c::scan, false, 1, 2},
-      {"SCANX", &c::scan, false, 1, 2},
-      {"RSCAN"},
-      {"KSCAN"},
-      {"HISTORY"},
-      {"KEYCUR"},
+      {"SCAN", &c::scan},
+      {"SCANX", &c::scan},
+      {"RSCAN", &c::rscan},
+      {"KSCAN", &c::kscan, false, 2, 3},
+      {"HISTORY", &c::history},
+      {"KEYCUR", &c::keycur, false, 2, 2, true},
       {"LENGTH", &c::length, false, 2, 2, true},
       {"KEYTIME", &c::keytime, false, 2, 2, true},
       {"INFO", &c::info},
@@ -61,19 +60,28 @@ std::span<const commands::row> commands::table() {
       {"NSLIST", &c::nslist},
       {"NSSET", &c::nsset, true, 4, 4, true},
       {"NSINFO", &c::nsinfo, false, 2, 2, true},
-      {"NSJUMP", nullptr, true},
+      {"NSJUMP", &c::nsjump, true},
       {"SELECT", &c::select, false, 1, any},
-      {"RELOAD", nullptr, true},
+      {"RELOAD", &c::reload, true, 2, 2, true},
       {"FLUSH", &c::flush},
+      // Ours; behind the others, so that no beginning of a name means something else than there.
       {"SYNC", &c::sync_command},
       {"SETNX", &c::setnx, false, 3, 3},
+      {"GETRANGE", &c::getrange, false, 4, 4, true},
   };
   return rows;
 }
 
+std::optional<std::size_t> commands::find(std::string_view name) {
+  auto rows = table();
+  auto r = std::find_if(rows.begin(), rows.end(), [&](auto& x) { return is_prefix(name, x.name); });
+  if (r == rows.end()) return std::nullopt;
+  return static_cast<std::size_t>(r - rows.begin());
+}
+
 commands::commands(store& all, command_options options, environment env)
-    : store_{all}, options_{std::move(options)}, env_{std::move(env)} {
-  instance_id_ = fmt::format("{}", env_.random->next_u64() >> 1);
+    : store_{all}, options_{std::move(options)}, env_{std::move(env)}, latencies_(table().size()) {
+  instance_ = static_cast<std::uint32_t>(env_.random->below(0xfffffffeU) + 1); // 0 means "nobody"
   boot_seconds_ =
       std::chrono::duration_cast<std::chrono::seconds>(env_.time->wall().time_since_epoch())
           .count();
@@ -89,12 +97,18 @@ void commands::greet(client& c) {
 
 void commands::fail(client& c, std::string_view text) {
   ++stats.failed;
+  failed_ = true;
   c.out.error(text);
 }
 
 bool commands::deny(client& c, std::string_view text) {
   fail(c, text);
   return false;
+}
+
+void commands::refuse(client& c, std::string_view text) {
+  ++stats.unauthorized;
+  fail(c, text);
 }
 
 void commands::execute(client& c, arguments args) {
@@ -107,21 +121,44 @@ void commands::execute(client& c, arguments args) {
     c.closing = true;
     return fail(c, "Your active namespace is not available anymore (probably removed).");
   }
-  auto name = args.front().text();
-  auto rows = table();
-  auto r = std::find_if(rows.begin(), rows.end(), [&](auto& x) { return is_prefix(name, x.name); });
-  if (r == rows.end() || r->run == nullptr) return fail(c, "Command not supported");
-  if (r->admin && !c.admin) {
-    ++stats.unauthorized;
-    return fail(c, "Permission denied");
+  owner_ = instance_;
+  if (c.master) {
+    auto text = args.back().text();
+    args = args.first(args.size() - 1);
+    if (args.empty()) return fail(c, "Missing arguments");
+    owner_ = 0;
+    (void)std::from_chars(text.data(), text.data() + text.size(), owner_);
+    // Our own, on its way back: done already, or it would go round for ever.
+    if (owner_ == instance_) return c.out.simple("OK");
   }
-  if (args.size() < r->least || args.size() > r->most)
-    return fail(c, args.size() < r->least && r->least != r->most ? "Missing arguments"
-                                                                 : "Unexpected arguments");
-  if (r->not_empty)
+  auto found = find(args.front().text());
+  if (!found) return fail(c, "Command not supported");
+  row_ = *found;
+  promised_ = failed_ = false;
+  if (!mirrors_.empty()) {
+    auto copy = encode_copy(c, args, row_);
+    if (!copy.empty()) copy_ = std::make_shared<const std::string>(std::move(copy));
+  }
+  since_ = std::chrono::steady_clock::now();
+  dispatch(c, args);
+  if (!promised_) {
+    latencies_[row_].add(std::chrono::steady_clock::now() - since_);
+    if (copy_ && !failed_) tell_mirrors(&c, *copy_);
+  }
+  copy_.reset();
+  if (!waiting_.empty()) tell_waiting(c, c.space.get(), row_);
+}
+
+void commands::dispatch(client& c, arguments args) {
+  auto& r = table()[row_];
+  if (r.admin && !c.admin) return refuse(c);
+  if (args.size() < r.least || args.size() > r.most)
+    return fail(c, args.size() < r.least && r.most == any ? "Missing arguments"
+                                                          : "Unexpected arguments");
+  if (r.not_empty)
     for (auto& a : args)
       if (a.size() == 0) return fail(c, "Invalid argument");
-  (this->*r->run)(c, args);
+  (this->*r.run)(c, args);
 }
 
 bool commands::watch() {
@@ -139,139 +176,22 @@ void commands::disk_trouble() {
   (void)watch();
 }
 
-// -- basic ----------------------------------------------------------------------------------------
+// -- answers that come later -----------------------------------------------------------------------
 
-void commands::invalid(client& c, arguments) { fail(c, "This is not a valid command"); }
-void commands::ping(client& c, arguments) { c.out.simple("PONG"); }
-void commands::stop_command(client& c, arguments) { fail(c, "Unauthorized"); }
-
-void commands::time(client& c, arguments) {
-  auto now = std::chrono::duration_cast<std::chrono::microseconds>(
-      std::chrono::system_clock::now().time_since_epoch());
-  c.out.array(2);
-  c.out.bulk(fmt::format("{}", now.count() / 1'000'000));
-  c.out.bulk(fmt::format("{}", now.count() % 1'000'000));
+commands::promise commands::promise_answer(client& c) {
+  promised_ = true;
+  return {c.weak_from_this(), c.out.hold(), row_, since_, copy_};
 }
 
-void commands::dbsize(client& c, arguments) {
-  c.out.integer(static_cast<std::int64_t>(c.space->entries()));
-}
-
-bool commands::password_fits(std::string_view given, std::string_view wanted) const {
-  // Hashes of both, so that neither length nor content shows in the time it takes.
-  auto a = challenge_answer("", given);
-  auto b = challenge_answer("", wanted);
-  return sodium_memcmp(a.data(), b.data(), a.size()) == 0 && given.size() == wanted.size();
-}
-
-bool commands::answer_fits(client& c, std::string_view hash, std::string_view password) {
-  if (!c.challenge) return deny(c, "No CHALLENGE requested, secure authentication not available");
-  if (hash.size() != 40) return deny(c, "Invalid hash length");
-  auto wanted = challenge_answer(*std::exchange(c.challenge, std::nullopt), password);
-  if (sodium_memcmp(wanted.data(), hash.data(), 40) == 0) return true;
-  ++stats.unauthorized;
-  return deny(c, "Access denied");
-}
-
-void commands::auth(client& c, arguments args) {
-  if (args.size() == 3) return auth_secure(c, args);
-  if (options_.admin_password.empty()) return fail(c, "Authentication disabled");
-  if (args[1].size() > 128) return fail(c, "Password too long");
-  if (!password_fits(args[1].text(), options_.admin_password)) {
-    ++stats.unauthorized;
-    return fail(c, "Access denied");
-  }
-  c.admin = true;
-  c.out.simple("OK");
-}
-
-void commands::auth_secure(client& c, arguments args) {
-  if (args[1].size() == 0 || !is_prefix(args[1].text(), "SECURE"))
-    return fail(c, "Only SECURE extra method supported");
-  if (args[2].size() > 0 && is_prefix(args[2].text(), "CHALLENGE")) {
-    c.challenge = to_hex(env_.random->array<8>());
-    return c.out.simple(*c.challenge);
-  }
-  if (options_.admin_password.empty()) return fail(c, "Authentication disabled");
-  if (!answer_fits(c, args[2].text(), options_.admin_password)) return;
-  c.admin = true;
-  c.out.simple("OK");
-}
-
-void commands::select(client& c, arguments args) {
-  if (args.size() < 2 || args[1].size() == 0) return fail(c, "Invalid argument");
-  if (args.size() > 4) return fail(c, "Too many arguments");
-  auto space = store_.find(args[1].text());
-  if (!space) return fail(c, "Namespace not found");
-  auto default_is_protected = options_.protect && space->settings().name == "default";
-  auto& password = default_is_protected ? options_.admin_password : space->settings().password;
-  auto writable = true;
-  if (!password.empty()) {
-    if (args.size() == 2) {
-      if (!space->settings().is_public) return fail(c, "Namespace protected and private");
-      writable = false;
-    } else if (args.size() == 3) {
-      if (args[2].size() > 255) return fail(c, "Password too long");
-      if (!password_fits(args[2].text(), password)) {
-        ++stats.unauthorized;
-        return fail(c, "Access denied");
-      }
-    } else {
-      if (args[2].size() == 0 || !is_prefix(args[2].text(), "SECURE"))
-        return fail(c, "Only SECURE extra method supported");
-      if (!answer_fits(c, args[3].text(), password)) return;
-    }
-  }
-  c.space = std::move(space);
-  c.writable = writable;
-  c.out.simple("OK");
-}
-
-void commands::info(client& c, arguments) {
-  auto up = std::chrono::duration_cast<std::chrono::seconds>(env_.time->boot() - started_).count();
-  std::string t;
-  auto line = [&](std::string_view name, auto value) { t += fmt::format("{}: {}\n", name, value); };
-  t += "# server\n";
-  line("server_name", "0-db (zdb)");
-  line("server_revision", "qs " QS_VERSION);
-  line("engine_revision", "qs " QS_VERSION);
-  line("instance_id", instance_id_);
-  line("boot_time", boot_seconds_);
-  line("uptime", up);
-  line("extensions", "SYNC SETNX");
-  t += "\n# clients\n";
-  line("clients_lifetime", stats.clients);
-  t += "\n# internals\n";
-  line("sequential_key_size", 8);
-  line("data_version", 3);
-  line("index_version", 4);
-  t += "\n# stats\n";
-  std::uint64_t read_errors = 0;
-  std::uint64_t write_errors = 0;
-  std::uint64_t on_disk = 0;
-  for (auto& [name, space] : store_.all()) {
-    read_errors += space->read_errors;
-    write_errors += space->write_errors;
-    on_disk += space->disk_bytes();
-  }
-  line("commands_executed", stats.executed);
-  line("commands_failed", stats.failed);
-  line("commands_unauthorized", stats.unauthorized);
-  line("index_disk_read_failed", 0);
-  line("index_disk_write_failed", 0);
-  line("data_disk_read_failed", read_errors);
-  line("data_disk_write_failed", write_errors);
-  auto pair = [&](std::string_view name, std::uint64_t bytes) {
-    line(fmt::format("{}_bytes", name), bytes);
-    line(fmt::format("{}_mb", name), fmt::format("{:.2f}", static_cast<double>(bytes) / 1048576));
-  };
-  pair("index_disk_read", 0);
-  pair("index_disk_write", 0);
-  pair("data_disk_read", 0);
-  pair("data_disk_write", on_disk);
-  pair("network_rx", stats.received_bytes);
-  pair("network_tx", stats.sent_bytes);
-  c.out.bulk(t);
+void commands::answer(const promise& p, std::string_view reply) {
+  latencies_[p.row].add(std::chrono::steady_clock::now() - p.since);
+  auto failed = reply.starts_with('-');
+  if (failed) ++stats.failed;
+  auto who = p.who.lock();
+  if (p.copy && !failed) tell_mirrors(who.get(), *p.copy);
+  if (!who) return;
+  who->out.fill(p.ticket, reply);
+  who->wake();
 }
 
 // -- sync -----------------------------------------------------------------------------------------
@@ -282,16 +202,10 @@ void commands::sync_command(client& c, arguments) {
     c.closing = true;
     return fail(c, gone_text);
   }
-  auto ticket = c.out.hold();
-  sync(c.space, [this, weak = c.weak_from_this(), ticket](const status& s) {
-    auto who = weak.lock();
-    if (!who) return;
-    auto good = s.ok() && !gone_;
-    if (!good) ++stats.failed;
-    who->out.fill(ticket, good    ? std::string{"+OK\r\n"}
-                          : gone_ ? fmt::format("-{}\r\n", gone_text)
-                                  : std::string{"-Cannot write data right now\r\n"});
-    who->wake();
+  sync(c.space, [this, p = promise_answer(c)](const status& s) {
+    answer(p, s.ok() && !gone_ ? std::string{"+OK\r\n"}
+              : gone_          ? fmt::format("-{}\r\n", gone_text)
+                               : std::string{"-Cannot write data right now\r\n"});
   });
 }
 
@@ -326,12 +240,10 @@ void commands::start_sync(const std::shared_ptr<name_space>& space) {
             });
 }
 
-// -- what changes namespaces: one after the other, on the helper thread
-// ----------------------------------------------
+// -- what changes namespaces: one after the other, on the helper thread ----------------------------
 
 void commands::later(client& c, admin_job job) {
-  job.who = c.shared_from_this();
-  job.ticket = c.out.hold();
+  job.reply = promise_answer(c);
   c.blocked = true;
   admin_jobs_.push_back(std::move(job));
   if (admin_jobs_.size() == 1) next_admin_job();
@@ -341,10 +253,8 @@ void commands::next_admin_job() {
   auto end = [this](std::string_view reply) {
     auto job = std::move(admin_jobs_.front());
     admin_jobs_.pop_front();
-    if (reply.starts_with('-')) ++stats.failed;
-    job.who->out.fill(job.ticket, fmt::format("{}\r\n", reply));
-    job.who->blocked = false;
-    job.who->wake();
+    if (auto who = job.reply.who.lock()) who->blocked = false;
+    answer(job.reply, fmt::format("{}\r\n", reply));
   };
   while (!admin_jobs_.empty()) {
     std::function<status()> work;

@@ -1,39 +1,30 @@
 // The command table: what every command of the protocol checks, does and answers, and the
-// extensions SYNC and SETNX. No sockets: a client is its state and a queue of replies. What waits
-// for the disk goes to the helper thread through `environment::disk` and is answered later. All of
-// it on the I/O thread. Texts: zdb-protocol; differences: docs/zdb.md.
+// extensions SYNC, SETNX and GETRANGE. No sockets: a client is its state and a queue of replies.
+// What waits for the disk goes to the helper thread through `environment::disk` and is answered
+// later. All of it on the I/O thread. Texts: zdb-protocol; differences: docs/zdb.md.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/random.hpp"
-#include "zdb/request.hpp"
+#include "zdb/client.hpp"
+#include "zdb/metrics.hpp"
+#include "zdb/password_guard.hpp"
 #include "zdb/store.hpp"
 
 namespace qs::zdb {
 
-/// One connection as the commands see it.
-struct client : std::enable_shared_from_this<client> {
-  virtual ~client() = default;
-  /// A held reply has been filled in, or `blocked` has ended.
-  virtual void wake() = 0;
-
-  std::shared_ptr<name_space> space;
-  bool admin = false;
-  bool writable = true;
-  std::optional<std::string> challenge; ///< good for one attempt
-  reply_queue out;
-  bool blocked = false; ///< the next command waits for one that changes namespaces
-  bool closing = false; ///< no more commands; close when the replies are sent
-};
+class hook_runner;
 
 struct server_stats {
   std::uint64_t clients = 0;
@@ -42,6 +33,7 @@ struct server_stats {
   std::uint64_t unauthorized = 0;
   std::uint64_t received_bytes = 0;
   std::uint64_t sent_bytes = 0;
+  std::uint64_t wrong_passwords = 0;
 };
 
 struct environment {
@@ -49,6 +41,8 @@ struct environment {
   std::function<void(std::function<void()> work, std::function<void()> then)> disk;
   /// The data files are gone: answer what is pending and end.
   std::function<void()> gone;
+  timer_queue* timers = nullptr; ///< always needed; run by the owner
+  hook_runner* hooks = nullptr;  ///< none: no --hook
   const qs::clock* time = &system_clock();
   random_source* random = &system_random();
 };
@@ -58,6 +52,9 @@ struct command_options {
   bool protect = false;
   bool mode_is_fixed = false; ///< --mode was given
   bool sync_always = false;
+  bool hide_namespaces = false;              ///< names only to admins and to who is in it
+  std::size_t mirror_bytes_max = 64U << 20U; ///< a mirror with more unread copies is dropped
+  std::size_t answer_bytes_max = 64U << 20U; ///< MGET ends with errors beyond this
 };
 
 class commands {
@@ -66,6 +63,8 @@ public:
 
   /// A new client: in `default`.
   void greet(client& c);
+  /// It is closed: nobody else gets what it waits for.
+  void left(client& c);
   /// Answers into c.out, now or later.
   void execute(client& c, std::span<const argument> args);
   /// Done when everything written so far to `space` is on disk: one fdatasync for all who wait.
@@ -74,15 +73,18 @@ public:
   /// from now on.
   bool watch();
   [[nodiscard]] bool gone() const noexcept { return gone_; }
+  /// The metrics of commands and namespaces, to be followed by the server's own.
+  void metrics(metrics_text& out) const;
 
   server_stats stats;
   static constexpr std::string_view gone_text = "Data files are gone";
+  static constexpr std::string_view extensions = "SYNC SETNX GETRANGE";
 
   using arguments = std::span<const argument>;
   using handler = void (commands::*)(client&, arguments);
   struct row {
     std::string_view name;
-    handler run = nullptr; ///< none: "Command not supported" for now
+    handler run = nullptr;
     bool admin = false;
     std::size_t least = 1; ///< arguments with the name
     std::size_t most = request_arguments_max;
@@ -90,14 +92,23 @@ public:
   };
   /// In the order in which a prefix is looked up.
   static std::span<const row> table();
+  /// The first row of which `name` is a beginning, in any case; nothing: no such command.
+  static std::optional<std::size_t> find(std::string_view name);
 
 private:
+  /// An answer that comes later.
+  struct promise {
+    std::weak_ptr<client> who;
+    reply_queue::ticket ticket = 0;
+    std::size_t row = 0;
+    std::chrono::steady_clock::time_point since;
+    std::shared_ptr<const std::string> copy; ///< for mirrors, where there are any
+  };
   struct admin_job {
     /// At its turn: an answer at once, or `work` for the helper thread.
     std::function<std::optional<std::string>(std::function<status()>& work)> prepare;
     std::function<std::string(const status&)> finish;
-    std::shared_ptr<client> who;
-    reply_queue::ticket ticket = 0;
+    promise reply;
   };
 
   // basic
@@ -115,31 +126,54 @@ private:
   void set(client& c, arguments args);
   void setnx(client& c, arguments args);
   void get(client& c, arguments args);
+  void getrange(client& c, arguments args);
   void mget(client& c, arguments args);
   void del(client& c, arguments args);
   void exists(client& c, arguments args);
   void check(client& c, arguments args);
   void length(client& c, arguments args);
   void keytime(client& c, arguments args);
-  void scan(client& c, arguments args);
   void flush(client& c, arguments args);
+  // walking
+  void scan(client& c, arguments args);
+  void rscan(client& c, arguments args);
+  void kscan(client& c, arguments args);
+  void history(client& c, arguments args);
+  void keycur(client& c, arguments args);
+  void index(client& c, arguments args);
+  void data(client& c, arguments args);
   // namespaces
   void nsnew(client& c, arguments args);
   void nsdel(client& c, arguments args);
   void nslist(client& c, arguments args);
   void nsset(client& c, arguments args);
   void nsinfo(client& c, arguments args);
+  void nsjump(client& c, arguments args);
+  void reload(client& c, arguments args);
+  // watching others
+  void wait(client& c, arguments args);
+  void mirror(client& c, arguments args);
+  void master(client& c, arguments args);
+  void hooks(client& c, arguments args);
 
+  void dispatch(client& c, arguments args);
   void fail(client& c, std::string_view text);
   bool deny(client& c, std::string_view text);
+  void refuse(client& c, std::string_view text = "Permission denied");
+  promise promise_answer(client& c);
+  void answer(const promise& p, std::string_view reply);
+  /// A password was judged: the answer, later where somebody guesses.
+  void judged(client& c, bool right, std::string_view reply);
   bool may_write(client& c);
   bool may_read(client& c);
+  bool may_know(const client& c, const name_space& space) const;
   bool key_fits(client& c, const argument& key, std::string_view text);
   bool password_fits(std::string_view given, std::string_view wanted) const;
+  /// The hash answers the client's challenge; else the refusal is said (a wrong one by judged()).
   bool answer_fits(client& c, std::string_view hash, std::string_view password);
   std::optional<std::uint32_t> timestamp(client& c, arguments args, std::size_t at);
   void write(client& c, arguments args, bool only_new);
-  void written(client& c, std::string reply);
+  void written(client& c, std::string_view reply);
   void one_value(client& c, byte_span key);
   void start_sync(const std::shared_ptr<name_space>& space);
   void disk_trouble();
@@ -148,15 +182,36 @@ private:
   std::optional<std::string> change_setting(name_space& space, std::string_view property,
                                             std::string_view value, namespace_settings& changed,
                                             bool& stored);
+  void walk(client& c, arguments args, scan_order order);
+  struct prefix_scan;
+  void go_on(const std::shared_ptr<prefix_scan>& s);
+  void try_reload(const promise& p, const std::shared_ptr<name_space>& space, int tries);
+  void tell_waiting(const client& source, const name_space* space, std::size_t ran);
+  std::string encode_copy(const client& source, arguments args, std::size_t at) const;
+  void tell_mirrors(const client* source, std::string_view copy);
+  void hook(std::string_view type, std::vector<std::string> details);
 
   store& store_;
   command_options options_;
   environment env_;
-  std::string instance_id_;
+  std::uint32_t instance_ = 0;
   std::int64_t boot_seconds_ = 0;
   boot_time started_{};
   std::deque<admin_job> admin_jobs_;
   bool gone_ = false;
+  password_guard guard_;
+  boot_time guess_said_{};
+  /// Who waits for a command, by namespace and row; row 0 is "*".
+  std::map<std::pair<const name_space*, std::size_t>, std::vector<client*>> waiting_;
+  std::vector<std::weak_ptr<client>> mirrors_;
+  std::vector<latency_histogram> latencies_; ///< by row
+  // The command under way.
+  std::size_t row_ = 0;
+  std::chrono::steady_clock::time_point since_;
+  bool promised_ = false;
+  bool failed_ = false;
+  std::uint32_t owner_ = 0;
+  std::shared_ptr<const std::string> copy_;
 };
 
 } // namespace qs::zdb

@@ -1,9 +1,11 @@
 // Commands on namespaces.
+#include <algorithm>
 #include <charconv>
 #include <sys/statvfs.h>
 
 #include <fmt/format.h>
 
+#include "base/log.hpp"
 #include "zdb/commands.hpp"
 
 namespace qs::zdb {
@@ -31,7 +33,11 @@ void commands::nsnew(client& c, arguments args) {
     return std::nullopt;
   };
   job.finish = [this, what](const status& made) -> std::string {
-    return store_.finish_new(*what, made).ok() ? "+OK" : "-Could not create namespace";
+    auto done = store_.finish_new(*what, made);
+    if (!done.ok()) return "-Could not create namespace";
+    log::info("zdb", "namespace {} made", what->settings.name);
+    hook("namespace-created", {what->settings.name});
+    return "+OK";
   };
   later(c, std::move(job));
 }
@@ -52,14 +58,20 @@ void commands::nsdel(client& c, arguments args) {
   };
   job.finish = [this, space](const status& removed) -> std::string {
     store_.finish_remove(*space, removed);
-    return removed.ok() ? "+OK" : "-Could not delete this namespace";
+    if (!removed.ok()) return "-Could not delete this namespace";
+    log::info("zdb", "namespace {} deleted", (*space)->settings().name);
+    hook("namespace-deleted", {(*space)->settings().name});
+    return "+OK";
   };
   later(c, std::move(job));
 }
 
 void commands::nslist(client& c, arguments) {
-  c.out.array(store_.all().size());
-  for (auto& [name, space] : store_.all()) c.out.bulk(name);
+  auto known = [&](auto& named) { return may_know(c, *named.second); };
+  auto& all = store_.all();
+  c.out.array(static_cast<std::size_t>(std::count_if(all.begin(), all.end(), known)));
+  for (auto& named : all)
+    if (known(named)) c.out.bulk(named.first);
 }
 
 std::optional<std::string> commands::change_setting(name_space& space, std::string_view property,
@@ -123,10 +135,12 @@ void commands::nsset(client& c, arguments args) {
     };
     return std::nullopt;
   };
-  job.finish = [s](const status& saved) -> std::string {
+  job.finish = [this, s, property](const status& saved) -> std::string {
     s->space->changing_mode = false;
     if (!saved.ok()) return "-Could not update namespace";
     s->space->set_settings(std::move(s->changed));
+    log::info("zdb", "namespace {}: {} set", s->space->settings().name, property);
+    hook("namespace-updated", {s->space->settings().name});
     return "+OK";
   };
   later(c, std::move(job));
@@ -134,7 +148,7 @@ void commands::nsset(client& c, arguments args) {
 
 void commands::nsinfo(client& c, arguments args) {
   auto space = store_.find(args[1].text());
-  if (!space) return fail(c, "Namespace not found");
+  if (!space || !may_know(c, *space)) return fail(c, "Namespace not found");
   auto& s = space->settings();
   std::string t;
   auto line = [&](std::string_view name, auto value) { t += fmt::format("{}: {}\n", name, value); };
@@ -162,7 +176,7 @@ void commands::nsinfo(client& c, arguments args) {
   line("stats_index_io_error_last", 0);
   line("stats_index_faults", 0);
   line("stats_data_io_errors", space->read_errors + space->write_errors);
-  line("stats_data_io_error_last", 0);
+  line("stats_data_io_error_last", space->last_error_at);
   line("stats_data_faults", space->read_errors);
   if (s.maxsize > 0)
     line("space_available", s.maxsize > space->live_bytes() ? s.maxsize - space->live_bytes() : 0);
@@ -174,17 +188,58 @@ void commands::nsinfo(client& c, arguments args) {
   line("index_disk_freespace_mb", mb(free_bytes));
   line("data_disk_freespace_bytes", free_bytes);
   line("data_disk_freespace_mb", mb(free_bytes));
-  line("data_disk_size_bytes", space->disk_bytes()); // ours: live, dead, headers
+  // Ours.
+  auto usage = space->usage();
+  line("data_disk_size_bytes", usage.disk);
+  line("data_dead_bytes", usage.dead + usage.tombstones);
+  if (c.master) line("password_raw", s.password);
   if (c.admin) {
     auto path = space->directory().string();
     line("data_path", path);
     line("data_active", data_file_path(space->directory(), space->active_file()).string());
     line("index_path", path);
-    line("index_active", "");
+    line("index_active", data_file_path(space->directory(), space->active_file()).string());
     line("data_current_id", space->active_file());
     line("data_current_offset", space->end().size);
   }
   c.out.bulk(t);
+}
+
+void commands::nsjump(client& c, arguments) {
+  auto done = c.space->jump();
+  if (done.ok()) return c.out.simple("OK");
+  fail(c, "Cannot write data right now");
+  disk_trouble();
+}
+
+void commands::reload(client& c, arguments args) {
+  auto space = store_.find(args[1].text());
+  if (!space) return fail(c, "Namespace not found");
+  c.blocked = true;
+  try_reload(promise_answer(c), space, 0);
+}
+
+/// Not while it is synced or compacted: then again a little later.
+void commands::try_reload(const promise& p, const std::shared_ptr<name_space>& space, int tries) {
+  constexpr int most = 500;
+  constexpr std::chrono::milliseconds pause{20};
+  auto end = [&](std::string_view reply) {
+    if (auto who = p.who.lock()) who->blocked = false;
+    answer(p, reply);
+  };
+  if (space->removed) return end("-Namespace not found\r\n");
+  auto done = store_.reload(space);
+  if (!done.ok() && done.err().code == errc::busy && tries < most) {
+    env_.timers->add(env_.time->boot() + pause,
+                     [this, p, space, tries] { try_reload(p, space, tries + 1); });
+    return;
+  }
+  if (!done.ok()) {
+    log::error("zdb", "reload of {}: {}", space->settings().name, describe(done.err()));
+    return end("-Could not reload namespace\r\n");
+  }
+  hook("namespace-reloaded", {space->settings().name});
+  end("+OK\r\n");
 }
 
 } // namespace qs::zdb

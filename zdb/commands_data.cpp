@@ -9,6 +9,14 @@
 
 namespace qs::zdb {
 
+namespace {
+template <class T>
+bool parse_number(std::string_view text, T& out) {
+  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return ec == std::errc{} && end == text.data() + text.size();
+}
+} // namespace
+
 bool commands::key_fits(client& c, const argument& key, std::string_view text) {
   return key.size() <= limits::zdb_key_bytes_max || deny(c, text);
 }
@@ -31,27 +39,20 @@ std::optional<std::uint32_t> commands::timestamp(client& c, arguments args, std:
             .count());
   auto text = args[at].text();
   std::uint32_t value = 0;
-  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (ec == std::errc{} && end == text.data() + text.size()) return value;
+  if (parse_number(text, value)) return value;
   deny(c, "Invalid argument");
   return std::nullopt;
 }
 
-void commands::written(client& c, std::string reply) {
+void commands::written(client& c, std::string_view reply) {
   // Files that were filled go to the disk in the background, so that no SYNC finds many of them.
   auto& space = *c.space;
   if (!space.syncing && space.end().file > space.synced().file + 1)
     sync(c.space, [](const status&) {});
   if (!options_.sync_always) return c.out.add(reply);
-  auto ticket = c.out.hold();
-  sync(c.space,
-       [this, weak = c.weak_from_this(), ticket, reply = std::move(reply)](const status& s) {
-         auto who = weak.lock();
-         if (!who) return;
-         if (!s.ok()) ++stats.failed;
-         who->out.fill(ticket, s.ok() ? reply : std::string{"-Cannot write data right now\r\n"});
-         who->wake();
-       });
+  sync(c.space, [this, p = promise_answer(c), reply = std::string{reply}](const status& s) {
+    answer(p, s.ok() ? reply : std::string{"-Cannot write data right now\r\n"});
+  });
 }
 
 void commands::write(client& c, arguments args, bool only_new) {
@@ -83,10 +84,7 @@ void commands::write(client& c, arguments args, bool only_new) {
 }
 
 void commands::set(client& c, arguments args) {
-  if (args.size() == 4 && !c.admin) {
-    ++stats.unauthorized;
-    return fail(c, "Permission denied");
-  }
+  if (args.size() == 4 && !c.admin) return refuse(c);
   write(c, args, false);
 }
 
@@ -113,6 +111,28 @@ void commands::get(client& c, arguments args) {
   one_value(c, args[1].bytes());
 }
 
+void commands::getrange(client& c, arguments args) {
+  if (!key_fits(c, args[1], "Invalid key")) return;
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  if (!parse_number(args[2].text(), offset) || !parse_number(args[3].text(), length))
+    return fail(c, "Invalid argument");
+  if (!may_read(c)) return;
+  value_block value;
+  switch (c.space->get_range(args[1].bytes(), offset, length, value)) {
+  case read_answer::found:
+    return c.out.bulk(std::move(value));
+  case read_answer::missing:
+    return c.out.nil();
+  case read_answer::damaged:
+    return fail(c, "Internal Error");
+  case read_answer::unreadable:
+    break;
+  }
+  disk_trouble();
+  fail(c, gone_ ? gone_text : "Internal Error");
+}
+
 void commands::mget(client& c, arguments args) {
   if (args.size() < 2) return fail(c, "Invalid arguments");
   for (auto& key : args.subspan(1))
@@ -121,12 +141,11 @@ void commands::mget(client& c, arguments args) {
   c.out.array(args.size() - 1);
   // Bounded: past the limit the rest is an error for each key, which a client answers by asking
   // again.
-  constexpr std::size_t most = 64 << 20;
   auto before = c.out.bytes();
   for (auto& key : args.subspan(1)) {
     if (key.size() == 0)
       c.out.nil();
-    else if (c.out.bytes() - before > most)
+    else if (c.out.bytes() - before > options_.answer_bytes_max)
       fail(c, "Payload too big");
     else
       one_value(c, key.bytes());
@@ -134,10 +153,7 @@ void commands::mget(client& c, arguments args) {
 }
 
 void commands::del(client& c, arguments args) {
-  if (args.size() == 3 && !c.admin) {
-    ++stats.unauthorized;
-    return fail(c, "Permission denied");
-  }
+  if (args.size() == 3 && !c.admin) return refuse(c);
   if (args[1].size() == 0) return fail(c, "Invalid argument");
   auto when = timestamp(c, args, 2);
   if (!when) return;
@@ -196,26 +212,6 @@ void commands::keytime(client& c, arguments args) {
     c.out.nil();
 }
 
-void commands::scan(client& c, arguments args) {
-  if (!may_read(c)) return;
-  auto page = c.space->scan(args.size() > 1 ? args[1].bytes() : byte_span{});
-  if (!page.ok()) {
-    fail(c, page.err().code == errc::invalid_argument ? "Invalid key format" : "Internal Error");
-    if (page.err().code != errc::invalid_argument) disk_trouble();
-    return;
-  }
-  if (page->cursor.empty()) return fail(c, "No more data");
-  c.out.array(2);
-  c.out.bulk(page->cursor);
-  c.out.array(page->items.size());
-  for (auto& item : page->items) {
-    c.out.array(3);
-    c.out.bulk(item.key);
-    c.out.integer(item.length);
-    c.out.integer(item.timestamp);
-  }
-}
-
 void commands::flush(client& c, arguments) {
   auto& settings = c.space->settings();
   if (settings.is_public || settings.password.empty())
@@ -228,24 +224,16 @@ void commands::flush(client& c, arguments) {
     return disk_trouble();
   }
   // The file that says "nothing before me counts" is on disk before anything is deleted.
-  auto ticket = c.out.hold();
-  auto done = [this, weak = c.weak_from_this(), ticket, paths = std::move(*old)](const status& s) {
-    auto answer = [this, weak, ticket](std::string_view reply) {
-      auto who = weak.lock();
-      if (!who) return;
-      if (reply.starts_with('-')) ++stats.failed;
-      who->out.fill(ticket, reply);
-      who->wake();
-    };
-    if (!s.ok()) return answer("-Cannot write data right now\r\n");
+  auto p = promise_answer(c);
+  sync(c.space, [this, p, paths = std::move(*old)](const status& done) {
+    if (!done.ok()) return answer(p, "-Cannot write data right now\r\n");
     env_.disk(
         [paths] {
           std::error_code ignored; // what stays is deleted at the next start
-          for (auto& p : paths) std::filesystem::remove(p, ignored);
+          for (auto& path : paths) std::filesystem::remove(path, ignored);
         },
-        [answer] { answer("+OK\r\n"); });
-  };
-  sync(c.space, std::move(done));
+        [this, p] { answer(p, "+OK\r\n"); });
+  });
 }
 
 } // namespace qs::zdb

@@ -1,21 +1,111 @@
 #include "zdb/connection.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <boost/asio/post.hpp>
 
+#include "base/log.hpp"
+
 namespace qs::zdb {
 
 namespace {
-/// Received from one client before the others get their turn.
-constexpr std::size_t turn_bytes = 2 << 20;
+/// Received from one client, and commands run for it, before the others get their turn.
+constexpr std::size_t turn_bytes = 1 << 20;
+constexpr std::size_t turn_commands = 256;
+constexpr std::size_t turns_at_once = 8; ///< then sockets are looked at
 constexpr std::size_t held_max = 4096;
+constexpr std::size_t small_bytes = 64 << 10;
+constexpr std::size_t moving_bytes = 1 << 20;
 constexpr auto drain_time = std::chrono::milliseconds{500};
+constexpr auto relief_pause = std::chrono::milliseconds{100};
 } // namespace
 
-connection::connection(connection_host& host, unique_fd fd)
-    : host_{host}, socket_{host.io, fd.release()} {}
+// -- what they share ------------------------------------------------------------------------------
+
+connection_host::connection_host(boost::asio::io_context& context, commands& all,
+                                 std::size_t output, std::size_t memory,
+                                 std::chrono::milliseconds slow)
+    : io{context}, table{all}, output_bytes_max{output}, memory_max{memory}, patience{slow},
+      scratch(64 << 10), relief_{context} {}
+
+void connection_host::queue(const std::shared_ptr<connection>& c) {
+  if (stopped_) return;
+  turns_.add(c->space.get(), c);
+  if (std::exchange(pumping_, true)) return;
+  boost::asio::post(io, [this] { pump(); });
+}
+
+void connection_host::pump() {
+  for (std::size_t i = 0; i < turns_at_once; ++i) {
+    auto who = turns_.next();
+    if (!who) break;
+    who->turn();
+  }
+  pumping_ = !turns_.empty();
+  if (pumping_) boost::asio::post(io, [this] { pump(); });
+}
+
+void connection_host::account(std::size_t before, std::size_t now) {
+  used_ = used_ - before + now;
+  if (now >= before || hungry_.empty() || std::exchange(feeding_, true)) return;
+  boost::asio::post(io, [this] { feed_hungry(); });
+}
+
+void connection_host::starve(const std::shared_ptr<connection>& c) {
+  hungry_.push_back(c);
+  if (!std::exchange(relieving_, true)) boost::asio::post(io, [this] { relieve(); });
+}
+
+void connection_host::feed_hungry() {
+  feeding_ = false;
+  // Each tries once; who still has no room stands in line again, at its end.
+  for (auto n = hungry_.size(); n > 0 && fits(1) && !hungry_.empty(); --n) {
+    auto who = hungry_.front().lock();
+    hungry_.pop_front();
+    if (who) who->fed();
+  }
+}
+
+void connection_host::relieve() {
+  relieving_ = !hungry_.empty() && !stopped_;
+  if (!relieving_) return;
+  std::vector<connection*> slow;
+  auto now = std::chrono::steady_clock::now();
+  each([&](connection& c) {
+    if (c.stalled(now)) slow.push_back(&c);
+  });
+  std::sort(slow.begin(), slow.end(),
+            [](auto* a, auto* b) { return a->accounted() > b->accounted(); });
+  for (auto* c : slow) {
+    if (used_ <= memory_max / 4 * 3) break;
+    log::warning("zdb", "memory is short: {} holds {} bytes and does not move, dropped",
+                 c->peer.empty() ? "a local client" : c->peer, c->accounted());
+    ++dropped_;
+    c->drop();
+  }
+  if (!std::exchange(feeding_, true)) boost::asio::post(io, [this] { feed_hungry(); });
+  relief_.expires_after(relief_pause);
+  relief_.async_wait([this](const boost::system::error_code& ec) {
+    if (!ec) relieve();
+  });
+}
+
+void connection_host::stop() {
+  stopped_ = true;
+  relief_.cancel();
+  turns_.clear();
+  hungry_.clear();
+}
+
+// -- one of them ----------------------------------------------------------------------------------
+
+connection::connection(connection_host& host, unique_fd fd, std::string address)
+    : host_{host}, socket_{host.io, fd.release()}, slow_since_{std::chrono::steady_clock::now()} {
+  peer = std::move(address);
+}
 
 void connection::start() {
   host_.table.greet(*this);
@@ -23,15 +113,58 @@ void connection::start() {
 }
 
 bool connection::may_execute() const noexcept {
-  return !closing && !blocked && out.bytes() <= host_.output_bytes_max && out.held() < held_max;
+  return !closing && !blocked && !hungry_ && out.held() < held_max &&
+         out.bytes() <= (host_.tight() ? small_bytes : host_.output_bytes_max);
+}
+
+/// Room for the next reply, or for the argument that begins; else it stands in line for it.
+bool connection::has_memory() {
+  if (host_.fits(parser_.wanted())) return true;
+  hungry_ = true;
+  host_.starve(self());
+  return false;
+}
+
+void connection::fed() {
+  if (closed_) return;
+  hungry_ = false;
+  ready();
+}
+
+bool connection::stalled(std::chrono::steady_clock::time_point now) const noexcept {
+  return accounted_ > small_bytes && now - slow_since_ > host_.patience;
+}
+
+bool connection::abandoned() const noexcept {
+  if (!waits || closed_) return false;
+  pollfd p{const_cast<connection*>(this)->socket_.native_handle(), POLLRDHUP, 0};
+  return ::poll(&p, 1, 0) > 0;
+}
+
+void connection::moved(std::size_t bytes) noexcept {
+  moved_ += bytes;
+  if (moved_ < moving_bytes) return;
+  moved_ = 0;
+  slow_since_ = std::chrono::steady_clock::now();
+}
+
+void connection::account() {
+  auto now = closed_ ? 0 : out.bytes() + rest_.size() + parser_.held();
+  if (now > small_bytes && accounted_ <= small_bytes) {
+    moved_ = 0;
+    slow_since_ = std::chrono::steady_clock::now();
+  }
+  auto before = std::exchange(accounted_, now);
+  if (before != now) host_.account(before, now);
 }
 
 void connection::wake() {
   if (woken_ || closed_) return;
+  account();
   woken_ = true;
   boost::asio::post(host_.io, [c = self()] {
     c->woken_ = false;
-    c->run(false);
+    c->ready();
   });
 }
 
@@ -41,23 +174,48 @@ void connection::finish() {
   wake();
 }
 
+void connection::drop() {
+  // Whoever drops it may be in the middle of its lists.
+  closing = true;
+  boost::asio::post(host_.io, [c = self()] { c->close(); });
+}
+
 void connection::close() {
   if (closed_) return;
   closed_ = true;
+  host_.table.left(*this);
+  account();
   boost::system::error_code ignored;
   if (drain_until_) drain_until_->cancel();
   socket_.close(ignored);
   host_.closed(*this); // may drop the last owner: nothing is touched after this
 }
 
+/// There is something to do: now if nobody is before us, else in our turn.
+void connection::ready() {
+  if (closed_ || queued_) return;
+  if (host_.idle()) return turn();
+  queued_ = true;
+  host_.queue(self());
+}
+
 std::size_t connection::work(byte_span bytes) {
   std::size_t done = 0;
-  while (done < bytes.size() && may_execute()) {
+  while (done < bytes.size() && turn_left_ > 0 && may_execute()) {
+    if (parser_.wanted() > 0) {
+      if (!has_memory()) break;
+      parser_.grant();
+      account();
+    }
     std::size_t used = 0;
     auto complete = parser_.feed(bytes.subspan(done), used);
     done += used;
     if (complete) {
+      --turn_left_;
       host_.table.execute(*this, parser_.arguments());
+      parser_.release();
+      account();
+      if (!host_.fits(0) && !has_memory()) break;
     } else if (parser_.failed()) {
       ++host_.table.stats.failed;
       out.error(parser_.error());
@@ -68,18 +226,24 @@ std::size_t connection::work(byte_span bytes) {
 }
 
 void connection::receive() {
-  for (std::size_t turn = 0; turn < turn_bytes && rest_.empty() && may_execute();) {
+  std::size_t turn = 0;
+  while (turn < turn_bytes && turn_left_ > 0 && rest_.empty() && may_execute()) {
     auto body = parser_.body_space();
     auto into = body.empty() ? mutable_byte_span{host_.scratch} : body;
     auto n = ::recv(socket_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+      readable_ = false;
+      return;
+    }
     if (n <= 0) {
+      readable_ = false;
       peer_ended_ = true;
       return;
     }
     auto got = static_cast<std::size_t>(n);
     turn += got;
+    moved(got);
     host_.table.stats.received_bytes += got;
     if (!body.empty()) {
       parser_.body_filled(got);
@@ -101,28 +265,34 @@ bool connection::send() {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
     host_.table.stats.sent_bytes += static_cast<std::uint64_t>(n);
+    moved(static_cast<std::size_t>(n));
     out.sent(static_cast<std::size_t>(n));
   }
   return true;
 }
 
-void connection::run(bool readable) {
+void connection::turn() {
+  queued_ = false;
   if (closed_) return;
   if (drain_until_) return drain();
-  if (readable) receive();
-  for (;;) {
-    if (!rest_.empty() && may_execute()) {
-      auto todo = std::exchange(rest_, {});
-      auto done = work(todo);
-      if (done < todo.size())
-        rest_.assign(todo.begin() + static_cast<std::ptrdiff_t>(done), todo.end());
-    }
-    if (!send()) return close();
-    if (rest_.empty() || !may_execute()) break;
+  turn_left_ = turn_commands;
+  if (!rest_.empty() && may_execute()) {
+    auto todo = std::exchange(rest_, {});
+    auto done = work(todo);
+    if (done < todo.size())
+      rest_.assign(todo.begin() + static_cast<std::ptrdiff_t>(done), todo.end());
   }
+  if (rest_.empty() && readable_ && !peer_ended_) receive();
+  if (!send()) return close();
+  account();
   // What was asked is answered, also when the peer has sent its last byte.
   if (out.empty() && peer_ended_ && (closing || (rest_.empty() && !blocked))) return close();
   if (out.empty() && closing) return drain();
+  // More of it in the next turn, behind the others.
+  if (may_execute() && (!rest_.empty() || (readable_ && !peer_ended_))) {
+    queued_ = true;
+    host_.queue(self());
+  }
   arm();
 }
 
@@ -137,7 +307,7 @@ void connection::drain() {
       if (!ec) c->close();
     });
   }
-  for (;;) {
+  for (std::size_t i = 0; i < 64; ++i) { // then the others; the rest as it becomes readable again
     auto n =
         ::recv(socket_.native_handle(), host_.scratch.data(), host_.scratch.size(), MSG_DONTWAIT);
     if (n > 0 || (n < 0 && errno == EINTR)) continue;
@@ -155,13 +325,14 @@ void connection::drain() {
 }
 
 void connection::arm() {
-  if (!reading_ && !peer_ended_ && rest_.empty() && may_execute()) {
+  if (!reading_ && !readable_ && !peer_ended_ && rest_.empty() && may_execute()) {
     reading_ = true;
     socket_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                        [c = self()](const boost::system::error_code& ec) {
                          c->reading_ = false;
                          if (ec) return;
-                         c->run(true);
+                         c->readable_ = true;
+                         c->ready();
                        });
   }
   if (!writing_ && out.sendable()) {
@@ -170,7 +341,7 @@ void connection::arm() {
                        [c = self()](const boost::system::error_code& ec) {
                          c->writing_ = false;
                          if (ec) return;
-                         c->run(false);
+                         c->ready();
                        });
   }
 }

@@ -1,6 +1,9 @@
 // One client's socket in the server: reads when there is room for its replies, runs commands,
-// sends. I/O thread only.
+// sends. And what all connections share: whose turn it is, and how much memory they may hold
+// together. I/O thread only.
 #pragma once
+
+#include <deque>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -8,43 +11,107 @@
 
 #include "base/posix.hpp"
 #include "zdb/commands.hpp"
+#include "zdb/turn_queue.hpp"
 
 namespace qs::zdb {
 
+class connection;
+
 /// What all connections of a server share.
-struct connection_host {
+///
+/// Memory: requests larger than 16 KiB are granted from `memory_max` before their bytes are read,
+/// and replies count against it. Past half of it, who has more than 64 KiB unread gets no more
+/// work; at its end whoever needs memory stands in line, and those who hold some and move less than
+/// 1 MiB within `patience` are dropped. So the total stays below memory_max and one answer.
+class connection_host {
+public:
+  connection_host(boost::asio::io_context& context, commands& all, std::size_t output,
+                  std::size_t memory, std::chrono::milliseconds patience);
+
   boost::asio::io_context& io;
   commands& table;
-  std::size_t output_bytes_max; ///< with more unread output a client is not read from
-  buffer scratch;               ///< where small requests are received
+  const std::size_t output_bytes_max; ///< with more unread output a client is not read from
+  const std::size_t memory_max;
+  const std::chrono::milliseconds patience;
+  buffer scratch; ///< where small requests are received
   std::function<void(client&)> closed;
+  std::function<void(const std::function<void(connection&)>&)> each;
+
+  /// In line for a turn.
+  void queue(const std::shared_ptr<connection>& c);
+  /// Nobody is before who comes now.
+  [[nodiscard]] bool idle() const noexcept { return turns_.empty(); }
+  void account(std::size_t before, std::size_t now);
+  [[nodiscard]] bool fits(std::size_t more) const noexcept { return used_ + more <= memory_max; }
+  [[nodiscard]] bool tight() const noexcept { return used_ > memory_max / 2; }
+  /// In line for memory.
+  void starve(const std::shared_ptr<connection>& c);
+  [[nodiscard]] std::size_t used() const noexcept { return used_; }
+  [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }
+  void stop();
+
+private:
+  void pump();
+  void feed_hungry();
+  void relieve();
+
+  turn_queue<connection> turns_;
+  bool pumping_ = false;
+  std::size_t used_ = 0;
+  std::deque<std::weak_ptr<connection>> hungry_;
+  bool feeding_ = false;
+  bool relieving_ = false;
+  bool stopped_ = false;
+  boost::asio::steady_timer relief_;
+  std::uint64_t dropped_ = 0;
 };
 
 class connection final : public client {
 public:
-  connection(connection_host& host, unique_fd fd);
+  connection(connection_host& host, unique_fd fd, std::string address);
   void start();
   void wake() override;
+  void drop() override;
   /// No more commands; closes when the replies are sent.
   void finish();
   void close();
+  /// Works until it has had its share.
+  void turn();
+  /// Memory may be there now.
+  void fed();
+
+  [[nodiscard]] std::size_t accounted() const noexcept { return accounted_; }
+  /// Holds memory, and moves too little.
+  [[nodiscard]] bool stalled(std::chrono::steady_clock::time_point now) const noexcept;
+  /// A WAIT is under way, and nobody is there to hear of its end.
+  [[nodiscard]] bool abandoned() const noexcept;
 
 private:
   std::shared_ptr<connection> self() {
     return std::static_pointer_cast<connection>(shared_from_this());
   }
-  void run(bool readable);
+  void ready();
   bool may_execute() const noexcept;
+  bool has_memory();
   void receive();
   std::size_t work(byte_span bytes);
   bool send();
+  void moved(std::size_t bytes) noexcept;
+  void account();
   void arm();
   void drain();
 
   connection_host& host_;
   boost::asio::posix::stream_descriptor socket_;
-  request_parser parser_;
+  request_parser parser_{true};
   buffer rest_; ///< received, not yet worked on
+  std::size_t accounted_ = 0;
+  std::size_t moved_ = 0; ///< since slow_since_
+  std::chrono::steady_clock::time_point slow_since_;
+  std::size_t turn_left_ = 0; ///< commands
+  bool readable_ = false;     ///< the socket may have more
+  bool queued_ = false;
+  bool hungry_ = false;
   bool reading_ = false;
   bool writing_ = false;
   bool woken_ = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,6 +14,7 @@ namespace {
 constexpr std::size_t line_bytes_max = 32;
 constexpr std::size_t large_bytes = 16 << 10;
 constexpr std::size_t joined_text_bytes = 16 << 10;
+constexpr std::size_t argument_bytes_kept = 256;
 
 bool parse_count(std::string_view text, std::int64_t& out) {
   if (text.starts_with('+')) return false;
@@ -38,21 +40,36 @@ void request_parser::body_filled(std::size_t n) noexcept {
 }
 
 void request_parser::release() {
-  for (auto& a : arguments_)
-    if (a.large_) {
-      a.block_ = {};
-      a.large_ = false;
-    }
+  // What a usual request needs is kept for the next one.
+  constexpr std::size_t kept = 8;
+  if (held_ > 0 || count_ > kept) arguments_.resize(std::min(arguments_.size(), kept));
+  for (auto& a : arguments_) {
+    if (a.large_) a.block_ = {};
+    a.large_ = false;
+    if (a.text_.capacity() > argument_bytes_kept) a.text_ = {};
+  }
+  count_ = expected_ = total_ = held_ = 0;
+}
+
+void request_parser::grant() {
+  QS_ASSERT(step_ == step::grant);
+  held_ += std::exchange(wanted_, 0);
+  if (count_ == arguments_.size()) arguments_.emplace_back();
+  auto& a = arguments_[count_];
+  a.large_ = length_ >= large_bytes;
+  a.text_.clear();
+  if (a.large_) a.block_ = value_block{length_};
+  filled_ = 0;
+  end_left_ = 2;
+  step_ = length_ > 0 ? step::body : step::end;
 }
 
 bool request_parser::feed(byte_span bytes, std::size_t& used) {
   used = 0;
   if (failed()) return false;
   if (step_ == step::start && count_ > 0 &&
-      count_ == expected_) { // the one before has been worked on
+      count_ == expected_) // the one before has been worked on
     release();
-    count_ = expected_ = total_ = 0;
-  }
   while (used < bytes.size()) {
     auto rest = bytes.subspan(used);
     switch (step_) {
@@ -76,6 +93,8 @@ bool request_parser::feed(byte_span bytes, std::size_t& used) {
       line_.clear();
       break;
     }
+    case step::grant:
+      return false;
     case step::body: {
       auto n = std::min(rest.size(), length_ - filled_);
       auto& a = arguments_[count_];
@@ -120,14 +139,10 @@ bool request_parser::line(std::string_view text) {
   length_ = static_cast<std::size_t>(number);
   total_ += length_;
   if (total_ > request_bytes_max) return fail("Payload too big");
-  if (count_ == arguments_.size()) arguments_.emplace_back();
-  auto& a = arguments_[count_];
-  a.large_ = length_ >= large_bytes;
-  a.text_.clear();
-  if (a.large_) a.block_ = value_block{length_};
-  filled_ = 0;
-  end_left_ = 2;
-  step_ = length_ > 0 ? step::body : step::end;
+  step_ = step::grant;
+  if (total_ + count_ * sizeof(argument) > unasked_bytes_max)
+    wanted_ = length_ + sizeof(argument);
+  if (!asks_ || wanted_ == 0) grant();
   return true;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <string>
 #include <string_view>
 #include <sys/uio.h>
@@ -39,6 +40,11 @@ private:
 
 class request_parser {
 public:
+  /// What one request may hold without asking.
+  static constexpr std::size_t unasked_bytes_max = 16 << 10;
+
+  /// `asks`: a request that gets larger than that stops at wanted() until grant().
+  explicit request_parser(bool asks = false) : asks_{asks} {}
   /// Takes bytes up to the end of one request: `used` of them. True: a request is complete
   /// (arguments()); call again with the rest. False and failed(): malformed, say error() and close.
   /// False otherwise: more is needed.
@@ -56,11 +62,16 @@ public:
   [[nodiscard]] std::string_view error() const noexcept { return error_; }
   /// Nothing half-read.
   [[nodiscard]] bool idle() const noexcept { return step_ == step::start && line_.empty(); }
-  /// Lets the memory of a finished large request go.
+  /// Memory the argument that begins now needs; until it is granted feed() takes nothing.
+  [[nodiscard]] std::size_t wanted() const noexcept { return wanted_; }
+  void grant();
+  /// Granted, and not yet let go.
+  [[nodiscard]] std::size_t held() const noexcept { return held_; }
+  /// A complete request has been worked on: lets its memory go.
   void release();
 
 private:
-  enum class step : std::uint8_t { start, length, body, end };
+  enum class step : std::uint8_t { start, length, grant, body, end };
   bool line(std::string_view text);
   bool fail(std::string_view text);
 
@@ -74,6 +85,9 @@ private:
   std::size_t end_left_ = 0;
   std::string line_;
   std::string_view error_;
+  bool asks_;
+  std::size_t wanted_ = 0;
+  std::size_t held_ = 0;
 };
 
 /// What goes to a client, in order. A reply that comes later holds its place, and those behind it

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 #include "base/units.hpp"
@@ -26,7 +27,7 @@ enum class key_mode : std::uint8_t { mixed, user, sequential };
 
 struct server_options {
   std::filesystem::path data;  ///< made 0700 if missing; locked for the server's life
-  std::filesystem::path index; ///< 0-db's flag; taken, checked, unused by this file format
+  std::filesystem::path index; ///< where 0-db's index is, if `data` holds its data
   std::string listen = "127.0.0.1";
   std::uint16_t port = 9900;    ///< 0: given by the kernel and written to <data>/endpoint
   std::filesystem::path socket; ///< unix socket instead of TCP, with `dual_net` beside it
@@ -39,11 +40,23 @@ struct server_options {
   sync_mode sync = sync_mode::never;
   std::chrono::milliseconds sync_interval{1000};
   std::filesystem::path logfile; ///< empty: stderr
+  bool log_json = false;
   bool verbose = false;
+  std::filesystem::path hook; ///< run at events; empty: none
+  std::string metrics;        ///< "address:port" for Prometheus; empty: none
+  bool hide_namespaces = false;     ///< names only to admins and to who is in them
+  std::chrono::seconds rotate{0};   ///< a data file takes no more records after so long
+  bool background = false;          ///< go on in a process of its own
+  bool dump = false;                ///< print what there is and end
+  std::vector<std::string> warnings; ///< to be said on the log
   bool show_help = false; ///< --help: print server_usage() and end
   bool show_version = false;
   std::chrono::milliseconds watch_every{5000}; ///< are lock and data files still linked?
   std::size_t client_output_bytes = 4 << 20; ///< a client with more unread output is not read from
+  std::size_t memory_bytes_max = 256 << 20;  ///< requests and replies of all clients together
+  std::size_t clients_max = 10'000;
+  /// When memory is short: who holds some must move 1 MiB in this time.
+  std::chrono::milliseconds patience{5000};
 };
 
 /// The arguments after `qs zdb`, with 0-db's names and meanings (server_usage()). "--x value" and
@@ -72,6 +85,8 @@ public:
   void stop();
   /// "127.0.0.1:PORT" or "unix:/path".
   [[nodiscard]] std::string address() const;
+  /// "127.0.0.1:PORT"; empty without --metrics.
+  [[nodiscard]] std::string metrics_address() const;
 
 private:
   explicit server(std::unique_ptr<server_core> core);

@@ -20,19 +20,30 @@ constexpr std::string_view usage = R"(qs zdb: a zdb server, usable alone
 usage: qs zdb --data DIR [options]
 
   --data DIR            where the data is; made if missing (default ./zdb-data)
+  --index DIR           where 0-db kept its index, when DIR holds 0-db's data
   --listen ADDRESS      numeric address to listen on (default 127.0.0.1)
   --port PORT           default 9900; 0: the kernel chooses, DIR/endpoint tells
   --socket PATH         unix socket instead of TCP; with --dualnet both
+  --dualnet             the unix socket and TCP
   --admin-file FILE     admin password from a file only its owner can read; else QS_ZDB_ADMIN
   --admin PASSWORD      the same on the command line, visible to everybody on this machine
   --protect             namespace `default` is read-only without the admin password
+  --hide-namespaces     names of namespaces only to admins and to who is in them
   --maxsize SIZE        quota of new namespaces (default none)
   --mode user|seq       one key mode for all new namespaces (default: user, NSSET mode)
   --datasize SIZE       size at which a data file is rotated (default 256M)
+  --rotate SECONDS      age at which a data file is rotated (default any)
   --sync[=WHEN]         always (the default of --sync alone), never, or an interval as 500ms, 10s
   --synctime SECONDS    the same as --sync=SECONDSs
-  --index DIR           accepted for compatibility; the index is rebuilt from the data
+  --secure              accepted; rotated files are synced anyway
+  --hook PROGRAM        run at events: PROGRAM EVENT ID ARGUMENTS...
+  --metrics ADDRESS     answer Prometheus at ADDRESS, as 127.0.0.1:9901
+  --memory SIZE         what requests and replies of all clients may hold (default 256M)
+  --clients NUMBER      connections at once (default 10000)
   --logfile FILE        log to a file instead of stderr
+  --log-format FORMAT   text (default) or json
+  --background          return when it listens; it goes on in a process of its own
+  --dump                load, print what there is, end
   --verbose, --version, --help
 
 Sizes take k, M, G, T and KiB ... TiB. Without an admin password every client is admin.
@@ -91,6 +102,14 @@ result<bool> apply_switch(server_options& o, std::string_view name) {
     o.dual_net = true;
   else if (name == "protect")
     o.protect = true;
+  else if (name == "hide-namespaces")
+    o.hide_namespaces = true;
+  else if (name == "background")
+    o.background = true;
+  else if (name == "dump")
+    o.dump = true;
+  else if (name == "secure")
+    return true; // rotated files are synced anyway
   else if (name == "sync")
     o.sync = sync_mode::always;
   else if (name == "verbose")
@@ -119,6 +138,40 @@ status apply_sync(server_options& o, std::string_view flag, std::string_view val
   return {};
 }
 
+status apply_metrics(server_options& o, const std::string& value) {
+  auto colon = value.rfind(':');
+  std::uint16_t port = 0;
+  // A port alone is one of this machine.
+  if (colon == std::string::npos && parse_number(value, port)) {
+    o.metrics = "127.0.0.1:" + value;
+    return {};
+  }
+  if (colon == std::string::npos || colon == 0 ||
+      !parse_number(std::string_view{value}.substr(colon + 1), port))
+    return bad("metrics", value, "an address such as 127.0.0.1:9901");
+  o.metrics = value;
+  return {};
+}
+
+status apply_limit(server_options& o, std::string_view name, const std::string& value) {
+  if (name == "memory") {
+    QS_TRY_ASSIGN(auto bytes, parse_size(name, value));
+    if (bytes < 32 * mib) return bad(name, value, "32M or more");
+    o.memory_bytes_max = bytes;
+  } else if (name == "clients") {
+    if (!parse_number(value, o.clients_max) || o.clients_max == 0)
+      return bad(name, value, "a number of connections");
+  } else if (name == "rotate") {
+    std::uint32_t seconds = 0;
+    if (!parse_number(value, seconds)) return bad(name, value, "a number of seconds");
+    o.rotate = std::chrono::seconds{seconds};
+  } else {
+    if (value != "text" && value != "json") return bad(name, value, "text or json");
+    o.log_json = value == "json";
+  }
+  return {};
+}
+
 status apply_value(server_options& o, std::string_view name, const std::string& value) {
   if (name == "data")
     o.data = value;
@@ -130,6 +183,12 @@ status apply_value(server_options& o, std::string_view name, const std::string& 
     o.socket = value;
   else if (name == "logfile")
     o.logfile = value;
+  else if (name == "hook")
+    o.hook = value;
+  else if (name == "metrics")
+    return apply_metrics(o, value);
+  else if (name == "memory" || name == "clients" || name == "rotate" || name == "log-format")
+    return apply_limit(o, name, value);
   else if (name == "sync")
     return apply_sync(o, name, value);
   else if (name == "synctime")
@@ -139,6 +198,7 @@ status apply_value(server_options& o, std::string_view name, const std::string& 
   } else if (name == "admin") {
     if (value.empty() || value.size() > 128) return bad(name, "…", "a password of 1 to 128 bytes");
     o.admin_password = value;
+    o.warnings.emplace_back("--admin is visible to everybody on this machine; --admin-file is not");
   } else if (name == "admin-file") {
     QS_TRY_ASSIGN(o.admin_password, read_password(value));
   } else if (name == "maxsize") {
@@ -154,8 +214,6 @@ status apply_value(server_options& o, std::string_view name, const std::string& 
       o.mode = key_mode::sequential;
     else
       return bad(name, value, "user or seq");
-  } else if (name == "hook" || name == "rotate") {
-    return error{errc::unsupported, fmt::format("--{}: this version cannot do that yet", name)};
   } else {
     return error{errc::invalid_argument, fmt::format("--{}: no such flag; see --help", name)};
   }
@@ -169,7 +227,10 @@ std::string_view server_usage() noexcept { return usage; }
 result<server_options> options_from_args(std::span<const std::string> args) {
   server_options o;
   o.data = "zdb-data";
-  if (auto* env = std::getenv("QS_ZDB_ADMIN"); env != nullptr) o.admin_password = env;
+  if (auto* env = std::getenv("QS_ZDB_ADMIN"); env != nullptr) {
+    o.admin_password = env;
+    ::unsetenv("QS_ZDB_ADMIN"); // whatever is started from here does not get it
+  }
   for (std::size_t i = 0; i < args.size(); ++i) {
     std::string_view arg = args[i];
     if (!arg.starts_with("--") || arg.size() < 3)
@@ -178,10 +239,6 @@ result<server_options> options_from_args(std::span<const std::string> args) {
     arg.remove_prefix(2);
     auto equals = arg.find('=');
     auto name = arg.substr(0, equals);
-    if (name == "background" || name == "secure" || name == "dump")
-      return error{
-          errc::unsupported,
-          fmt::format("--{}: this version cannot do that; run it under systemd or setsid", name)};
     if (equals == std::string_view::npos) {
       QS_TRY_ASSIGN(auto taken, apply_switch(o, name));
       if (taken) continue;

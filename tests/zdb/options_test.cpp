@@ -31,6 +31,18 @@ TEST_CASE("flags have 0-db's names and meanings") {
   CHECK(parse({"--synctime", "3"})->sync_interval == std::chrono::seconds{3});
   CHECK(parse({"--sync=never"})->sync == sync_mode::never);
   CHECK(parse({"--maxsize", "1.5GiB"})->maxsize == gib + gib / 2);
+  auto ours = parse({"--hook", "/bin/h", "--metrics", "9901", "--hide-namespaces", "--background",
+                     "--rotate", "3600", "--memory=64M", "--clients=7", "--log-format=json",
+                     "--secure", "--dump"});
+  REQUIRE(ours.ok());
+  CHECK(ours->hook == "/bin/h");
+  CHECK(ours->metrics == "127.0.0.1:9901");
+  CHECK((ours->hide_namespaces && ours->background && ours->log_json && ours->dump));
+  CHECK(ours->rotate == std::chrono::hours{1});
+  CHECK(ours->memory_bytes_max == 64 * mib);
+  CHECK(ours->clients_max == 7);
+  CHECK(parse({"--metrics=[::1]:9"})->metrics == "[::1]:9");
+  CHECK(parse({"--admin", "x"})->warnings.size() == 1);
 }
 
 TEST_CASE("what is wrong is named") {
@@ -49,8 +61,11 @@ TEST_CASE("what is wrong is named") {
                         {{"--mode", "direct"}, "user or seq"},
                         {{"--sync=often"}, "always, never or an interval"},
                         {{"--protect"}, "--protect needs an admin password"},
-                        {{"--hook", "x"}, "cannot do that yet"},
-                        {{"--background"}, "systemd"},
+                        {{"--metrics", "nowhere"}, "an address such as"},
+                        {{"--memory", "1M"}, "32M or more"},
+                        {{"--clients", "0"}, "a number of connections"},
+                        {{"--rotate", "often"}, "a number of seconds"},
+                        {{"--log-format", "xml"}, "text or json"},
                         {{"--admin-file", "/nonexistent"}, "/nonexistent"}}) {
     auto parsed = parse(args);
     REQUIRE(!parsed.ok());
@@ -71,7 +86,7 @@ TEST_CASE("the admin password comes from a private file or the environment") {
   CHECK(refused.err().code == errc::refused);
   ::setenv("QS_ZDB_ADMIN", "from env", 1);
   CHECK(parse({})->admin_password == "from env");
-  ::unsetenv("QS_ZDB_ADMIN");
+  CHECK(std::getenv("QS_ZDB_ADMIN") == nullptr); // not for hooks and other children
   auto wrong = parse({"--admin", std::string(200, 'x')});
   REQUIRE(!wrong.ok());
   CHECK(wrong.err().message.find("xxx") == std::string::npos); // a secret is not repeated

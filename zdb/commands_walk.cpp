@@ -1,0 +1,190 @@
+// Commands that walk over records: SCAN and its relatives, HISTORY, and what looks into the files.
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "zdb/commands.hpp"
+
+namespace qs::zdb {
+
+namespace {
+/// KSCAN gives this much in one answer; the rest follows from the cursor in it.
+constexpr std::size_t prefix_bytes_max = 1 << 20;
+
+bool is_word(std::string_view given, std::string_view word) {
+  return given.size() == word.size() &&
+         std::equal(given.begin(), given.end(), word.begin(), [](char a, char b) {
+           return std::toupper(static_cast<unsigned char>(a)) == b;
+         });
+}
+
+template <class T>
+bool parse_number(std::string_view text, T& out) {
+  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return ec == std::errc{} && end == text.data() + text.size();
+}
+} // namespace
+
+void commands::scan(client& c, arguments args) { walk(c, args, scan_order::oldest_first); }
+void commands::rscan(client& c, arguments args) { walk(c, args, scan_order::newest_first); }
+
+void commands::walk(client& c, arguments args, scan_order order) {
+  if (!may_read(c)) return;
+  auto page = c.space->scan(args.size() > 1 ? args[1].bytes() : byte_span{}, order);
+  if (!page.ok()) {
+    fail(c, page.err().code == errc::invalid_argument ? "Invalid key format" : "Internal Error");
+    if (page.err().code != errc::invalid_argument) disk_trouble();
+    return;
+  }
+  if (page->cursor.empty()) return fail(c, "No more data");
+  c.out.array(2);
+  c.out.bulk(page->cursor);
+  c.out.array(page->items.size());
+  for (auto& item : page->items) {
+    c.out.array(3);
+    c.out.bulk(item.key);
+    c.out.integer(item.length);
+    c.out.integer(item.timestamp);
+  }
+}
+
+struct commands::prefix_scan {
+  promise reply;
+  std::shared_ptr<name_space> space;
+  std::string prefix;
+  std::string cursor;
+  std::string keys; ///< as they go out
+  std::size_t count = 0;
+};
+
+void commands::kscan(client& c, arguments args) {
+  if (c.space->settings().sequential)
+    return fail(c, "Index running mode doesn't support this feature");
+  if (args[1].size() == 0) return fail(c, "Invalid argument");
+  if (!may_read(c)) return;
+  auto s = std::make_shared<prefix_scan>();
+  s->space = c.space;
+  s->prefix = args[1].text();
+  if (args.size() > 2) s->cursor = args[2].text();
+  s->reply = promise_answer(c);
+  c.blocked = true;
+  go_on(s);
+}
+
+/// A page of at most some milliseconds, then the others get their turn.
+void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
+  auto who = s->reply.who.lock();
+  if (!who) return;
+  auto end = [&](std::string_view reply) {
+    who->blocked = false;
+    answer(s->reply, reply);
+  };
+  auto page = s->space->scan_prefix(as_bytes(s->prefix), as_bytes(s->cursor));
+  if (!page.ok())
+    return end(page.err().code == errc::invalid_argument ? "-Invalid key format\r\n"
+                                                         : "-Internal Error\r\n");
+  for (auto& item : page->items) {
+    s->keys += fmt::format("${}\r\n", item.key.size());
+    s->keys.append(item.key).append("\r\n");
+    ++s->count;
+  }
+  auto more = !page->cursor.empty();
+  if (more) s->cursor = page->cursor;
+  if (more && s->keys.size() < prefix_bytes_max) {
+    env_.timers->add(env_.time->boot(), [this, s] { go_on(s); });
+    return;
+  }
+  if (s->count == 0) return end("-No keys match\r\n");
+  auto next = more ? s->cursor : std::string{"0"};
+  end(fmt::format("*2\r\n${}\r\n", next.size()) + next +
+      fmt::format("\r\n*{}\r\n", s->count) + s->keys);
+}
+
+void commands::keycur(client& c, arguments args) {
+  if (!key_fits(c, args[1], "Key not found") || !may_read(c)) return;
+  std::string cursor;
+  if (c.space->cursor_of(args[1].bytes(), cursor) != read_answer::found)
+    return fail(c, "Key not found");
+  c.out.bulk(cursor);
+}
+
+void commands::history(client& c, arguments args) {
+  if (args.size() != 2 && args.size() != 3) return fail(c, "Invalid arguments");
+  if (!may_read(c)) return;
+  std::optional<record_place> at;
+  if (args.size() == 3) {
+    at = decode_reference(args[2].bytes());
+    if (!at) return fail(c, "Invalid arguments");
+    if (*at == record_place{}) return fail(c, "No more history");
+  }
+  key_version version;
+  switch (c.space->history(args[1].bytes(), at, version)) {
+  case history_answer::found:
+    c.out.array(3);
+    if (version.previous.valid())
+      c.out.bulk(encode_reference(version.previous));
+    else
+      c.out.nil();
+    c.out.bulk(fmt::format("{}", version.timestamp));
+    return c.out.bulk(std::move(version.payload));
+  case history_answer::missing:
+    return fail(c, "Key not found");
+  case history_answer::no_more:
+    return fail(c, "No more history");
+  case history_answer::bad_reference:
+    return fail(c, "Invalid arguments (index query)");
+  case history_answer::other_key:
+    return fail(c, "Invalid arguments (invalid key)");
+  case history_answer::failed:
+    break;
+  }
+  fail(c, "Internal Error");
+  disk_trouble();
+}
+
+void commands::index(client& c, arguments args) {
+  if (!is_word(args[1].text(), "DIRTY")) return fail(c, "Unknown INDEX subcommand");
+  if (args.size() == 3) {
+    if (!is_word(args[2].text(), "RESET")) return fail(c, "Unknown INDEX DIRTY subcommand");
+    c.space->forget_changed_files();
+    return c.out.simple("OK");
+  }
+  auto files = c.space->changed_files();
+  c.out.array(files.size());
+  for (auto id : files) c.out.integer(id);
+}
+
+void commands::data(client& c, arguments args) {
+  if (!is_word(args[1].text(), "RAW")) return fail(c, "Unknown DATA subcommand");
+  std::uint32_t id = 0;
+  std::uint64_t offset = 0;
+  if (args.size() != 4) return fail(c, "Unexpected arguments");
+  if (!parse_number(args[2].text(), id) || !parse_number(args[3].text(), offset))
+    return fail(c, "Invalid Request");
+  raw_record record;
+  switch (c.space->raw(id, offset, record)) {
+  case raw_answer::end_of_file:
+    return fail(c, "EOF");
+  case raw_answer::bad_request:
+    return fail(c, "Invalid Request");
+  case raw_answer::failed:
+    return fail(c, "Unexpected Internal Error");
+  case raw_answer::found:
+    break;
+  }
+  auto erased = record.header.kind == record_kind::erase;
+  c.out.array(6);
+  c.out.bulk(record.key);
+  c.out.integer(record.header.previous.file == id ? record.header.previous.offset : 0);
+  c.out.bulk(fmt::format("0x{:08x}", record.header.payload_crc));
+  c.out.integer(erased ? 1 : 0);
+  c.out.integer(record.header.timestamp);
+  if (erased)
+    c.out.nil();
+  else
+    c.out.bulk(std::move(record.payload));
+}
+
+} // namespace qs::zdb

@@ -1,0 +1,332 @@
+#include "zdb/server_core.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <malloc.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "zdb/listen.hpp"
+
+namespace qs::zdb {
+
+namespace {
+
+namespace asio = boost::asio;
+constexpr auto stop_linger = std::chrono::seconds{2};
+constexpr std::chrono::milliseconds hooks_at_stop{5000};
+
+} // namespace
+
+server_core::server_core(server_options o)
+    : options_{std::move(o)}, hooks_{io_, options_.hook.string(), system_clock()}, watch_{io_},
+      sync_timer_{io_}, linger_{io_}, timers_due_{io_}, signals_{io_},
+      worker_{[this](std::function<void()> then) { asio::post(io_, std::move(then)); }} {
+  timers_.changed = [this] { timers_later(); };
+}
+
+server_core::~server_core() { timers_.changed = {}; }
+
+void server_core::stop_on_signals() {
+  signals_.add(SIGTERM);
+  signals_.add(SIGINT);
+  signals_.async_wait([this](const boost::system::error_code& ec, int number) {
+    if (ec) return;
+    log::info("zdb", "signal {}: stopping", number);
+    begin_stop();
+  });
+}
+
+status server_core::open() {
+  auto& o = options_;
+  if (o.protect && o.admin_password.empty())
+    return error{errc::invalid_argument, "--protect needs an admin password (--admin-file)"};
+  store_options s;
+  s.data = o.data;
+  s.index = o.index;
+  s.datasize = o.datasize;
+  s.maxsize = o.maxsize;
+  s.sequential = o.mode == key_mode::sequential;
+  s.rotate_after = o.rotate;
+  s.jumped = [this](name_space& space, std::uint32_t left, std::uint32_t now) {
+    if (left == 0) return;
+    auto from = data_file_path(space.directory(), left).string();
+    auto to = data_file_path(space.directory(), now).string();
+    hooks_.run("jump-index", {from, to}); // the index of a file is in it
+    hooks_.run("jump-data", {from, to});
+  };
+  QS_TRY_ASSIGN(store_, store::open(std::move(s)));
+  environment env;
+  env.disk = [this](std::function<void()> work, std::function<void()> then) {
+    worker_.post(std::move(work), std::move(then));
+  };
+  env.gone = [this] { on_gone(); };
+  env.timers = &timers_;
+  if (hooks_.enabled()) env.hooks = &hooks_;
+  command_options c;
+  c.admin_password = o.admin_password;
+  c.protect = o.protect;
+  c.mode_is_fixed = o.mode != key_mode::mixed;
+  c.sync_always = o.sync == sync_mode::always;
+  c.hide_namespaces = o.hide_namespaces;
+  c.answer_bytes_max = std::min<std::size_t>(c.answer_bytes_max, o.memory_bytes_max / 4);
+  c.mirror_bytes_max = std::min<std::size_t>(c.mirror_bytes_max, o.memory_bytes_max / 4);
+  commands_ = std::make_unique<commands>(*store_, std::move(c), env);
+  host_ = std::make_unique<connection_host>(io_, *commands_, o.client_output_bytes,
+                                            o.memory_bytes_max, o.patience);
+  host_->closed = [this](client& who) {
+    // Destroyed when its own handler has returned.
+    auto it = clients_.find(who.shared_from_this());
+    if (it != clients_.end()) {
+      asio::post(io_, [last = *it] {});
+      clients_.erase(it);
+    }
+    end_if_idle();
+  };
+  host_->each = [this](const std::function<void(connection&)>& what) {
+    for (auto& who : clients_) what(static_cast<connection&>(*who));
+  };
+  QS_TRY(open_listeners());
+  QS_TRY(open_metrics());
+  log::info("zdb", "{} serves {} namespaces of {}", address_, store_->all().size(),
+            o.data.string());
+  return {};
+}
+
+status server_core::open_listeners() {
+  auto& o = options_;
+  ::unlink(endpoint_path().c_str());
+  if (o.socket.empty() || o.dual_net) {
+    QS_TRY_ASSIGN(auto tcp, listen_tcp("listen", o.listen, o.port));
+    address_ = tcp.address;
+    add_listener(std::move(tcp.fd));
+    if (o.port == 0) QS_TRY(write_file_atomic(endpoint_path(), as_bytes(address_ + "\n")));
+  }
+  if (!o.socket.empty()) {
+    QS_TRY_ASSIGN(auto fd, listen_unix(o.socket));
+    if (address_.empty()) address_ = fmt::format("unix:{}", o.socket.string());
+    add_listener(std::move(fd));
+  }
+  hooks_.set_id(address_.starts_with("unix:") ? fmt::format("unix://{}", o.socket.string())
+                                              : fmt::format("tcp://{}", address_));
+  return {};
+}
+
+status server_core::open_metrics() {
+  if (options_.metrics.empty()) return {};
+  auto colon = options_.metrics.rfind(':'); // checked when the flag was read
+  std::uint16_t port = 0;
+  auto* text = options_.metrics.c_str();
+  (void)std::from_chars(text + colon + 1, text + options_.metrics.size(), port);
+  QS_TRY_ASSIGN(auto tcp, listen_tcp("metrics", options_.metrics.substr(0, colon), port));
+  metrics_address_ = tcp.address;
+  metrics_ = std::make_unique<metrics_endpoint>(io_, std::move(tcp.fd), [this] { return metrics(); });
+  log::info("zdb", "metrics at http://{}/metrics", metrics_address_);
+  return {};
+}
+
+std::string server_core::metrics() const {
+  metrics_text out;
+  out.head("zdb_build_info", "gauge", "1, with the version.");
+  out.value("zdb_build_info", std::uint64_t{1}, metrics_text::label("version", QS_VERSION));
+  auto gauge = [&](std::string_view name, std::string_view help, std::uint64_t value) {
+    out.head(name, "gauge", help);
+    out.value(name, value);
+  };
+  gauge("zdb_clients", "Connections now.", clients_.size());
+  gauge("zdb_client_memory_bytes", "Requests and replies held for clients.", host_->used());
+  gauge("zdb_client_memory_max_bytes", "What they may hold together.", host_->memory_max);
+  out.head("zdb_clients_dropped_total", "counter",
+           "Clients dropped because memory was short and they did not move.");
+  out.value("zdb_clients_dropped_total", host_->dropped());
+  out.head("zdb_clients_refused_total", "counter", "Connections beyond --clients.");
+  out.value("zdb_clients_refused_total", refused_clients_);
+  commands_->metrics(out);
+  return out.take();
+}
+
+void server_core::add_listener(unique_fd fd) {
+  listeners_.emplace_back(io_, fd.release());
+  accept(listeners_.back());
+}
+
+void server_core::accept(listener& l) {
+  l.async_wait(listener::wait_read, [this, &l](const boost::system::error_code& ec) {
+    if (ec || stopping_) return;
+    for (int i = 0; i < 64; ++i) {
+      std::string peer;
+      auto fd = accept_client(l.native_handle(), peer);
+      if (fd.valid()) {
+        admit(std::move(fd), std::move(peer));
+        continue;
+      }
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) break;
+      log::warning("zdb", "accept: {}", describe(posix_error(errno)));
+      auto pause = std::make_shared<asio::steady_timer>(io_, std::chrono::milliseconds{100});
+      return pause->async_wait([this, &l, pause](const boost::system::error_code& e) {
+        if (!e && !stopping_) accept(l);
+      });
+    }
+    accept(l);
+  });
+}
+
+void server_core::admit(unique_fd fd, std::string peer) {
+  if (clients_.size() >= options_.clients_max) {
+    constexpr std::string_view full = "-Too many clients\r\n";
+    (void)::send(fd.get(), full.data(), full.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (refused_clients_++ % 1000 == 0)
+      log::warning("zdb", "{} clients: no more are taken (--clients)", clients_.size());
+    return;
+  }
+  tune_client(fd.get());
+  auto c = std::make_shared<connection>(*host_, std::move(fd), std::move(peer));
+  clients_.insert(c);
+  c->start();
+}
+
+void server_core::timers_later() {
+  auto next = timers_.next();
+  if (!next) return;
+  auto wait = std::max(*next - system_clock().boot(), boot_time{0});
+  timers_due_.expires_after(wait);
+  timers_due_.async_wait([this](const boost::system::error_code& ec) {
+    if (ec) return; // there is an earlier one
+    timers_.run(system_clock().boot());
+    timers_later();
+  });
+}
+
+void server_core::watch_later() {
+  watch_.expires_after(options_.watch_every);
+  watch_.async_wait([this](const boost::system::error_code& ec) {
+    if (ec || !commands_->watch()) return;
+    // Who waits for others with WAIT is not read from, so nobody sees it leave.
+    std::vector<std::shared_ptr<connection>> left;
+    for (auto& c : clients_) {
+      auto who = std::static_pointer_cast<connection>(c);
+      if (who->abandoned()) left.push_back(who);
+    }
+    for (auto& c : left) c->close();
+    // Nothing happened for a while: give memory back.
+    if (std::exchange(executed_before_, commands_->stats.executed) == commands_->stats.executed)
+      ::malloc_trim(64 << 10);
+    watch_later();
+  });
+}
+
+void server_core::sync_later() {
+  sync_timer_.expires_after(options_.sync_interval);
+  sync_timer_.async_wait([this](const boost::system::error_code& ec) {
+    if (ec) return;
+    for (auto& [name, space] : store_->all())
+      if (space->dirty() && !space->syncing) commands_->sync(space, [](const status&) {});
+    sync_later();
+  });
+}
+
+void server_core::tell_ready() {
+  if (!hooks_.enabled()) return;
+  auto spaces = (options_.data / "namespaces").string();
+  hooks_.run("namespaces-init", {spaces, spaces});
+  hooks_.run("ready", {}, [this](int code) {
+    if (code == 0 || stopping_) return;
+    why_ended_ = error{errc::refused, fmt::format("the hook for \"ready\" said {}", code)};
+    begin_stop();
+  });
+}
+
+/// The last words; nobody waits for longer than a few seconds for them.
+void server_core::tell_closing() {
+  if (!hooks_.enabled()) return;
+  auto until = system_clock().boot() + hooks_at_stop;
+  auto left = [&] { return std::max(until - system_clock().boot(), boot_time{1}); };
+  for (auto& [name, space] : store_->all()) {
+    if (system_clock().boot() >= until) break;
+    auto file = data_file_path(space->directory(), space->active_file()).string();
+    (void)hooks_.run_and_wait("namespace-closing", {name, file, file}, left());
+  }
+  auto done = hooks_.run_and_wait("close", {}, std::max(left(), boot_time{1000}));
+  if (!done.ok()) log::warning("zdb", "{}", describe(done.err()));
+}
+
+status server_core::run() {
+  watch_later();
+  if (options_.sync == sync_mode::interval) sync_later();
+  tell_ready();
+  io_.run();
+  // If they are gone, what lies at these paths now may be another server's.
+  if (commands_->gone())
+    return error{errc::data_lost,
+                 fmt::format("the data files in {} are gone", options_.data.string())};
+  ::unlink(endpoint_path().c_str());
+  if (!options_.socket.empty()) ::unlink(options_.socket.c_str());
+  auto synced = sync_everything();
+  tell_closing();
+  return why_ended_.ok() ? synced : why_ended_;
+}
+
+status server_core::sync_everything() {
+  status all;
+  for (auto& [name, space] : store_->all()) {
+    if (!space->dirty()) continue;
+    auto job = space->make_sync_job();
+    auto done = job.ok() ? job->run() : status{std::move(job).err()};
+    if (job.ok()) space->sync_done(*job, done);
+    if (!done.ok()) all = std::move(done).err();
+  }
+  return all;
+}
+
+void server_core::begin_stop() {
+  if (std::exchange(stopping_, true)) return;
+  boost::system::error_code ignored;
+  for (auto& l : listeners_) l.close(ignored);
+  watch_.cancel();
+  sync_timer_.cancel();
+  signals_.cancel(ignored);
+  if (metrics_) metrics_->stop();
+  // Whoever does not take its replies is not waited for longer than this.
+  linger_.expires_after(stop_linger);
+  linger_.async_wait([this](const boost::system::error_code& ec) {
+    if (!ec) io_.stop();
+  });
+  auto all = clients_;
+  for (auto& c : all) static_cast<connection&>(*c).finish();
+  end_if_idle();
+}
+
+void server_core::end_if_idle() {
+  if (!stopping_ || !clients_.empty()) return;
+  linger_.cancel();
+  timers_.clear();
+  timers_due_.cancel();
+  host_->stop();
+  hooks_.stop();
+}
+
+void server_core::on_gone() {
+  // Posted: the command that found it out answers first. Later commands are answered with the
+  // error.
+  asio::post(io_, [this] {
+    if (stopping_) return;
+    stopping_ = true;
+    boost::system::error_code ignored;
+    for (auto& l : listeners_) l.close(ignored);
+    watch_.cancel();
+    sync_timer_.cancel();
+    signals_.cancel(ignored);
+    if (metrics_) metrics_->stop();
+    linger_.expires_after(std::chrono::milliseconds{500});
+    linger_.async_wait([this](const boost::system::error_code&) { io_.stop(); });
+    end_if_idle();
+  });
+}
+
+} // namespace qs::zdb
