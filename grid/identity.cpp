@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "net/address.hpp"
 #include "zdb/blocking_client.hpp"
 
 namespace qs::grid {
@@ -11,10 +12,13 @@ namespace {
 
 result<std::unique_ptr<zdb::blocking_client>> connect(const model::endpoint& where,
                                                       const std::string& password,
-                                                      std::chrono::milliseconds deadline) {
+                                                      std::chrono::milliseconds deadline,
+                                                      bool plain) {
   zdb::session_options options;
   options.name_space = where.ns;
   options.password = password;
+  auto parsed = net::from_endpoint(where);
+  options.allow_plain = plain || (parsed && net::is_loopback(*parsed));
   return zdb::blocking_client::connect(stream_address(where), std::move(options), deadline);
 }
 
@@ -44,8 +48,8 @@ std::string stream_address(const model::endpoint& where) {
 
 status write_identity(const model::endpoint& where, const std::string& password,
                       const codec::object_key& name, byte_span sealed,
-                      std::chrono::milliseconds deadline) {
-  QS_TRY_ASSIGN(auto client, connect(where, password, deadline));
+                      std::chrono::milliseconds deadline, bool plain) {
+  QS_TRY_ASSIGN(auto client, connect(where, password, deadline, plain));
   auto key = key_of(name);
   QS_TRY_ASSIGN(auto there, read_object(*client, key));
   if (there && !std::ranges::equal(*there, sealed)) return other_identity(where);
@@ -63,8 +67,8 @@ status write_identity(const model::endpoint& where, const std::string& password,
 
 status check_identity(const model::endpoint& where, const std::string& password,
                       const codec::object_key& name, byte_span sealed,
-                      std::chrono::milliseconds deadline) {
-  QS_TRY_ASSIGN(auto client, connect(where, password, deadline));
+                      std::chrono::milliseconds deadline, bool plain) {
+  QS_TRY_ASSIGN(auto client, connect(where, password, deadline, plain));
   QS_TRY_ASSIGN(auto there, read_object(*client, key_of(name)));
   if (!there)
     return error{errc::data_lost,

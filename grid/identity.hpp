@@ -1,5 +1,6 @@
 // The identity object on a node (volume.md, 3): written when a node is reserved, read before a node
 // is believed. Blocking helpers for jobs and tests; connections of the engine read it themselves.
+// `plain`: the password may go in clear to a server that knows no challenge; on this machine it may anyway.
 // The bytes come from codec::make_identity() and are fixed in the intent, so that writing again
 // writes the same (invariant 2).
 #pragma once
@@ -23,12 +24,14 @@ std::string stream_address(const model::endpoint& where);
 /// zdb::blocking_client.
 status write_identity(const model::endpoint& where, const std::string& password,
                       const codec::object_key& name, byte_span sealed,
-                      std::chrono::milliseconds deadline = limits::node_request_deadline);
+                      std::chrono::milliseconds deadline = limits::node_request_deadline,
+                      bool plain = false);
 
 /// Reads it back and compares. Errors: data_lost (missing or different), access_denied, and those
 /// of the client.
 status check_identity(const model::endpoint& where, const std::string& password,
                       const codec::object_key& name, byte_span sealed,
-                      std::chrono::milliseconds deadline = limits::node_request_deadline);
+                      std::chrono::milliseconds deadline = limits::node_request_deadline,
+                      bool plain = false);
 
 } // namespace qs::grid

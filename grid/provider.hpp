@@ -66,6 +66,11 @@ class provider {
 public:
   virtual ~provider() = default;
   [[nodiscard]] virtual std::string name() const = 0;
+  /// False: its nodes cost nothing, and wallet(), top_up() and ledger() are `unsupported`.
+  [[nodiscard]] virtual bool charges() const { return true; }
+  /// Whether a node's password may go to this host in clear, where the server knows no challenge and is not on this
+  /// machine (`insecure: true`).
+  [[nodiscard]] virtual bool may_send_plain(const std::string& /*host*/) const { return false; }
 
   [[nodiscard]] virtual result<request> prepare(const node_order& order) const = 0;
   virtual answer submit(const request& r) = 0;

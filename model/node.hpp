@@ -31,6 +31,7 @@ struct host {
   byte_count free = 0;
   money price_per_gib_month;
   bool available = true; ///< false: known, but takes no new node now
+  std::string trouble;   ///< why not, for people; may be empty
 };
 
 /// How to reach a node's namespace. `address` is a host name, an IP or the path of a unix socket.

@@ -122,6 +122,9 @@ status blocking_client::run_until(const std::function<bool()>& done) {
   auto until = steady::now() + deadline_;
   auto lost = [&](error why) -> status {
     session_.connection_lost(why);
+    // What the kernel has not sent yet must not arrive after we have said that nobody knows.
+    linger drop{1, 0};
+    if (fd_.valid()) ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &drop, sizeof drop);
     fd_.reset();
     sending_.clear();
     return why;
