@@ -50,7 +50,7 @@ public:
                 std::function<void(const status&)> done = {});
   /// The namespace that is being compacted, or null.
   [[nodiscard]] std::shared_ptr<name_space> working_on() const noexcept;
-  /// No further piece is begun; what was begun leaves nothing behind.
+  /// No further piece is begun; what was begun is thrown away at the next start.
   void stop() noexcept;
   [[nodiscard]] const compaction_stats& stats() const noexcept { return stats_; }
 
@@ -60,6 +60,8 @@ private:
   compaction_environment env_;
   compaction_stats stats_;
   std::shared_ptr<pass> pass_;
+  std::chrono::steady_clock::time_point not_before_{}; ///< after a full disk
+  bool stopped_ = false;
 };
 
 } // namespace qs::zdb

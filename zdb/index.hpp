@@ -37,7 +37,12 @@ public:
   template <class IsKey>
   found find(byte_span key, IsKey&& is_key) const {
     if (slots_.empty()) return {};
-    auto tag = hash(key);
+    return find_hash(hash(key), is_key);
+  }
+  /// The same by the hash of the key.
+  template <class IsKey>
+  found find_hash(std::uint32_t tag, IsKey&& is_key) const {
+    if (slots_.empty()) return {};
     for (auto i = home(tag); slots_[i].file != 0; i = next(i))
       if (slots_[i].tag == tag) {
         index_entry entry{{slots_[i].file, slots_[i].offset}, slots_[i].length};

@@ -232,8 +232,14 @@ public:
   /// Sets `keep` of records of input `which`.
   void choose_live(const compaction_plan& plan, std::size_t which,
                    std::span<compaction_record> records);
-  /// The new file is on the disk whole and under its name: from now on it may be pointed at.
+  /// The new file is on the disk whole and under its name, and so is everything that was written
+  /// to the namespace until then (what killed a record must outlive it): from now on the new file
+  /// may be pointed at.
   status adopt(const compaction_plan& plan);
+  /// Adopted, so that the index may point at the new file.
+  [[nodiscard]] bool compacting_into(const compaction_plan& plan) const noexcept {
+    return epoch_ == plan.epoch && moving_to_ == plan.output.id;
+  }
   /// A record of input `which` stands at `moved_to` in the new file as well: found there from now
   /// on, if it is still alive.
   void moved(const compaction_plan& plan, std::size_t which, const compaction_record& record,
@@ -322,6 +328,7 @@ private:
   std::uint64_t epoch_ = 0;
   std::uint32_t moving_to_ = 0; ///< the compactor's new file, while index entries change over
   bool compacting_ = false;
+  bool left_aside_ = false; ///< a file could not be read: what it holds is not known
   user_index keys_;
   sequential_index ids_;
   std::uint64_t live_bytes_ = 0;

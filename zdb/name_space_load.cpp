@@ -112,6 +112,7 @@ result<name_space::file_ptr> name_space::open_one(std::uint32_t id, const sync_m
     ::unlink(path.c_str());
   } else {
     ++read_errors;
+    left_aside_ = true;
     log::error("zdb", "{}: left aside: {}", path.string(), describe(opened.err()));
   }
   return file_ptr{};

@@ -27,6 +27,7 @@ std::array<std::byte, file_header_bytes> encode_file_header(const file_header& h
     store_le(out.data() + 24, header.first);
     store_le(out.data() + 28, header.last);
     store_le(out.data() + 32, header.next_id);
+    store_le(out.data() + 40, header.written);
   }
   store_le(out.data() + 60, crc32c(byte_span{out}.first(60), header_seed));
   return out;
@@ -51,6 +52,7 @@ result<file_header> decode_file_header(byte_span bytes) {
     h.first = load_le<std::uint32_t>(bytes.data() + 24);
     h.last = load_le<std::uint32_t>(bytes.data() + 28);
     h.next_id = load_le<std::uint64_t>(bytes.data() + 32);
+    h.written = load_le<std::uint32_t>(bytes.data() + 40);
     if (h.first == 0 || h.first > h.last || h.last >= h.id)
       return error{errc::corrupt, "the file header makes no sense"};
   }

@@ -5,7 +5,7 @@
 //   nothing in files with
 //     lower ids counts: FLUSH; 2 = compacted), key mode u8 (0 user, 1 sequential), zero to 24, and
 //     of a compacted file: 24 first u32, 28 last u32 (the files whose place it takes), 32 next id
-//     u64 (sequential mode); zero to 60, crc u32 of bytes 0..59.
+//     u64 (sequential mode), 40 file u32 that was written to then; zero to 60, crc u32 of bytes 0..59.
 //   record, 32 bytes + key + payload, little-endian:
 //      0 header crc u32   of bytes 4..31 and the key
 //      4 payload length u32
@@ -70,6 +70,7 @@ struct file_header {
   std::uint32_t first = 0;   ///< compacted: it stands in for the files first...last
   std::uint32_t last = 0;
   std::uint64_t next_id = 0; ///< compacted, sequential: ids below are used up
+  std::uint32_t written = 0; ///< compacted: the file that was written to when it was begun
 };
 
 std::array<std::byte, file_header_bytes> encode_file_header(const file_header& header);

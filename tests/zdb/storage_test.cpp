@@ -1,0 +1,225 @@
+// The storage engine below the commands: versions, cursors, walks both ways, ranges, raw records.
+#include "support/zdb_store.hpp"
+
+#include "base/random.hpp"
+
+namespace qs::zdb {
+namespace {
+
+TEST_CASE("every version of a key, back to the first; not across a deletion") {
+  storage s;
+  auto& ns = s.space();
+  for (auto* v : {"one", "two", "three"}) REQUIRE(put(ns, "k", v) == write_answer::stored);
+  key_version v;
+  REQUIRE(ns.history(as_bytes("k"), {}, v) == history_answer::found);
+  CHECK(to_string(v.payload.bytes()) == "three");
+  auto reference = encode_reference(v.previous);
+  CHECK(decode_reference(as_bytes(reference)) == v.previous);
+  CHECK(!decode_reference(as_bytes("1234567")));
+  CHECK(ns.history(as_bytes("other"), v.previous, v) == history_answer::other_key);
+  REQUIRE(ns.history(as_bytes("k"), v.previous, v) == history_answer::found);
+  CHECK(to_string(v.payload.bytes()) == "two");
+  REQUIRE(ns.history(as_bytes("k"), v.previous, v) == history_answer::found);
+  CHECK(to_string(v.payload.bytes()) == "one");
+  CHECK(!v.previous.valid());
+  CHECK(ns.history(as_bytes("k"), record_place{1, 65}, v) == history_answer::bad_reference);
+  CHECK(ns.history(as_bytes("k"), record_place{9, 64}, v) == history_answer::bad_reference);
+  CHECK(ns.history(as_bytes("k"), record_place{1, 4'000'000'000}, v) ==
+        history_answer::bad_reference);
+  CHECK(ns.history(as_bytes("none"), {}, v) == history_answer::missing);
+  REQUIRE(ns.erase(as_bytes("k"), 1) == write_answer::stored);
+  CHECK(ns.history(as_bytes("k"), {}, v) == history_answer::missing);
+}
+
+TEST_CASE("scan and reverse scan give every live key once, in order, from any cursor") {
+  for (bool sequential : {false, true}) {
+    CAPTURE(sequential);
+    storage s{512 << 10, sequential};
+    auto& ns = s.space();
+    std::vector<std::string> order;
+    std::string filler(3000, 'f');
+    for (int i = 0; i < 1000; ++i) {
+      std::string id;
+      auto key = sequential ? std::string{} : fmt::format("key{}", i);
+      REQUIRE(ns.set(as_bytes(key), as_bytes(filler), 1, false, id) == write_answer::stored);
+      order.push_back(id);
+    }
+    for (int i = 0; i < 1000; i += 3) {
+      REQUIRE(ns.erase(as_bytes(order[static_cast<std::size_t>(i)]), 1) == write_answer::stored);
+      order[static_cast<std::size_t>(i)].clear();
+    }
+    std::erase(order, "");
+    CHECK(ns.usage().files > 5);
+    CHECK(keys_of(ns, scan_order::oldest_first) == order);
+    auto backwards = order;
+    std::reverse(backwards.begin(), backwards.end());
+    CHECK(keys_of(ns, scan_order::newest_first) == backwards);
+    for (std::size_t i = 0; i < order.size(); i += 37) {
+      CAPTURE(i);
+      std::string cursor;
+      REQUIRE(ns.cursor_of(as_bytes(order[i]), cursor) == read_answer::found);
+      CHECK(cursor.size() == 17);
+      auto at = static_cast<std::ptrdiff_t>(i);
+      CHECK(keys_of(ns, scan_order::oldest_first, cursor) ==
+            std::vector<std::string>(order.begin() + at + 1, order.end()));
+      CHECK(keys_of(ns, scan_order::newest_first, cursor) ==
+            std::vector<std::string>(backwards.end() - at, backwards.end()));
+    }
+    std::string cursor;
+    CHECK(ns.cursor_of(as_bytes("nobody"), cursor) == read_answer::missing);
+  }
+}
+
+TEST_CASE("what is not a cursor of here is refused") {
+  storage s;
+  auto& ns = s.space();
+  REQUIRE(put(ns, "a", "1") == write_answer::stored);
+  std::string good;
+  REQUIRE(ns.cursor_of(as_bytes("a"), good) == read_answer::found);
+  auto empty = ns.scan(as_bytes(good));
+  REQUIRE(empty.ok());
+  CHECK((empty->items.empty() && empty->cursor.empty()));
+  for (auto order : {scan_order::oldest_first, scan_order::newest_first})
+    for (std::size_t i = 0; i < good.size(); ++i) {
+      CAPTURE(i);
+      auto bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ 0x11);
+      CHECK(ns.scan(as_bytes(bad), order).err().code == errc::invalid_argument);
+      CHECK(ns.scan(as_bytes(good.substr(0, i)), order).ok() == (i == 0));
+    }
+}
+
+TEST_CASE("keys by their beginning") {
+  storage s;
+  auto& ns = s.space();
+  for (auto* k : {"apple", "apricot", "pear", "ap", "plum"})
+    REQUIRE(put(ns, k, "x") == write_answer::stored);
+  auto page = ns.scan_prefix(as_bytes("ap"), {});
+  REQUIRE(page.ok());
+  REQUIRE(page->items.size() == 3);
+  CHECK(page->items[1].key == "apricot");
+  CHECK(ns.scan_prefix(as_bytes("x"), {})->items.empty());
+  CHECK(ns.scan_prefix({}, {})->items.size() == 5);
+}
+
+TEST_CASE("ranges of a payload") {
+  storage s;
+  auto& ns = s.space();
+  std::string value;
+  for (int i = 0; i < 100'000; ++i) value += static_cast<char>(i * 7);
+  REQUIRE(put(ns, "k", value) == write_answer::stored);
+  struct {
+    std::uint64_t offset, length;
+  } cases[] = {{0, 1}, {0, 100'000}, {65'536, 65'536}, {99'999, 5}, {100'000, 1}, {~0ULL, ~0ULL},
+               {5, 0}, {0, ~0ULL}};
+  for (auto& c : cases) {
+    CAPTURE(c.offset);
+    value_block out;
+    REQUIRE(ns.get_range(as_bytes("k"), c.offset, c.length, out) == read_answer::found);
+    CHECK(to_string(out.bytes()) == value.substr(std::min<std::size_t>(c.offset, value.size()),
+                                                 static_cast<std::size_t>(c.length)));
+  }
+  value_block out;
+  CHECK(ns.get_range(as_bytes("none"), 0, 1, out) == read_answer::missing);
+}
+
+TEST_CASE("raw records, one after the other") {
+  storage s;
+  auto& ns = s.space();
+  REQUIRE(put(ns, "a", "1") == write_answer::stored);
+  REQUIRE(put(ns, "b", "22") == write_answer::stored);
+  REQUIRE(ns.erase(as_bytes("a"), 7) == write_answer::stored);
+  raw_record r;
+  std::vector<std::string> seen;
+  for (std::uint64_t at = 0;; at = r.next) {
+    auto answer = ns.raw(1, at, r);
+    if (answer == raw_answer::end_of_file) break;
+    REQUIRE(answer == raw_answer::found);
+    seen.push_back(r.key + "=" + to_string(r.payload.bytes()) +
+                   (r.header.kind == record_kind::erase ? "-" : ""));
+  }
+  CHECK(seen == std::vector<std::string>{"a=1", "b=22", "a=-"});
+  CHECK(r.header.timestamp == 7);
+  CHECK(r.header.previous == record_place{1, 64});
+  CHECK(ns.raw(1, 66, r) == raw_answer::bad_request);
+  CHECK(ns.raw(2, 0, r) == raw_answer::bad_request);
+  CHECK(ns.raw(1, 1ULL << 40, r) == raw_answer::end_of_file);
+}
+
+TEST_CASE("jump, changed files, usage, and all of it again after a reload") {
+  storage s;
+  auto& ns = s.space();
+  CHECK(ns.jump().ok());
+  CHECK(ns.usage().files == 0); // nothing to leave
+  REQUIRE(put(ns, "a", "1") == write_answer::stored);
+  REQUIRE(ns.jump().ok());
+  REQUIRE(ns.jump().ok()); // the new one has nothing yet
+  CHECK(ns.active_file() == 2);
+  REQUIRE(put(ns, "a", "22") == write_answer::stored);
+  REQUIRE(put(ns, "b", "3") == write_answer::stored);
+  REQUIRE(ns.erase(as_bytes("b"), 1) == write_answer::stored);
+  CHECK(ns.changed_files() == std::vector<std::uint32_t>{1, 2});
+  ns.forget_changed_files();
+  CHECK(ns.changed_files().empty());
+  auto before = ns.usage();
+  CHECK(before.live_payload == 2);
+  CHECK(before.live == 32 + 1 + 2);
+  CHECK(before.dead == (32 + 1 + 1) * 2);
+  CHECK(before.tombstones == 32 + 1);
+  CHECK(before.disk == 64 * 2 + before.live + before.dead + before.tombstones);
+  REQUIRE(ns.reload().ok());
+  auto after = ns.usage();
+  CHECK(after.live == before.live);
+  CHECK(after.dead == before.dead);
+  CHECK(after.tombstones == before.tombstones);
+  CHECK(value_of(ns, "a") == "22");
+  CHECK(!value_of(ns, "b"));
+  CHECK(ns.entries() == 1);
+  REQUIRE(put(ns, "c", "4") == write_answer::stored);
+  CHECK(ns.active_file() == 2);
+}
+
+TEST_CASE("a flush is complete or not there, wherever the process ends") {
+  storage s;
+  {
+    auto& ns = s.space();
+    for (int i = 0; i < 10; ++i) {
+      REQUIRE(put(ns, fmt::format("k{}", i), "v") == write_answer::stored);
+      REQUIRE(ns.jump().ok());
+    }
+    auto old = ns.flush();
+    REQUIRE(old.ok());
+    CHECK(old->size() == 11); // none of them deleted yet: as if it ended here
+    CHECK(ns.entries() == 0);
+    CHECK(ns.usage().live_payload == 0);
+    CHECK(keys_of(ns, scan_order::oldest_first).empty());
+  }
+  s.reopen();
+  CHECK(s.space().entries() == 0);
+  CHECK(s.space().usage().files == 1);
+  REQUIRE(put(s.space(), "new", "v") == write_answer::stored);
+  s.reopen();
+  CHECK(s.space().entries() == 1);
+}
+
+TEST_CASE("reverse and forward walks step over damage") {
+  quiet no_log;
+  storage s;
+  std::string value(1000, 'v');
+  for (int i = 0; i < 600; ++i)
+    REQUIRE(put(s.space(), fmt::format("k{:03}", i), value) == write_answer::stored);
+  sync_all(s.space());
+  std::string cursor;
+  REQUIRE(s.space().cursor_of(as_bytes("k300"), cursor) == read_answer::found);
+  auto offset = load_le<std::uint32_t>(as_bytes(cursor).data() + 9);
+  auto path = data_file_path(s.space().directory(), 1);
+  auto bytes = *read_file(path);
+  bytes[offset + 5] = static_cast<char>(bytes[offset + 5] ^ 1);
+  REQUIRE(write_file_atomic(path, as_bytes(bytes)).ok());
+  s.reopen();
+  CHECK(s.space().entries() == 599);
+  CHECK(keys_of(s.space(), scan_order::oldest_first).size() == 599);
+}
+
+} // namespace
+} // namespace qs::zdb
