@@ -123,7 +123,8 @@ status data_file::append(std::span<iovec> parts) {
     if (n == 0) break;
     if (errno == EINTR) continue;
     auto why = errno;
-    if (::ftruncate(fd->get(), static_cast<off_t>(size_)) != 0)
+    // Where nothing was written there is nothing to take back: a read-only disk may be mended.
+    if (at > size_ && ::ftruncate(fd->get(), static_cast<off_t>(size_)) != 0)
       return error{errc::corrupt,
                    fmt::format("{}: a failed write could not be taken back", path_.string()),
                    errno};
@@ -170,8 +171,9 @@ status data_file::cut(std::uint64_t size) {
 
 bool data_file::linked() const {
   struct stat st {};
-  return ::lstat(path_.c_str(), &st) == 0 && st.st_ino == inode_ && st.st_dev == device_ &&
-         st.st_nlink > 0;
+  // A disk that cannot answer has not lost the file.
+  if (::lstat(path_.c_str(), &st) != 0) return errno != ENOENT && errno != ENOTDIR;
+  return st.st_ino == inode_ && st.st_dev == device_ && st.st_nlink > 0;
 }
 
 // -- starts ---------------------------------------------------------------------------------------

@@ -141,8 +141,9 @@ status store::remove_files(const fs::path& directory) {
 
 bool store::lock_linked() const {
   struct stat st {};
-  return ::lstat(lock_path(options_.data).c_str(), &st) == 0 && st.st_ino == lock_inode_ &&
-         st.st_nlink > 0;
+  if (::lstat(lock_path(options_.data).c_str(), &st) != 0)
+    return errno != ENOENT && errno != ENOTDIR; // a disk that cannot answer has not lost it
+  return st.st_ino == lock_inode_ && st.st_nlink > 0;
 }
 
 bool store::linked() const {
