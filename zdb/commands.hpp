@@ -67,6 +67,8 @@ public:
   void left(client& c);
   /// Answers into c.out, now or later.
   void execute(client& c, std::span<const argument> args);
+  /// How large the answer to this may be, roughly: asked when memory is short.
+  [[nodiscard]] std::size_t answer_bytes(client& c, std::span<const argument> args);
   /// Done when everything written so far to `space` is on disk: one fdatasync for all who wait.
   void sync(const std::shared_ptr<name_space>& space, std::function<void(const status&)> done);
   /// Lock and data files are still linked; else everything is answered with "Data files are gone"

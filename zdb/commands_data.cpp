@@ -106,6 +106,23 @@ void commands::one_value(client& c, byte_span key) {
   fail(c, gone_ ? gone_text : "Internal Error");
 }
 
+std::size_t commands::answer_bytes(client& c, arguments args) {
+  constexpr std::size_t page = 1 << 20;
+  auto at = find(args.front().text());
+  if (!at) return 0;
+  auto run = table()[*at].run;
+  if (run == &commands::mget) return options_.answer_bytes_max;
+  if (run == &commands::history || run == &commands::data) return request_bulk_max;
+  if (run == &commands::scan || run == &commands::rscan || run == &commands::kscan ||
+      run == &commands::nslist)
+    return page;
+  if ((run != &commands::get && run != &commands::getrange) || args.size() < 2 || c.space->removed)
+    return 0;
+  record_header header;
+  auto seen = c.space->look(args[1].bytes(), header);
+  return seen == read_answer::found ? header.payload_length : 0;
+}
+
 void commands::get(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
   one_value(c, args[1].bytes());

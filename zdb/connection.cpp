@@ -14,8 +14,8 @@ namespace qs::zdb {
 namespace {
 /// Received from one client, and commands run for it, before the others get their turn.
 constexpr std::size_t turn_bytes = 1 << 20;
-constexpr std::size_t turn_commands = 256;
-constexpr std::size_t turns_at_once = 8; ///< then sockets are looked at
+constexpr std::size_t turn_commands = 128;
+constexpr std::size_t turns_at_once = 4; ///< then sockets are looked at
 constexpr std::size_t held_max = 4096;
 constexpr std::size_t small_bytes = 64 << 10;
 constexpr std::size_t moving_bytes = 1 << 20;
@@ -117,9 +117,9 @@ bool connection::may_execute() const noexcept {
          out.bytes() <= (host_.tight() ? small_bytes : host_.output_bytes_max);
 }
 
-/// Room for the next reply, or for the argument that begins; else it stands in line for it.
-bool connection::has_memory() {
-  if (host_.fits(parser_.wanted())) return true;
+/// There is room; else it stands in line for it.
+bool connection::has_memory(std::size_t bytes) {
+  if (host_.fits(bytes)) return true;
   hungry_ = true;
   host_.starve(self());
   return false;
@@ -191,43 +191,50 @@ void connection::close() {
   host_.closed(*this); // may drop the last owner: nothing is touched after this
 }
 
-/// There is something to do: now if nobody is before us, else in our turn.
+/// There is something to do, in our turn.
 void connection::ready() {
   if (closed_ || queued_) return;
-  if (host_.idle()) return turn();
   queued_ = true;
   host_.queue(self());
+}
+
+/// The request that is complete; false: it waits for memory.
+bool connection::run_pending() {
+  if (host_.short_of_memory()) {
+    auto bytes = host_.table.answer_bytes(*this, parser_.arguments());
+    if (!has_memory(bytes > small_bytes ? bytes : 0)) return false;
+  }
+  pending_ = false;
+  --turn_left_;
+  host_.table.execute(*this, parser_.arguments());
+  parser_.release();
+  account();
+  return true;
 }
 
 std::size_t connection::work(byte_span bytes) {
   std::size_t done = 0;
   while (done < bytes.size() && turn_left_ > 0 && may_execute()) {
     if (parser_.wanted() > 0) {
-      if (!has_memory()) break;
+      if (!has_memory(parser_.wanted())) break;
       parser_.grant();
       account();
     }
     std::size_t used = 0;
-    auto complete = parser_.feed(bytes.subspan(done), used);
+    pending_ = parser_.feed(bytes.subspan(done), used);
     done += used;
-    if (complete) {
-      --turn_left_;
-      host_.table.execute(*this, parser_.arguments());
-      parser_.release();
-      account();
-      if (!host_.fits(0) && !has_memory()) break;
-    } else if (parser_.failed()) {
-      ++host_.table.stats.failed;
-      out.error(parser_.error());
-      closing = true;
-    }
+    if (pending_ && !run_pending()) break;
+    if (!parser_.failed()) continue;
+    ++host_.table.stats.failed;
+    out.error(parser_.error());
+    closing = true;
   }
   return done;
 }
 
 void connection::receive() {
   std::size_t turn = 0;
-  while (turn < turn_bytes && turn_left_ > 0 && rest_.empty() && may_execute()) {
+  while (turn < turn_bytes && turn_left_ > 0 && !pending_ && rest_.empty() && may_execute()) {
     auto body = parser_.body_space();
     auto into = body.empty() ? mutable_byte_span{host_.scratch} : body;
     auto n = ::recv(socket_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
@@ -276,20 +283,22 @@ void connection::turn() {
   if (closed_) return;
   if (drain_until_) return drain();
   turn_left_ = turn_commands;
-  if (!rest_.empty() && may_execute()) {
+  if (pending_ && may_execute()) (void)run_pending();
+  if (!pending_ && !rest_.empty() && may_execute()) {
     auto todo = std::exchange(rest_, {});
     auto done = work(todo);
     if (done < todo.size())
       rest_.assign(todo.begin() + static_cast<std::ptrdiff_t>(done), todo.end());
   }
-  if (rest_.empty() && readable_ && !peer_ended_) receive();
+  if (!pending_ && rest_.empty() && readable_ && !peer_ended_) receive();
   if (!send()) return close();
   account();
   // What was asked is answered, also when the peer has sent its last byte.
-  if (out.empty() && peer_ended_ && (closing || (rest_.empty() && !blocked))) return close();
+  if (out.empty() && peer_ended_ && (closing || (rest_.empty() && !blocked && !pending_)))
+    return close();
   if (out.empty() && closing) return drain();
   // More of it in the next turn, behind the others.
-  if (may_execute() && (!rest_.empty() || (readable_ && !peer_ended_))) {
+  if (may_execute() && (pending_ || !rest_.empty() || (readable_ && !peer_ended_))) {
     queued_ = true;
     host_.queue(self());
   }
@@ -325,7 +334,7 @@ void connection::drain() {
 }
 
 void connection::arm() {
-  if (!reading_ && !readable_ && !peer_ended_ && rest_.empty() && may_execute()) {
+  if (!reading_ && !readable_ && !peer_ended_ && !pending_ && rest_.empty() && may_execute()) {
     reading_ = true;
     socket_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                        [c = self()](const boost::system::error_code& ec) {

@@ -21,8 +21,9 @@ class connection;
 ///
 /// Memory: requests larger than 16 KiB are granted from `memory_max` before their bytes are read,
 /// and replies count against it. Past half of it, who has more than 64 KiB unread gets no more
-/// work; at its end whoever needs memory stands in line, and those who hold some and move less than
-/// 1 MiB within `patience` are dropped. So the total stays below memory_max and one answer.
+/// work. Past three quarters, large requests and commands with large answers stand in line for
+/// memory, small ones go on; and those who hold some and move less than 1 MiB within `patience` are
+/// dropped. So the total stays below memory_max and one answer.
 class connection_host {
 public:
   connection_host(boost::asio::io_context& context, commands& all, std::size_t output,
@@ -39,11 +40,10 @@ public:
 
   /// In line for a turn.
   void queue(const std::shared_ptr<connection>& c);
-  /// Nobody is before who comes now.
-  [[nodiscard]] bool idle() const noexcept { return turns_.empty(); }
   void account(std::size_t before, std::size_t now);
   [[nodiscard]] bool fits(std::size_t more) const noexcept { return used_ + more <= memory_max; }
   [[nodiscard]] bool tight() const noexcept { return used_ > memory_max / 2; }
+  [[nodiscard]] bool short_of_memory() const noexcept { return used_ > memory_max / 4 * 3; }
   /// In line for memory.
   void starve(const std::shared_ptr<connection>& c);
   [[nodiscard]] std::size_t used() const noexcept { return used_; }
@@ -92,7 +92,8 @@ private:
   }
   void ready();
   bool may_execute() const noexcept;
-  bool has_memory();
+  bool has_memory(std::size_t bytes);
+  bool run_pending();
   void receive();
   std::size_t work(byte_span bytes);
   bool send();
@@ -112,6 +113,7 @@ private:
   bool readable_ = false;     ///< the socket may have more
   bool queued_ = false;
   bool hungry_ = false;
+  bool pending_ = false; ///< a whole request is there and waits for memory
   bool reading_ = false;
   bool writing_ = false;
   bool woken_ = false;

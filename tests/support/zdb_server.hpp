@@ -62,6 +62,7 @@ public:
     if (thread_.joinable()) thread_.join();
   }
   [[nodiscard]] std::string address() const { return server_->address(); }
+  [[nodiscard]] std::string metrics_address() const { return server_->metrics_address(); }
   std::unique_ptr<blocking_client> connect(session_options o = {}) {
     auto c = blocking_client::connect(address(), std::move(o));
     REQUIRE_MESSAGE(c.ok(), (c.ok() ? "" : describe(c.err())));

@@ -1,0 +1,232 @@
+// Many clients, and clients that behave badly: memory stays bounded, and the others are served.
+#include "support/zdb_server.hpp"
+
+#include <sys/resource.h>
+
+#include "base/log.hpp"
+
+namespace qs::zdb {
+namespace {
+
+struct quiet {
+  quiet() { log::configure({log::level::off, false, {}}); }
+  ~quiet() { log::configure({log::level::warning, false, {}}); }
+};
+
+/// A line "NAME value" of the metrics.
+std::uint64_t metric(const std::string& address, const std::string& name) {
+  raw_socket s{address};
+  s.send("GET /metrics HTTP/1.1\r\n\r\n");
+  auto all = s.receive_all();
+  auto at = all.find("\n" + name + " ");
+  REQUIRE(at != std::string::npos);
+  return std::stoull(all.substr(at + name.size() + 2));
+}
+
+/// commands_executed of an answer to INFO that is on its way.
+std::uint64_t executed(raw_socket& s) {
+  std::string head;
+  while (!head.ends_with("\n")) head += s.receive(1);
+  auto text = s.receive(std::stoul(head.substr(1)) + 2);
+  auto at = text.find("commands_executed: ");
+  REQUIRE(at != std::string::npos);
+  return std::stoull(text.substr(at + 19));
+}
+
+/// Sends what goes without waiting; how much that was.
+std::size_t push(raw_socket& s, std::string_view text) {
+  std::size_t done = 0;
+  while (done < text.size()) {
+    auto n = ::send(s.fd(), text.data() + done, text.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n <= 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  return done;
+}
+
+TEST_CASE("a thousand connections, each served; more than allowed are told so") {
+  quiet no_log;
+  rlimit files{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &files) == 0);
+  files.rlim_cur = std::min<rlim_t>(files.rlim_max, 4096);
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  auto many = files.rlim_cur >= 2400 ? 1000U : 200U;
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.clients_max = many;
+  server_thread server{o};
+  std::vector<std::unique_ptr<raw_socket>> all;
+  for (unsigned i = 0; i < many; ++i) {
+    all.push_back(std::make_unique<raw_socket>(server.address()));
+    all.back()->send(command({"SET", fmt::format("k{}", i), "value"}));
+  }
+  for (unsigned i = 0; i < many; ++i) {
+    auto key = fmt::format("k{}", i);
+    auto want = fmt::format("${}\r\n{}\r\n", key.size(), key);
+    REQUIRE(all[i]->receive(want.size()) == want);
+  }
+  raw_socket late{server.address()};
+  CHECK(late.receive_all() == "-Too many clients\r\n");
+  all.pop_back();
+  CHECK(eventually([&] { // its place is free again
+    raw_socket s{server.address()};
+    s.send(command({"PING"}));
+    return s.receive(7) == "+PONG\r\n";
+  }));
+  // All at once.
+  for (auto& s : all) s->send(command({"GET", "k0"}));
+  for (auto& s : all) REQUIRE(s->receive(11) == "$5\r\nvalue\r\n");
+}
+
+TEST_CASE("requests of all clients together are bounded; who does not send is dropped") {
+  quiet no_log;
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.memory_bytes_max = 40 << 20;
+  o.patience = std::chrono::milliseconds{300};
+  o.metrics = "127.0.0.1:0";
+  server_thread server{o};
+  // Each wants 8 MiB and sends a little of it: four have room, the others wait for theirs.
+  std::vector<std::unique_ptr<raw_socket>> slow;
+  for (int i = 0; i < 40; ++i) {
+    slow.push_back(std::make_unique<raw_socket>(server.address()));
+    push(*slow.back(), "*3\r\n$3\r\nSET\r\n$1\r\ns\r\n$8388608\r\n" + std::string(1000, 'x'));
+  }
+  // One that sends everything gets through all the same, and small ones are not held up.
+  auto good = server.connect();
+  for (int i = 0; i < 3; ++i) {
+    CHECK(good->set(fmt::format("good{}", i), share(buffer(8 << 20, std::byte{7}))).ok());
+    CHECK(good->get("good0").ok());
+    CHECK(metric(server.metrics_address(), "zdb_client_memory_bytes") <= 40U << 20U);
+  }
+  CHECK(metric(server.metrics_address(), "zdb_clients_dropped_total") >= 1);
+}
+
+TEST_CASE("replies of all clients together are bounded; who does not read is dropped") {
+  quiet no_log;
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.memory_bytes_max = 40 << 20;
+  o.patience = std::chrono::milliseconds{300};
+  o.metrics = "127.0.0.1:0";
+  server_thread server{o};
+  auto good = server.connect();
+  REQUIRE(good->set("big", share(buffer(8 << 20, std::byte{7}))).ok());
+  REQUIRE(good->set("small", "value").ok());
+  std::vector<std::unique_ptr<raw_socket>> greedy;
+  std::string gets;
+  for (int i = 0; i < 20; ++i) gets += command({"GET", "big"});
+  for (int i = 0; i < 20; ++i) {
+    greedy.push_back(std::make_unique<raw_socket>(server.address()));
+    push(*greedy.back(), gets);
+  }
+  for (int i = 0; i < 30; ++i) {
+    CHECK(good->get("small").ok());
+    // One answer may go over it.
+    CHECK(metric(server.metrics_address(), "zdb_client_memory_bytes") <= 49U << 20U);
+  }
+  CHECK(good->get("big").ok());
+  CHECK(eventually([&] {
+    return metric(server.metrics_address(), "zdb_clients_dropped_total") >= 1;
+  }));
+}
+
+TEST_CASE("8 MiB that come in small pieces are taken, while others are served") {
+  temporary_directory dir;
+  server_thread server{local_options(dir.path)};
+  raw_socket s{server.address()};
+  auto good = server.connect();
+  std::string_view head = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$8388608\r\n";
+  for (auto c : head) s.send(std::string_view{&c, 1});
+  for (int i = 0; i < 20'000; ++i) s.send("x"); // one byte at a time
+  CHECK(good->ping().ok());
+  std::string piece(1013, 'x');
+  std::size_t left = 8388608 - 20'000;
+  while (left > 0) {
+    auto n = std::min(left, piece.size());
+    s.send(std::string_view{piece}.substr(0, n));
+    left -= n;
+  }
+  s.send("\r\n");
+  CHECK(s.receive(7) == "$1\r\nk\r\n");
+  CHECK((*good->get("k"))->size() == 8388608);
+}
+
+TEST_CASE("half-open and half-said: forgotten when the peer is") {
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.metrics = "127.0.0.1:0";
+  o.watch_every = std::chrono::milliseconds{50};
+  server_thread server{o};
+  for (int i = 0; i < 50; ++i) {
+    raw_socket silent{server.address()};
+    raw_socket half{server.address()};
+    half.send("*2\r\n$3\r\nGET\r\n$5\r\nab");
+    raw_socket reset{server.address()};
+    reset.send(command({"SET", "k", "v"}));
+    linger now{1, 0};
+    ::setsockopt(reset.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    raw_socket waits{server.address()};
+    waits.send(command({"WAIT", "DEL", "1800000"}));
+  }
+  CHECK(eventually([&] { return metric(server.metrics_address(), "zdb_clients") == 0; }));
+  CHECK(metric(server.metrics_address(), "zdb_client_memory_bytes") == 0);
+}
+
+TEST_CASE("a tenant that floods does not take the others' turns") {
+  temporary_directory dir;
+  server_thread server{local_options(dir.path)};
+  auto admin = server.connect();
+  REQUIRE(admin->nsnew("flood").ok());
+  REQUIRE(admin->set("k", "v").ok());
+  // Forty connections with a lot of work, and one of another tenant with ten turns of it: between
+  // his first and his last command they get about as many turns, not forty times as many.
+  constexpr std::uint64_t turn = 128;
+  std::string lots;
+  for (int i = 0; i < 2000; ++i) lots += command({"EXISTS", "none"});
+  std::vector<std::unique_ptr<raw_socket>> flood;
+  for (int i = 0; i < 40; ++i) {
+    flood.push_back(std::make_unique<raw_socket>(server.address()));
+    flood.back()->talk(command({"SELECT", "flood"}), "+OK\r\n");
+  }
+  raw_socket good{server.address()};
+  std::string his;
+  for (std::uint64_t i = 0; i < 10 * turn; ++i) his += command({"GET", "k"});
+  std::uint64_t most = 0;
+  for (int round = 0; round < 10; ++round) {
+    for (auto& s : flood) push(*s, lots);
+    good.send(command({"INFO"}) + his + command({"INFO"}));
+    auto before = executed(good);
+    for (std::uint64_t i = 0; i < 10 * turn; ++i) REQUIRE(good.receive(7) == "$1\r\nv\r\n");
+    auto theirs = executed(good) - before - 10 * turn - 1;
+    CHECK(theirs <= 20 * turn);
+    most = std::max(most, theirs);
+    for (auto& s : flood) {
+      char sink[1 << 16];
+      while (::recv(s->fd(), sink, sizeof sink, MSG_DONTWAIT) > 0) {
+      }
+    }
+  }
+  CHECK(most > 0); // they did work meanwhile
+}
+
+TEST_CASE("wrong passwords wait for their answers; nobody else does") {
+  quiet no_log;
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.admin_password = "boss";
+  server_thread server{o};
+  raw_socket guesser{server.address()};
+  std::string guesses;
+  for (int i = 0; i < 6; ++i) guesses += command({"AUTH", fmt::format("guess{}", i)});
+  guesser.send(guesses + command({"AUTH", "boss"}) + command({"PING"}));
+  raw_socket other{server.address()};
+  for (int i = 0; i < 100; ++i) other.talk(command({"PING"}), "+PONG\r\n");
+  std::string want;
+  for (int i = 0; i < 6; ++i) want += "-Access denied\r\n";
+  want += "+OK\r\n+PONG\r\n";
+  CHECK(guesser.receive(want.size()) == want);
+}
+
+} // namespace
+} // namespace qs::zdb

@@ -1,0 +1,166 @@
+// The small parts of the server alone: turns, timers, guessed passwords, memory of a request,
+// histograms.
+#include <doctest/doctest.h>
+
+#include "zdb/metrics.hpp"
+#include "zdb/password_guard.hpp"
+#include "zdb/request.hpp"
+#include "zdb/timer_queue.hpp"
+#include "zdb/turn_queue.hpp"
+
+namespace qs::zdb {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+TEST_CASE("tenants take turns, whoever of them is busier") {
+  turn_queue<std::string> turns;
+  int flood = 0;
+  int lone = 0;
+  for (int i = 0; i < 1000; ++i) turns.add(&flood, std::make_shared<std::string>("flood"));
+  turns.add(&lone, std::make_shared<std::string>("lone"));
+  std::vector<std::string> first;
+  for (int i = 0; i < 3; ++i) first.push_back(*turns.next());
+  CHECK(first == std::vector<std::string>{"flood", "lone", "flood"});
+  // Again and again: every second turn is his, as long as he has work.
+  int his = 0;
+  for (int i = 0; i < 100; ++i) {
+    if (turns.size() % 2 == 0) turns.add(&lone, std::make_shared<std::string>("lone"));
+    his += *turns.next() == "lone" ? 1 : 0;
+  }
+  CHECK(his >= 33);
+  turns.clear();
+  CHECK(turns.empty());
+  CHECK(turns.next() == nullptr);
+}
+
+TEST_CASE("timers run in order, once, and not when cancelled") {
+  timer_queue timers;
+  std::string ran;
+  int changes = 0;
+  timers.changed = [&] { ++changes; };
+  auto at = [&](int ms, char name) {
+    return timers.add(milliseconds{ms}, [&ran, name] { ran += name; });
+  };
+  at(30, 'c');
+  at(10, 'a');
+  auto b = at(20, 'b');
+  at(20, 'B');
+  CHECK(changes == 2);
+  CHECK(*timers.next() == milliseconds{10});
+  timers.cancel(b);
+  timers.run(milliseconds{9});
+  CHECK(ran.empty());
+  timers.run(milliseconds{25});
+  CHECK(ran == "aB");
+  // What one adds for at once waits for the next round.
+  timers.add(milliseconds{0}, [&] { timers.add(milliseconds{0}, [&ran] { ran += 'n'; }); });
+  timers.run(milliseconds{25});
+  CHECK(ran == "aB");
+  timers.run(milliseconds{25});
+  CHECK(ran == "aBn");
+  timers.run(milliseconds{1000});
+  CHECK(ran == "aBnc");
+  CHECK(!timers.next());
+}
+
+TEST_CASE("who guesses passwords waits longer and longer, right or wrong; others do not") {
+  password_guard guard;
+  auto now = boot_time{1000};
+  CHECK(guard.judged("good", true, now) == milliseconds{0});
+  for (unsigned i = 0; i < password_guard::free_mistakes; ++i) {
+    CHECK(guard.judged("bad", false, now) == password_guard::first_delay);
+    CHECK(guard.judged("bad", true, now) == milliseconds{0}); // mistyped, then right
+  }
+  auto before = password_guard::first_delay;
+  for (int i = 0; i < 5; ++i) {
+    auto delay = guard.judged("bad", false, now);
+    CHECK(delay == before * 2);
+    CHECK(guard.judged("bad", true, now) == delay); // time tells nothing
+    before = delay;
+  }
+  for (int i = 0; i < 100; ++i) CHECK(guard.judged("bad", false, now) <= password_guard::longest_delay);
+  CHECK(guard.judged("bad", false, now) == password_guard::longest_delay);
+  CHECK(guard.judged("good", true, now) == milliseconds{0});
+  // Forgiven, one after the other.
+  now += password_guard::forgive_every * 60;
+  CHECK(guard.judged("bad", true, now) == milliseconds{0});
+  CHECK(guard.addresses() == 0);
+  // Bounded, however many addresses there are.
+  for (std::size_t i = 0; i < password_guard::addresses_max + 100; ++i)
+    guard.judged(std::to_string(i), false, now + milliseconds{i});
+  CHECK(guard.addresses() == password_guard::addresses_max);
+}
+
+TEST_CASE("a large request asks for its memory before it has it, and lets it go") {
+  request_parser parser{true};
+  std::size_t used = 0;
+  auto feed = [&](std::string_view text) {
+    auto done = parser.feed(as_bytes(text), used);
+    return done;
+  };
+  CHECK(!feed("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\nxyz"));
+  CHECK(parser.wanted() >= 100'000);
+  CHECK(parser.held() == 0);
+  auto at = used;
+  CHECK(!feed("more")); // nothing is taken meanwhile
+  CHECK(used == 0);
+  CHECK(at > 0);
+  parser.grant();
+  CHECK(parser.held() >= 100'000);
+  CHECK(parser.body_space().size() == 100'000);
+  CHECK(!feed(std::string(100'000, 'v')));
+  CHECK(feed("\r\n"));
+  CHECK(parser.arguments()[2].size() == 100'000);
+  parser.release();
+  CHECK(parser.held() == 0);
+  // Many small ones are a large one.
+  std::string many = "*1024\r\n";
+  for (int i = 0; i < 1024; ++i) many += "$2\r\nab\r\n";
+  std::size_t done = 0;
+  std::size_t granted = 0;
+  bool complete = false;
+  while (done < many.size() && !complete) {
+    complete = parser.feed(as_bytes(std::string_view{many}.substr(done)), used);
+    done += used;
+    if (parser.wanted() > 0) {
+      ++granted;
+      parser.grant();
+    }
+  }
+  CHECK(complete);
+  CHECK(granted > 500);
+  // One that does not ask says the same.
+  request_parser trusting;
+  std::size_t all = 0;
+  CHECK(trusting.feed(as_bytes(many), all));
+  CHECK(all == many.size());
+}
+
+TEST_CASE("histograms count by powers of four") {
+  latency_histogram h;
+  using std::chrono::nanoseconds;
+  for (auto ns : {0, 1, 1000}) h.add(nanoseconds{ns}); // up to 1 µs
+  h.add(nanoseconds{1001});                             // up to 4
+  h.add(nanoseconds{4000});
+  h.add(nanoseconds{4001}); // up to 16
+  h.add(seconds{100});      // above all
+  CHECK(h.up_to(0) == 3);
+  CHECK(h.up_to(1) == 5);
+  CHECK(h.up_to(2) == 6);
+  CHECK(h.up_to(latency_histogram::bounds - 1) == 6);
+  CHECK(h.count() == 7);
+  CHECK(h.seconds() == doctest::Approx(100.00001));
+  metrics_text text;
+  text.head("x", "histogram", "An x.");
+  text.histogram("x", h, metrics_text::label("command", "a\"b\\c\nd"));
+  auto out = text.take();
+  CHECK(out.starts_with("# HELP x An x.\n# TYPE x histogram\n"
+                        "x_bucket{command=\"a\\\"b\\\\c\\nd\",le=\"1e-06\"} 3\n"));
+  CHECK(out.find(",le=\"+Inf\"} 7\n") != std::string::npos);
+  CHECK(out.find("x_count{command=\"a\\\"b\\\\c\\nd\"} 7\n") != std::string::npos);
+}
+
+} // namespace
+} // namespace qs::zdb
