@@ -167,7 +167,7 @@ std::optional<std::string> real_environment::variable(const std::string& name) c
   return value == nullptr ? std::nullopt : std::optional<std::string>{value};
 }
 
-result<std::string> real_environment::file(const std::string& path) const { return read_file(beside_ / path, 64 * 1024); }
+result<std::string> real_environment::file(const std::string& path) const { return read_file(beside_ / path, 64 * kib); }
 
 spec::loaded load_file(const chosen_volume& volume) {
   return spec::validate(volume.text, real_environment{volume.around.home, volume.file.parent_path()});
