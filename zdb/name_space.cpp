@@ -38,53 +38,62 @@ void name_space::note_read_error(const error& why) {
 
 // -- looking up -----------------------------------------------------------------------------------
 
-bool name_space::key_at(record_place place, byte_span key, record_header* header) {
+name_space::seen name_space::key_at(record_place place, byte_span key, record_header* header) {
   auto* f = file(place.file);
-  if (f == nullptr) return false;
+  if (f == nullptr) return seen::unreadable;
   std::array<std::byte, record_header_bytes + 255> bytes; // NOLINT: filled by the read
   auto whole = mutable_byte_span{bytes}.first(record_header_bytes + key.size());
+  if (std::uint64_t{place.offset} + whole.size() > f->size()) return seen::other; // a shorter key
   if (auto got = f->read(whole, place.offset); !got.ok()) {
     note_read_error(got.err());
-    return false;
+    return seen::unreadable;
   }
   auto head = byte_span{whole}.first(record_header_bytes);
-  auto seen = peek_record_header(head);
-  if (seen.key_length != key.size()) return false;
+  auto stored_header = peek_record_header(head);
+  if (stored_header.key_length != key.size()) return seen::other;
   auto stored = byte_span{whole}.subspan(record_header_bytes);
-  if (!std::equal(stored.begin(), stored.end(), key.begin())) return false;
+  if (!std::equal(stored.begin(), stored.end(), key.begin())) return seen::other;
   if (!record_header_fits(head, stored, place.offset)) {
     note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged",
                                                 f->path().string(), place.offset)});
-    return false;
+    return seen::damaged;
   }
-  if (header != nullptr) *header = seen;
-  return true;
+  if (header != nullptr) *header = stored_header;
+  return seen::same;
 }
 
 name_space::position name_space::locate(byte_span key, bool with_header) {
   position p;
+  auto look_at = [&](record_place place) {
+    auto what = key_at(place, key, &p.header);
+    // What cannot be read might be it: to go on would be to say that it is not there.
+    p.state = what == seen::unreadable ? read_answer::unreadable
+              : what == seen::damaged  ? read_answer::damaged
+              : what == seen::same     ? read_answer::found
+                                       : read_answer::missing;
+    return what != seen::other;
+  };
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return p;
-    auto entry = ids_.find(id_of(key));
-    if (!entry.place.valid()) return p;
-    if (with_header && !key_at(entry.place, key, &p.header)) return p;
-    p.entry = entry;
-    p.slot = 0;
+    p.entry = ids_.find(id_of(key));
+    if (!p.entry.place.valid()) return p;
+    p.state = read_answer::found;
+    // Another key at an id's place is damage.
+    if (with_header && !look_at(p.entry.place)) p.state = read_answer::damaged;
     return p;
   }
-  auto found = keys_.find(key, [&](record_place place) { return key_at(place, key, &p.header); });
+  auto found = keys_.find(key, look_at);
   p.slot = found.slot;
   p.entry = found.entry;
   return p;
 }
 
-bool name_space::exists(byte_span key) { return locate(key, false).entry.place.valid(); }
+bool name_space::exists(byte_span key) { return locate(key, false).state != read_answer::missing; }
 
 read_answer name_space::look(byte_span key, record_header& out) {
   auto p = locate(key, true);
-  if (!p.entry.place.valid()) return read_answer::missing;
   out = p.header;
-  return read_answer::found;
+  return p.state;
 }
 
 read_answer name_space::get(byte_span key, value_block& out) {
@@ -94,6 +103,8 @@ read_answer name_space::get(byte_span key, value_block& out) {
   auto read = [&](record_place at, std::uint32_t length) -> read_answer {
     auto* f = file(at.file);
     if (f == nullptr) return read_answer::unreadable;
+    if (std::uint64_t{at.offset} + record_header_bytes + key.size() + length > f->size())
+      return read_answer::missing; // a shorter key with the same hash
     std::array<std::byte, record_header_bytes + 255> head; // NOLINT: filled by the read
     value_block body{length};
     iovec parts[2] = {{head.data(), record_header_bytes + key.size()},
@@ -104,12 +115,12 @@ read_answer name_space::get(byte_span key, value_block& out) {
     }
     auto header = byte_span{head}.first(record_header_bytes);
     auto stored = byte_span{head}.subspan(record_header_bytes, key.size());
-    auto seen = peek_record_header(header);
-    if (seen.key_length != key.size() || !std::equal(stored.begin(), stored.end(), key.begin()))
+    auto found = peek_record_header(header);
+    if (found.key_length != key.size() || !std::equal(stored.begin(), stored.end(), key.begin()))
       return read_answer::missing; // another key with the same hash
-    if (!record_header_fits(header, stored, at.offset) || seen.payload_length != length)
+    if (!record_header_fits(header, stored, at.offset) || found.payload_length != length)
       return read_answer::damaged;
-    crc = seen.payload_crc;
+    crc = found.payload_crc;
     out = std::move(body);
     return read_answer::found;
   };
@@ -141,7 +152,7 @@ read_answer name_space::get(byte_span key, value_block& out) {
 read_answer name_space::get_range(byte_span key, std::uint64_t offset, std::uint64_t length,
                                   value_block& out) {
   auto p = locate(key, true);
-  if (!p.entry.place.valid()) return read_answer::missing;
+  if (p.state != read_answer::found) return p.state;
   std::uint64_t size = p.header.payload_length;
   offset = std::min(offset, size);
   length = std::min(length, size - offset);
@@ -256,7 +267,8 @@ write_answer failure(const error& why) {
 write_answer name_space::set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new,
                              std::string& id) {
   auto old = settings_.sequential && key.empty() ? position{} : locate(key, true);
-  auto there = old.entry.place.valid();
+  if (old.state == read_answer::unreadable) return write_answer::failed;
+  auto there = old.state != read_answer::missing;
   if (settings_.sequential && !key.empty() && !there) return write_answer::update_only;
   if (there && only_new) return write_answer::exists;
   if (there && settings_.worm) return write_answer::worm;
@@ -276,7 +288,7 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   header.timestamp = timestamp;
   header.previous = old.entry.place;
   header.key_length = static_cast<std::uint8_t>(key.size());
-  if (there && old.header.payload_crc == header.payload_crc && old_length == value.size() &&
+  if (old.state == read_answer::found && old.header.payload_crc == header.payload_crc && old_length == value.size() &&
       same_value(old.entry.place, key, value))
     return write_answer::identical;
 
@@ -296,7 +308,8 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
 
 write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
   auto old = locate(key, false);
-  if (!old.entry.place.valid()) return write_answer::missing;
+  if (old.state == read_answer::unreadable) return write_answer::failed;
+  if (old.state == read_answer::missing) return write_answer::missing;
   record_header header;
   header.timestamp = timestamp;
   header.previous = old.entry.place;

@@ -287,7 +287,7 @@ private:
   status drop_replaced(std::map<std::uint32_t, file_ptr>& found);
   status read_records(data_file& f, const sync_mark& mark);
   void clear();
-  void apply(const record_header& header, byte_span key, record_place place);
+  status apply(const record_header& header, byte_span key, record_place place);
   status append(const record_header& header, byte_span key, byte_span value, record_place& place);
   status rotate(bool flushes);
   data_file* file(std::uint32_t id) const;
@@ -304,12 +304,15 @@ private:
   result<value_block> read_payload(record_place place, const record_header& header);
   [[nodiscard]] std::uint64_t freeable(const data_file& f) const noexcept;
   [[nodiscard]] bool tombstones_needless(std::uint32_t first, std::uint32_t last) const noexcept;
-  bool key_at(record_place place, byte_span key, record_header* header = nullptr);
+  enum class seen : std::uint8_t { same, other, damaged, unreadable };
+  /// Is it this key's record that stands there?
+  seen key_at(record_place place, byte_span key, record_header* header = nullptr);
   bool same_value(record_place place, byte_span key, byte_span value);
   struct position {
     std::size_t slot = user_index::npos;
     index_entry entry;
-    record_header header;
+    record_header header; ///< if found and asked for
+    read_answer state = read_answer::missing;
   };
   position locate(byte_span key, bool with_header);
   void note_read_error(const error& why);

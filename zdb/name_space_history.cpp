@@ -39,8 +39,10 @@ history_answer name_space::history(byte_span key, std::optional<record_place> at
       return place.valid() && place.file <= last_file_ ? history_answer::no_more
                                                        : history_answer::bad_reference;
   } else {
-    place = locate(key, false).entry.place;
-    if (!place.valid()) return history_answer::missing;
+    auto live = locate(key, false);
+    if (live.state == read_answer::missing) return history_answer::missing;
+    if (live.state != read_answer::found) return history_answer::failed;
+    place = live.entry.place;
   }
   std::string stored;
   auto header = read_head(place, stored);

@@ -146,14 +146,16 @@ status name_space::read_records(data_file& f, const sync_mark& mark) {
   auto all_synced = f.header().compacted || id < mark.file;
   auto synced = all_synced ? f.size() : id == mark.file ? mark.size : 0;
   if (settings_.sequential) ids_.skip_to(f.header().next_id);
+  status applied;
   auto visit = [&](const record_header& header, byte_span key, std::uint32_t offset) {
     f.passed(offset, header.origin({id, offset}));
-    apply(header, key, {id, offset});
-    return true;
+    applied = apply(header, key, {id, offset});
+    return applied.ok();
   };
   std::uint64_t from = file_header_bytes;
   for (;;) {
     QS_TRY_ASSIGN(auto end, f.walk(from, synced, visit));
+    QS_TRY(applied);
     if (end == f.size()) return {};
     if (end >= synced) {
       log::warning("zdb", "{}: cut at {}: {} bytes of a torn tail", f.path().string(), end,
@@ -169,11 +171,11 @@ status name_space::read_records(data_file& f, const sync_mark& mark) {
   }
 }
 
-void name_space::apply(const record_header& header, byte_span key, record_place place) {
+status name_space::apply(const record_header& header, byte_span key, record_place place) {
   index_entry entry{place, header.payload_length};
   auto* f = file(place.file);
   auto is_set = header.kind == record_kind::set;
-  if (settings_.sequential && !is_sequential_key(key)) return;
+  if (settings_.sequential && !is_sequential_key(key)) return {};
   (is_set ? f->live_bytes : f->tombstone_bytes) += header.record_bytes();
   index_entry old;
   user_index::found slot;
@@ -183,7 +185,16 @@ void name_space::apply(const record_header& header, byte_span key, record_place 
     // The record says which one it replaces; only after a compaction the key itself must tell.
     if (header.previous.valid() && !header.moved)
       slot = keys_.find(key, [&](record_place p) { return p == header.previous; });
-    if (!slot.there()) slot = keys_.find(key, [&](record_place p) { return key_at(p, key); });
+    if (!slot.there()) {
+      bool unreadable = false;
+      slot = keys_.find(key, [&](record_place p) {
+        auto what = key_at(p, key);
+        unreadable = what == seen::unreadable;
+        return what != seen::other;
+      });
+      if (unreadable)
+        return error{errc::io, fmt::format("{}: a key could not be read", directory_.string())};
+    }
     old = slot.entry;
   }
   if (old.place.valid()) {
@@ -198,6 +209,7 @@ void name_space::apply(const record_header& header, byte_span key, record_place 
   } else if (slot.there()) {
     keys_.erase(slot.slot);
   }
+  return {};
 }
 
 } // namespace qs::zdb

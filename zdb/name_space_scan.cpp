@@ -109,7 +109,7 @@ result<record_place> name_space::read_cursor(byte_span cursor) {
 
 read_answer name_space::cursor_of(byte_span key, std::string& cursor) {
   auto p = locate(key, true);
-  if (!p.entry.place.valid()) return read_answer::missing;
+  if (p.state != read_answer::found) return p.state;
   cursor = make_cursor(p.header, p.header.origin(p.entry.place));
   return read_answer::found;
 }
