@@ -23,8 +23,7 @@ std::optional<E> from_name(const std::string_view (&names)[N], std::string_view 
 
 error damaged(database& db, std::string_view what) {
   return {errc::corrupt,
-          fmt::format("{}: {}; put back a copy of it, or move it away and run 'qs recover'",
-                      db.file().string(), what)};
+          fmt::format("{}: {}; put back a copy of it", db.file().string(), what)};
 }
 
 json to_json(const std::vector<model::group>& groups) {
@@ -246,6 +245,19 @@ result<model::volume_summary> load_summary(database& db) {
   return s;
 }
 
+/// Read-only eyes may find a state that no engine has brought up to date yet.
+result<std::map<std::string, wall_time>> load_refusals(database& db) {
+  std::map<std::string, wall_time> out;
+  QS_TRY_ASSIGN(auto version, db.number("PRAGMA user_version"));
+  if (version < 2) return out;
+  QS_TRY_ASSIGN(auto query, db.prepare("SELECT host, max(at) FROM refused_hosts GROUP BY host"));
+  for (;;) {
+    QS_TRY_ASSIGN(auto more, query.step());
+    if (!more) return out;
+    out[query.text(0)] = from_millis(query.integer(1));
+  }
+}
+
 } // namespace
 
 // -- all of it
@@ -261,10 +273,12 @@ result<model::recorded> load_recorded(database& db) {
   r.next_node_number = static_cast<std::uint32_t>(next);
   QS_TRY_ASSIGN(auto protect, meta_number(db, "protect"));
   QS_TRY_ASSIGN(auto suspended, meta_number(db, "suspended"));
+  QS_TRY_ASSIGN(auto cancelled, meta_number(db, "cancelled"));
   QS_TRY_ASSIGN(auto destroying, meta_number(db, "destroying"));
   QS_TRY_ASSIGN(auto mount_wanted, meta_number(db, "mount_wanted"));
   r.protect = protect != 0;
   r.suspended = suspended != 0;
+  r.cancelled = cancelled != 0;
   r.destroying = destroying != 0;
   r.mount_wanted = mount_wanted != 0;
   QS_TRY_ASSIGN(auto text, meta(db, "accepted_text"));
@@ -287,6 +301,7 @@ result<model::recorded> load_recorded(database& db) {
     r.nodes.push_back(std::move(node));
   }
   QS_TRY_ASSIGN(r.volume, load_summary(db));
+  QS_TRY_ASSIGN(r.refused_hosts, load_refusals(db));
   return r;
 }
 

@@ -8,7 +8,7 @@
 
 namespace qs::state {
 
-/// Makes the tables of schema version 1 (in the caller's transaction).
+/// Makes the tables of schema_version (in the caller's transaction).
 status create_schema(database& db);
 /// Brings `db` from `version` to schema_version, step by step, in the caller's transaction.
 status migrate(database& db, int version);

@@ -1,4 +1,4 @@
-// Schema version 1 of state.db. Times are milliseconds since 1970 UTC, money 1e-7 TFT, sizes bytes.
+// Schema version 2 of state.db. Times are milliseconds since 1970 UTC, money 1e-7 TFT, sizes bytes.
 // A new version adds a step to migrate(); never edit a step that was released.
 #include <fcntl.h>
 
@@ -33,20 +33,27 @@ CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE summary (id INTEGER PRIMARY KEY CHECK (id = 1), document TEXT NOT NULL);
 )sql";
 
+/// Since version 2: who refused a node lately. Before, the engine forgot it when it ended.
+constexpr auto refused_hosts = R"sql(
+CREATE TABLE refused_hosts (
+  provider TEXT NOT NULL, host TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (provider, host)) WITHOUT ROWID;
+)sql";
+
 } // namespace
 
 status create_schema(database& db) {
   QS_TRY(db.execute(tables));
+  QS_TRY(db.execute(refused_hosts));
   QS_TRY(db.execute(fmt::format("PRAGMA application_id = {}", application_id)));
-  return db.execute("PRAGMA user_version = 1");
+  return db.execute(fmt::format("PRAGMA user_version = {}", schema_version));
 }
 
 status migrate(database& db, int version) {
-  // if (version < 2) { …; PRAGMA user_version = 2 }
   if (version < 1 || version > schema_version)
     return error{errc::corrupt, fmt::format("{}: there is no way from schema {} to {}",
                                             db.file().string(), version, schema_version)};
-  return {};
+  if (version < 2) QS_TRY(db.execute(refused_hosts));
+  return db.execute(fmt::format("PRAGMA user_version = {}", schema_version));
 }
 
 status copy_before_migration(const std::filesystem::path& file, int version) {
@@ -65,8 +72,8 @@ status check_schema(database& db, int& version) {
   if (owner == 0 && found == 0 && things == 0)
     return error{errc::not_found, fmt::format("{} is empty", name)};
   if (owner != application_id)
-    return error{errc::corrupt, fmt::format("{} is not a state database of qs; move it away, then "
-                                            "put back a copy or run 'qs recover'",
+    return error{errc::corrupt, fmt::format("{} is not a state database of qs; move it away and put back a copy of "
+                                            "the right one",
                                             name)};
   if (version > schema_version)
     return error{errc::version_mismatch,

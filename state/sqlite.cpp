@@ -18,7 +18,7 @@ error to_error(int code, const std::filesystem::path& file, std::string_view tex
   case SQLITE_CORRUPT:
     return {errc::corrupt,
             fmt::format(
-                "{} is damaged ({}); put back a copy of it, or move it away and run 'qs recover'",
+                "{} is damaged ({}); put back a copy of it",
                 name, text)};
   case SQLITE_FULL:
     return {errc::no_space, fmt::format("no space left to write {}", name)};

@@ -15,7 +15,10 @@ namespace qs::state {
 namespace {
 
 inline constexpr std::uint64_t events_kept = 10'000;
-constexpr std::string_view flags[] = {"protect", "suspended", "destroying", "mount_wanted"};
+constexpr std::string_view flags[] = {"protect", "suspended", "cancelled", "destroying",
+                                      "mount_wanted"};
+/// A refusal is of no use to anybody after this (control.md, 5).
+constexpr auto refusals_kept = std::chrono::hours{24 * 7};
 
 result<std::optional<std::string>> load_note(database& db, std::string_view key) {
   QS_TRY_ASSIGN(auto query, db.prepare("SELECT value FROM notes WHERE key = ?"));
@@ -52,6 +55,7 @@ public:
       QS_TRY(put_meta_number(db_, "accepted_at",
                              static_cast<std::uint64_t>(std::max<std::int64_t>(0, to_millis(at)))));
       QS_TRY(put_meta_number(db_, "protect", what.protect ? 1 : 0));
+      QS_TRY(put_meta_number(db_, "cancelled", 0)); // a new word stands for itself
       if (what.destroying) QS_TRY(put_meta_number(db_, "destroying", 1));
       return put_meta(db_, "sealed_references", what.sealed_references);
     };
@@ -87,6 +91,17 @@ public:
     if (std::find(std::begin(flags), std::end(flags), flag) == std::end(flags))
       return error{errc::invalid_argument, fmt::format("there is no flag '{}' in the state", flag)};
     return write([&] { return put_meta_number(db_, flag, on ? 1 : 0); });
+  }
+
+  status put_refusal(std::string_view provider, std::string_view host) override {
+    return write([&]() -> status {
+      auto now = time_.wall();
+      QS_TRY_ASSIGN(auto trim, db_.prepare("DELETE FROM refused_hosts WHERE at < ?"));
+      QS_TRY(trim.bind(to_millis(now - refusals_kept)).run());
+      QS_TRY_ASSIGN(auto insert, db_.prepare("INSERT OR REPLACE INTO refused_hosts (provider, "
+                                             "host, at) VALUES (?, ?, ?)"));
+      return insert.bind(provider).bind(host).bind(to_millis(now)).run();
+    });
   }
 
   status put_note(std::string_view key, std::string_view value) override {
@@ -294,7 +309,7 @@ status bring_up(database& db, random_source& random) {
     return error{
         errc::corrupt,
         fmt::format(
-            "{} is damaged ({}); put back a copy of it, or move it away and run 'qs recover'",
+            "{} is damaged ({}); put back a copy of it",
             db.file().string(), look.text(0))};
   if (version == schema_version) return {};
   QS_TRY(copy_before_migration(db.file(), version));
@@ -310,10 +325,6 @@ result<database> open_to_read(const std::filesystem::path& file) {
   QS_TRY_ASSIGN(auto db, database::open(file, open_mode::read_only));
   auto version = 0;
   QS_TRY(check_schema(db, version));
-  if (version != schema_version)
-    return error{errc::version_mismatch,
-                 fmt::format("{} has schema {}, this qs knows {}; 'qs start' brings it up to date",
-                             file.string(), version, schema_version)};
   QS_TRY(db.execute("BEGIN")); // one look at one moment
   return db;
 }

@@ -17,7 +17,7 @@
 
 namespace qs::state {
 
-inline constexpr int schema_version = 1;
+inline constexpr int schema_version = 2;
 
 class store {
 public:
@@ -27,7 +27,7 @@ public:
 
   /// control.md, 2: one transaction. Fails with busy when the serial is not `expected_serial` any more.
   /// `nodes` are rows to add (their `since` is empty and set here), or changes of rows: of a node that exists only size, price_limit, replaced_by and the way into
-  /// draining or replaced (with its reason) are taken over. busy as well when the plan is stale in its nodes: numbers were
+  /// draining or replaced (with its reason) are taken over. What was cancelled before is no more. busy as well when the plan is stale in its nodes: numbers were
   /// given out since, or a node to change is on another host or incarnation, or replaced or gone. Returns the new serial.
   struct acceptance {
     std::uint64_t expected_serial = 0;
@@ -46,7 +46,9 @@ public:
   /// A replacement: the new row and the old one's changed state in one transaction; takes the number from the counter.
   virtual status put_nodes(const std::vector<model::recorded_node>& nodes, std::uint32_t next_node_number) = 0;
   virtual status put_summary(const model::volume_summary& summary) = 0;
-  virtual status set_flag(std::string_view flag, bool on) = 0; ///< protect, suspended, destroying, mount_wanted
+  virtual status set_flag(std::string_view flag, bool on) = 0; ///< protect, suspended, cancelled, destroying, mount_wanted
+  /// A host refused a node of ours now. Kept for as long as anybody asks for it: 7 days.
+  virtual status put_refusal(std::string_view provider, std::string_view host) = 0;
   virtual status put_note(std::string_view key, std::string_view value) = 0; ///< small facts of the engine (last sighting, …)
   virtual result<std::optional<std::string>> note(std::string_view key) = 0;
   /// What the last accept sealed; empty if nothing.
@@ -69,7 +71,7 @@ public:
 /// Opens for writing, making it if it is not there (lineage from `random`). Migrates older schemas after copying the file;
 /// a newer one is version_mismatch, something unreadable is corrupt.
 result<std::unique_ptr<store>> open_store(const std::filesystem::path& file, random_source& random, const clock& time);
-/// Read-only: makes nothing, changes nothing. not_found if there is none; busy while a write is under way or after
+/// Read-only: makes nothing, changes nothing, and reads older schemas as they are. not_found if there is none; busy while a write is under way or after
 /// a crash in the middle of one (a hot journal: only the engine, by opening it for writing, may roll that back).
 result<model::recorded> read_recorded(const std::filesystem::path& file);
 result<std::vector<model::event>> read_events(const std::filesystem::path& file, std::uint64_t after, std::size_t most);

@@ -369,7 +369,7 @@ TEST_CASE("what cannot be used says so and stays as it is") {
     f.open();
     sqlite3* raw = nullptr;
     REQUIRE(sqlite3_open(f.file.c_str(), &raw) == SQLITE_OK);
-    sqlite3_exec(raw, "PRAGMA user_version = 2", nullptr, nullptr, nullptr);
+    sqlite3_exec(raw, "PRAGMA user_version = 999", nullptr, nullptr, nullptr);
     sqlite3_close(raw);
     auto before = listing(f.dir);
     CHECK(state::open_store(f.file, f.random, f.time).err().code == errc::version_mismatch);
@@ -382,7 +382,7 @@ TEST_CASE("what cannot be used says so and stays as it is") {
     auto e = state::open_store(f.file, f.random, f.time);
     REQUIRE(!e.ok());
     CHECK(e.err().code == errc::corrupt);
-    CHECK(e.err().message.find("qs recover") != std::string::npos);
+    CHECK(e.err().message.find("put back a copy") != std::string::npos);
     CHECK(state::read_recorded(f.file).err().code == errc::corrupt);
     CHECK(listing(f.dir) == before);
   }
@@ -413,6 +413,104 @@ TEST_CASE("what cannot be used says so and stays as it is") {
     REQUIRE(write_file_atomic(f.file, {}).ok());
     CHECK(state::open_store(f.file, f.random, f.time).ok());
   }
+}
+
+/// What version 1 wrote: the tables of today without what came since.
+void make_version_1(const fs::path& file) {
+  sqlite3* raw = nullptr;
+  REQUIRE(sqlite3_open(file.c_str(), &raw) == SQLITE_OK);
+  CHECK(sqlite3_exec(raw, "DROP TABLE refused_hosts; PRAGMA user_version = 1", nullptr, nullptr, nullptr) == SQLITE_OK);
+  sqlite3_close(raw);
+}
+
+int version_of(const fs::path& file) {
+  sqlite3* raw = nullptr;
+  REQUIRE(sqlite3_open_v2(file.c_str(), &raw, SQLITE_OPEN_READONLY, nullptr) == SQLITE_OK);
+  auto version = -1;
+  sqlite3_exec(raw, "PRAGMA user_version", [](void* out, int, char** column, char**) {
+    *static_cast<int*>(out) = std::atoi(column[0]);
+    return 0;
+  }, &version, nullptr);
+  sqlite3_close(raw);
+  return version;
+}
+
+TEST_CASE("a state of version 1 is read as it is, and brought up to date with a copy of it kept") {
+  fixture f;
+  {
+    auto s = f.open();
+    auto one = some_node(1);
+    auto two = some_node(2);
+    one.since = two.since = wall_time{};
+    REQUIRE(s->accept(first_accept({one, two}, 3)).ok());
+    REQUIRE(s->put_note("k", "v").ok());
+  }
+  make_version_1(f.file);
+  auto old = read_file(f.file);
+  REQUIRE(old.ok());
+  // Eyes change nothing, and need no engine to have been there.
+  auto before = listing(f.dir);
+  auto seen = state::read_recorded(f.file);
+  REQUIRE_MESSAGE(seen.ok(), (seen.ok() ? "" : describe(seen.err())));
+  CHECK(seen->nodes.size() == 2);
+  CHECK(seen->refused_hosts.empty());
+  CHECK(listing(f.dir) == before);
+  CHECK(version_of(f.file) == 1);
+  {
+    auto s = f.open();
+    CHECK(s->put_refusal("local", "h7").ok());
+    auto now = s->load();
+    REQUIRE(now.ok());
+    CHECK(now->nodes.size() == 2);
+    CHECK(now->refused_hosts.contains("h7"));
+    CHECK(**s->note("k") == "v");
+  }
+  CHECK(version_of(f.file) == state::schema_version);
+  auto copy = f.file;
+  copy += ".v1";
+  auto kept = read_file(copy);
+  REQUIRE(kept.ok());
+  CHECK(*kept == *old);
+  CHECK((fs::status(copy).permissions() & fs::perms::mask) == (fs::perms::owner_read | fs::perms::owner_write));
+  // Once: the next start finds nothing to do and leaves the copy alone.
+  auto time = fs::last_write_time(copy);
+  f.open();
+  CHECK(fs::last_write_time(copy) == time);
+}
+
+TEST_CASE("hosts that refused are remembered over a restart, for seven days") {
+  fixture f;
+  {
+    auto s = f.open();
+    REQUIRE(s->put_refusal("local", "h1").ok());
+    f.time.advance(std::chrono::hours{24 * 6});
+    REQUIRE(s->put_refusal("local", "h2").ok());
+    REQUIRE(s->put_refusal("hosts", "h2").ok());
+  }
+  auto now = f.open()->load();
+  REQUIRE(now.ok());
+  CHECK(now->refused_hosts.size() == 2);
+  CHECK(now->refused_hosts["h2"] == f.time.wall());
+  f.time.advance(std::chrono::hours{24 * 2});
+  auto s = f.open();
+  REQUIRE(s->put_refusal("local", "h3").ok());
+  now = s->load();
+  REQUIRE(now.ok());
+  CHECK(!now->refused_hosts.contains("h1"));
+  CHECK(now->refused_hosts.contains("h2"));
+  CHECK(now->refused_hosts.contains("h3"));
+}
+
+TEST_CASE("what was cancelled is so until the next accept") {
+  fixture f;
+  auto s = f.open();
+  REQUIRE(s->accept(first_accept({}, 1)).ok());
+  REQUIRE(s->set_flag("cancelled", true).ok());
+  CHECK(s->load()->cancelled);
+  auto again = first_accept({}, 1);
+  again.expected_serial = 1;
+  REQUIRE(s->accept(again).ok());
+  CHECK(!s->load()->cancelled);
 }
 
 TEST_CASE("after_commit counts every write and no refused one") {

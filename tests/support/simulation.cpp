@@ -78,6 +78,7 @@ struct guarded_store final : state::store {
   }
   status put_summary(const model::volume_summary& s) override { return *alive ? inner->put_summary(s) : status{dead()}; }
   status set_flag(std::string_view f, bool on) override { return *alive ? inner->set_flag(f, on) : status{dead()}; }
+  status put_refusal(std::string_view p, std::string_view h) override { return *alive ? inner->put_refusal(p, h) : status{dead()}; }
   status put_note(std::string_view k, std::string_view v) override { return *alive ? inner->put_note(k, v) : status{dead()}; }
   result<std::optional<std::string>> note(std::string_view k) override { return inner->note(k); }
   result<std::string> sealed_references() override { return *alive ? inner->sealed_references() : result<std::string>{dead()}; }
@@ -436,23 +437,40 @@ bool simulation::whole() {
   return true;
 }
 
-void simulation::stop() {
-  if (!engine_) return;
-  auto done = std::make_shared<bool>(false);
+void simulation::stop() { stop_asked(1); }
+
+std::vector<bool> simulation::stop_asked(int times) {
+  if (!engine_) return {};
+  auto closed = std::make_shared<std::vector<bool>>();
   auto ask = [&](auto to, auto message) {
-    *done = false;
     engine_->system->spawn(
-      [=](caf::event_based_actor* self, int) {
-        self->request(to, caf::infinite, message).then([done](actors::done) { *done = true; }, [done](caf::error&) { *done = true; });
+      [=, this](caf::event_based_actor* self, int) {
+        auto answered = [closed, this] { closed->push_back(volume_.expired()); };
+        self->request(to, caf::infinite, message).then([answered](actors::done) { answered(); }, [answered](caf::error&) { answered(); });
       },
       0);
-    run_until([&] { return *done || !engine_; }, 800s);
   };
   restart = false;
-  ask(engine_->supervisor, actors::stop_all{});
+  for (int i = 0; i < times; ++i) ask(engine_->supervisor, actors::stop_all{});
+  run_until([&] { return closed->size() == static_cast<std::size_t>(times) || !engine_; }, 800s);
+  auto out = *closed;
   if (engine_) ask(engine_->blocking, actors::stop_all{});
+  run_until([&] { return closed->size() > out.size() || !engine_; }, 800s);
   crash();
   restart = true;
+  return out;
+}
+
+bool simulation::durable_look() {
+  if (!engine_) return false;
+  auto open = std::make_shared<std::optional<bool>>();
+  engine_->system->spawn(
+    [open, to = engine_->peek().mount_](caf::event_based_actor* self, int) {
+      self->request(to, caf::infinite, actors::get_report{true}).then([open](const actors::volume_report& r) { *open = r.open; }, [open](caf::error&) { *open = false; });
+    },
+    0);
+  for (int i = 0; i < 100 && !open->has_value() && engine_; ++i) settle();
+  return open->value_or(false);
 }
 
 std::string small_spec(int data, int parity, int nodes, const std::string& capacity, const std::string& more, const std::string& name) {

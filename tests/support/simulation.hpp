@@ -51,6 +51,9 @@ public:
   void start(); ///< from what is recorded
   void crash(); ///< now, between two messages
   void stop();  ///< orderly, as `qs stop`
+  /// The same asked for `times` at once; tells for each answer whether the volume was closed by then.
+  std::vector<bool> stop_asked(int times);
+  bool durable_look(); ///< a report of the volume that a power cut cannot take back; false without an answer
   [[nodiscard]] bool up() const;
   [[nodiscard]] std::uint64_t lives() const; ///< engines started so far: what the one before was asked nobody answers
   std::optional<int> ended; ///< the supervisor asked for the end of the process, with this code
