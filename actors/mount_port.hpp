@@ -25,7 +25,7 @@ struct mount_settings {
 class mount_port {
 public:
   virtual ~mount_port() = default;
-  /// Could it be mounted there now? Changes nothing but a dead mount of our own. Errors, each with
+  /// Could it be mounted there now? Only looks: a dead mount of our own is no obstacle, and start() takes it away. Errors, each with
   /// what to do: unsupported (no /dev/fuse), busy (mounted already, foreign dead mount), refused
   /// (not empty), not_found, invalid_argument (no directory).
   virtual status check(const mount_settings& settings) = 0;

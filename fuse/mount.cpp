@@ -83,7 +83,7 @@ status mount::impl::start(volume::filesystem& files, const actors::mount_setting
     }
   }
   if (owner_) end_threads(*owner_); // of a mount that somebody else took away
-  QS_TRY(check_mount_point(settings));
+  QS_TRY(check_mount_point(settings, dead_mounts::clear));
   QS_TRY_ASSIGN(path_, resolve_mount_point(settings.path));
   auto owner = std::make_shared<context>(files, settings);
   QS_TRY(open_session(*owner, path_));
@@ -223,7 +223,7 @@ mount::~mount() {
   if (auto done = impl_->stop(0ms); !done) log::warning("fuse", "{}", describe(done.err()));
 }
 
-status mount::check(const actors::mount_settings& settings) { return check_mount_point(settings); }
+status mount::check(const actors::mount_settings& settings) { return check_mount_point(settings, dead_mounts::leave); }
 
 status mount::start(volume::filesystem& files, const actors::mount_settings& settings,
                     std::function<void()> gone) {

@@ -121,9 +121,11 @@ int look_at(const fs::path& path, struct stat& st) {
   return ::statfs(path.c_str(), &ignored) == 0 || errno != ENOTCONN ? 0 : ENOTCONN;
 }
 
-status clear_dead_mount(const fs::path& path, const actors::mount_settings& settings) {
+/// A dead mount of our own is taken away, or, by who only looks, left for the mount that follows.
+status dead_mount(const fs::path& path, const actors::mount_settings& settings, dead_mounts dead) {
   QS_TRY_ASSIGN(auto entry, mount_at(path));
   if (entry && is_ours(*entry, settings.volume_name)) {
+    if (dead == dead_mounts::leave) return {};
     log::info("fuse", "taking away the dead mount of {} at {}", settings.volume_name,
               path.string());
     return unmount(path, true);
@@ -184,7 +186,7 @@ result<fs::path> resolve_mount_point(const fs::path& path) {
   return parent / absolute.filename();
 }
 
-status check_mount_point(const actors::mount_settings& settings) {
+status check_mount_point(const actors::mount_settings& settings, dead_mounts dead) {
   auto shown = settings.path.string();
   auto resolved = resolve_mount_point(settings.path);
   if (!resolved) {
@@ -198,7 +200,8 @@ status check_mount_point(const actors::mount_settings& settings) {
   struct stat st {};
   int sys = look_at(*resolved, st);
   if (sys == ENOTCONN || sys == ECONNABORTED) {
-    QS_TRY(clear_dead_mount(*resolved, settings));
+    QS_TRY(dead_mount(*resolved, settings, dead));
+    if (dead == dead_mounts::leave) return check_device(settings);
     sys = look_at(*resolved, st);
   }
   if (sys == ENOENT)

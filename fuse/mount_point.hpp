@@ -3,6 +3,7 @@
 // calls on the kernel only. Thread-free.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -40,9 +41,10 @@ bool is_ours(const mount_entry& entry, std::string_view volume_name);
 /// Absolute, without symlinks, also if the last component is a dead mount.
 result<std::filesystem::path> resolve_mount_point(const std::filesystem::path& path);
 
-/// Errors as actors::mount_port::check() says. Takes away a dead mount of our own (lazily), changes
-/// nothing else.
-status check_mount_point(const actors::mount_settings& settings);
+/// Errors as actors::mount_port::check() says. A dead mount of our own is taken away (lazily) by who is about to mount; a look
+/// leaves it. Changes nothing else.
+enum class dead_mounts : std::uint8_t { leave, clear };
+status check_mount_point(const actors::mount_settings& settings, dead_mounts dead);
 
 /// umount(2) as root, fusermount3 otherwise. Lazy: detached now, gone when the last file in it is
 /// closed. Errors: busy, not_found (nothing is mounted there), io, access_denied.

@@ -177,6 +177,9 @@ TEST_CASE("mount: a dead mount of ours is taken away, one of somebody else is na
   CHECK(foreign.err().code == errc::busy);
   CHECK(foreign.err().sys == ENOTCONN);
   CHECK(describe(foreign.err()).find("not ours") != std::string::npos);
+  CHECK(mount.check(ours).ok()); // only a look: it is still there afterwards
+  CHECK(::statvfs(root.c_str(), &st) == -1);
+  CHECK(errno == ENOTCONN);
   memory_files files;
   CHECK(mount.start(files, ours, {}).ok());
   spill(root / "f", "back");
