@@ -38,7 +38,7 @@ std::string to_json(const diagnostics& problems, std::string_view file, std::str
     }
     list.push_back(std::move(one));
   }
-  json out{{"format_version", "1.0"},
+  json out{{"format_version", 1},
            {"valid", !has_errors(problems)},
            {"error_count", count(severity::error)},
            {"warning_count", count(severity::warning)},
