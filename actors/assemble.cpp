@@ -34,6 +34,25 @@ model::recorded with_first_lineage(model::recorded recorded, const std::string& 
   return recorded;
 }
 
+void note_failures(model::observed& world, const model::recorded& recorded) {
+  world.failed_hosts = recorded.refused_hosts;
+  for (const auto& r : recorded.nodes) {
+    auto over = r.state == model::node_state::replaced || r.state == model::node_state::gone;
+    if (!over || !r.replaced_by) continue;
+    if (r.reason == replaced_unreachable && world.at - r.since < std::chrono::hours{24})
+      ++world.unreachable_replaced_today;
+    // Moved or given up by a person's word: its host did not fail.
+    if (r.reason != "Moved" && !r.reason.ends_with("Asked"))
+      world.failed_hosts[r.host] = std::max(world.failed_hosts[r.host], r.since);
+  }
+}
+
+std::string state_is_missing(const std::filesystem::path& state_directory) {
+  return fmt::format("its recorded state (state.db) is missing in {}. Put back a copy of that "
+                     "directory, or choose another name for a new volume; nothing was changed",
+                     state_directory.string());
+}
+
 result<world_ptr> assemble_world(const engine_options& options, bool read_only) {
   auto w =
       std::make_shared<world>(options, codec::volume_keys::derive(options.root, options.volume));

@@ -21,6 +21,17 @@ status phrase_fits(const std::string& noted, const std::string& id,
 /// stands in, so that `qs diff` and the `qs apply` after it show the same plan.
 model::recorded with_first_lineage(model::recorded recorded, const std::string& volume_id);
 
+/// What the recorded rows say of hosts that failed or refused lately, and of the replacements of the
+/// last day that are rationed (control.md, 5). `world.at` is set before.
+void note_failures(model::observed& world, const model::recorded& recorded);
+
+/// Reason in the row of a node that was replaced without anybody's confirming that it is lost: such replacements are rationed,
+/// and counted from the recorded rows.
+inline constexpr std::string_view replaced_unreachable = "Unreachable";
+
+/// "its recorded state (state.db) is missing in DIR …": one text for whoever finds it so.
+std::string state_is_missing(const std::filesystem::path& state_directory);
+
 /// The world without a store. `read_only`: nothing is made on disk, for a look. Errors: of the
 /// providers.
 result<world_ptr> assemble_world(const engine_options& options, bool read_only);

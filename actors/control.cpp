@@ -172,6 +172,7 @@ private:
     post("/v1/cache/drop", "cache_drop");
     post("/v1/suspend", "suspend");
     post("/v1/resume", "resume");
+    post("/v1/cancel", "cancel");
     post("/v1/nodes/replace", "node_replace");
     post("/v1/nodes/drain", "node_drain");
     s.Post("/v1/stop", [this](const httplib::Request&, httplib::Response& r) {

@@ -46,9 +46,8 @@ status state_is_not_missing(const std::filesystem::path& directory) {
   auto is = [&](const char* name) { return std::filesystem::exists(directory / name, failed); };
   if (is(state_file) || !is("volume.json")) return {};
   return error{errc::refused,
-               fmt::format("this volume exists: its keys and its log are in {}, but its recorded "
-                           "state ({}) is missing. Put back a copy of it; nothing was changed",
-                           directory.string(), state_file)};
+               fmt::format("this volume exists: its keys and its log are here, but {}",
+                           state_is_missing(directory))};
 }
 
 class running_engine final : public engine {
@@ -168,7 +167,11 @@ private:
 } // namespace
 
 result<std::unique_ptr<engine>> start_engine(const engine_options& options) {
+  auto step = [&](std::string_view what) {
+    if (options.progress) options.progress(what);
+  };
   QS_TRY_ASSIGN(auto lock, state::state_lock::take(options.state_directory));
+  step("checking the recorded state");
   QS_TRY(state_is_not_missing(options.state_directory));
   QS_TRY_ASSIGN(auto store, state::open_store(options.state_directory / state_file, system_random(),
                                               system_clock()));
@@ -177,9 +180,11 @@ result<std::unique_ptr<engine>> start_engine(const engine_options& options) {
   auto keys_only = world{options, codec::volume_keys::derive(options.root, options.volume)};
   keys_only.store = std::move(store);
   QS_TRY(check_phrase(keys_only));
+  step("looking at the providers");
   QS_TRY_ASSIGN(auto w, assemble_world(options, false));
   w->store = std::move(keys_only.store);
   auto e = std::make_unique<running_engine>(std::move(lock), std::move(w));
+  step("starting its parts");
   QS_TRY(e->start());
   return std::unique_ptr<engine>{std::move(e)};
 }

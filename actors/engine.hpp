@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "actors/mount_port.hpp"
 #include "base/phrase.hpp"
@@ -30,7 +31,7 @@ struct engine_options {
   std::filesystem::path wallets_directory;
   std::string program;               ///< path of qs, to run `qs zdb`
   std::shared_ptr<mount_port> mount; ///< may be null
-  std::filesystem::path follow; ///< qs run --follow: the file whose additive edits are accepted
+  std::function<void(std::string_view)> progress; ///< told of each step of the start; may be null
   std::size_t workers = 2;      ///< threads of the actor system
 };
 

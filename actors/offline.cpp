@@ -82,6 +82,7 @@ result<look> look_around(const engine_options& options, bool probing,
   look out;
   out.recorded = std::move(recorded);
   out.world.at = system_clock().wall();
+  note_failures(out.world, out.recorded);
   if (!probing) return out;
   QS_TRY_ASSIGN(auto w, assemble_world(options, true));
   auto& provider = *w->providers.at("local");
@@ -130,7 +131,7 @@ std::string plan_without_engine(const offline_request& request) {
   auto parsed = spec::validate(request.spec_text, spec::fixed_environment{*references});
   if (!parsed.spec) return failed(1, render(parsed.problems, "storage.yaml", request.spec_text));
   if (request.probe) {
-    auto exists = existing_volume(seen->recorded, seen->world);
+    auto exists = existing_volume(seen->recorded, seen->world, request.options.state_directory);
     if (exists.exit != 0) return plan_document({}, exists);
   }
   return plan_document(

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "actors/assemble.hpp"
 #include "controller/render.hpp"
 
 namespace qs::actors {
@@ -39,16 +40,16 @@ std::string plan_document(const controller::diff_result& made, const plan_remark
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-plan_remarks existing_volume(const model::recorded& recorded, const model::observed& world) {
+plan_remarks existing_volume(const model::recorded& recorded, const model::observed& world,
+                             const std::filesystem::path& state_directory) {
   if (recorded.accepted) return {};
   if (!world.strays_known)
     return {5, {"the provider did not say whether this volume exists already; try again"}, {}};
   if (world.strays.empty()) return {};
   return {3,
-          {fmt::format("this volume exists: {} of its nodes are reserved ({}), but this machine "
-                       "has no recorded state of "
-                       "it. Bring it back with: qs recover",
-                       world.strays.size(), world.strays.front().reservation)},
+          {fmt::format("this volume exists: {} of its nodes are reserved ({} …), but {}",
+                       world.strays.size(), world.strays.front().reservation,
+                       state_is_missing(state_directory))},
           {}};
 }
 

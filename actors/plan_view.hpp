@@ -2,6 +2,7 @@
 // (control.hpp, /v1/plan). Pure: values in, text out.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ std::string plan_document(const controller::diff_result& made, const plan_remark
 
 /// control.md, 2: with a phrase and no recorded state, what is out there under our name is a volume
 /// to recover. The text of the refusal with its exit code, or exit 0.
-plan_remarks existing_volume(const model::recorded& recorded, const model::observed& world);
+plan_remarks existing_volume(const model::recorded& recorded, const model::observed& world,
+                             const std::filesystem::path& state_directory);
 
 } // namespace qs::actors

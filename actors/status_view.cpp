@@ -1,5 +1,7 @@
 #include "actors/status_view.hpp"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 namespace qs::actors {
@@ -66,6 +68,12 @@ json wallet(const model::wallet_view& w) {
   return out;
 }
 
+/// Confirmed shards and answering nodes, whichever leaves less.
+int redundancy_left(const status_input& in) {
+  auto confirmed = static_cast<int>(in.report.stats.redundancy_left_min);
+  return in.redundancy_left ? std::min(confirmed, *in.redundancy_left) : confirmed;
+}
+
 json volume(const status_input& in) {
   const auto& s = in.report.stats;
   const auto& summary = in.recorded.volume;
@@ -80,7 +88,7 @@ json volume(const status_input& in) {
            {"usable_bytes", open ? s.usable_bytes : summary.capacity},
            {"used_bytes", open ? s.used_bytes : summary.used_bytes},
            {"free_bytes", s.free_bytes},
-           {"redundancy_left_min", open ? json(s.redundancy_left_min) : json{}},
+           {"redundancy_left_min", open ? json(redundancy_left(in)) : json{}},
            {"segments", s.segments},
            {"segments_by_missing", s.segments_by_missing},
            {"segments_in_flight", s.segments_in_flight},
@@ -92,7 +100,8 @@ json volume(const status_input& in) {
            {"cache_disk_bytes", s.cache_disk_bytes},
            {"read_only", s.read_only},
            {"read_only_reason", s.read_only_reason},
-           {"log_full", s.log_full}};
+           {"log_full", s.log_full},
+           {"problem", in.volume_problem}};
   return out;
 }
 
@@ -119,6 +128,8 @@ std::string status_json(const status_input& in) {
            {"unapplied_edits", false},
            {"protect", in.recorded.protect},
            {"suspended", in.recorded.suspended},
+           {"cancelled", in.recorded.cancelled},
+           {"under_way", in.under_way},
            {"destroying", in.recorded.destroying},
            {"volume", volume(in)},
            {"nodes", nodes(in)},

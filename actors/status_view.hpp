@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,9 @@ struct status_input {
   wall_time started{};
   wall_time now{};
   std::string mount_problem;
+  std::string volume_problem;              ///< why the volume does not open
+  std::size_t under_way = 0;               ///< steps that were begun and are not answered yet
+  std::optional<int> redundancy_left = {}; ///< as the decisions see it: who does not answer counts as away
 };
 
 std::string status_json(const status_input& in);

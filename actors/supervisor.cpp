@@ -244,15 +244,7 @@ model::observed supervisor_state::observe() const {
   if (volume.mounted) o.mounted_at = volume.mount_path;
   o.mount_problem = mount_problem;
   o.open_intents = open_intents;
-  o.failed_hosts = failed_hosts;
-  for (const auto& r : recorded.nodes) {
-    auto over = r.state == model::node_state::replaced || r.state == model::node_state::gone;
-    if (!over || !r.replaced_by) continue;
-    if (r.reason == replaced_unreachable && o.at - r.since < 24h) ++o.unreachable_replaced_today;
-    // Moved or given up by a person's word: its host did not fail.
-    if (r.reason != "Moved" && !r.reason.ends_with("Asked"))
-      o.failed_hosts[r.host] = std::max(o.failed_hosts[r.host], r.since);
-  }
+  note_failures(o, recorded);
   o.complete = round.complete || links.empty();
   std::set<model::node_id> seen;
   for (auto n : round.nodes) {
@@ -300,16 +292,23 @@ struct provider_look {
 
 void supervisor_state::refresh_providers() {
   auto now = config.shared->time->boot();
-  if (providers_asked || now - providers_at < providers_every) return;
+  auto stale = node_changes != money_changes; // what was just reserved has its price
+  if (providers_asked || (!stale && now - providers_at < providers_every)) return;
   look_at_providers([] {});
+}
+
+std::size_t supervisor_state::under_way() const {
+  return busy_nodes.size() + (volume_busy ? 1 : 0) + (mount_busy ? 1 : 0) + (state_busy ? 1 : 0) +
+         (node_changes != money_changes ? 1 : 0);
 }
 
 void supervisor_state::look_at_providers(std::function<void()> then) {
   waiting_for_providers.push_back(std::move(then));
   if (providers_asked) return;
   providers_asked = true;
-  auto finish = [this] {
+  auto finish = [this, seen = node_changes] {
     providers_asked = false;
+    money_changes = seen; // also when they did not say: they are asked again in their time
     providers_at = config.shared->time->boot();
     auto waiting = std::move(waiting_for_providers);
     waiting_for_providers.clear();
@@ -493,6 +492,7 @@ void supervisor_state::note_conditions() {
     if (age.status == c.status) continue;
     auto first = age.status.empty();
     age = {c.status, now};
+    if (c.reason == "NothingStored") continue; // nothing has happened yet
     if (told.contains(c.type) && (!first || c.status == "Unknown"))
       note(c.status == "True" ? "info" : "warning", "Condition", c.type,
            fmt::format("{} is {}: {}{}{}", c.type, c.status, c.reason,
@@ -594,12 +594,19 @@ status_input supervisor_state::status_of_now() const {
   in.pid = static_cast<std::uint64_t>(::getpid());
   in.started = started;
   in.mount_problem = mount_problem;
+  in.volume_problem = volume_problem;
+  in.under_way = under_way();
+  if (decided) in.redundancy_left = decided->redundancy_left;
   in.state = !loaded ? "Unknown" : !desired ? "Stopped" : decided ? decided->state : "Deploying";
   if (decided)
     for (const auto& c : decided->conditions) {
       auto age = condition_since.find(c.type);
       in.conditions.push_back({c, age == condition_since.end() ? wall_time{} : age->second.since});
     }
+  if (!edit_waits.empty())
+    for (auto& c : in.conditions)
+      if (c.what.type == "ApprovalNeeded" && c.what.status == "False")
+        c.what = {c.what.type, "True", "EditNeedsPerson", edit_waits};
   if (!listen_problem.empty())
     in.conditions.push_back({{"StatusServed", "False", "AddressInUse", listen_problem}, {}});
   return in;

@@ -1,5 +1,7 @@
 #include "actors/supervisor_state.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -69,8 +71,9 @@ caf::result<control_reply> supervisor_state::command(const control_request& r) {
   if (r.verb == "mount") return mount_command(true);
   if (r.verb == "umount") return mount_command(false);
   if (r.verb == "cache_drop") return drop_cache();
-  if (r.verb == "suspend") return set_flag("suspended", true);
-  if (r.verb == "resume") return set_flag("suspended", false);
+  if (r.verb == "suspend") return suspend();
+  if (r.verb == "resume") return resume();
+  if (r.verb == "cancel") return cancel();
   if (r.verb == "node_replace" || r.verb == "node_drain") return node_command(r.verb, r.body);
   return failure(
       404, 1,
@@ -130,7 +133,7 @@ void supervisor_state::finish_plan(const std::string& text, bool destroy, const 
                                    std::string sealed,
                                    caf::typed_response_promise<control_reply> answer) {
   auto world = observe();
-  auto remarks = destroy ? plan_remarks{} : existing_volume(recorded, world);
+  auto remarks = destroy ? plan_remarks{} : existing_volume(recorded, world, config.shared->options.state_directory);
   if (remarks.exit != 0) return give(answer, {200, plan_document({}, remarks)});
   auto made =
       destroy
@@ -201,8 +204,20 @@ caf::result<control_reply> supervisor_state::accept(const std::string& body) {
              parsed.spec) {
     a.protect = parsed.spec->storage.protect;
   }
+  if (request.value("only_additions", false)) {
+    auto parsed = spec::load(p.spec_text, spec::fixed_environment{open_references(
+                                              config.shared->keys, a.sealed_references)});
+    if (!parsed.spec ||
+        !controller::only_adds(p, desired ? &*desired : nullptr, *parsed.spec, recorded)) {
+      std::string waits = "the edit of storage.yaml does more than add: 'qs apply' shows and does it";
+      if (edit_waits != waits) note("warning", "ApprovalNeeded", "spec", waits);
+      edit_waits = waits;
+      return failure(409, 3, waits);
+    }
+  }
   plans.clear();
   plan_references.clear();
+  edit_waits.clear();
   auto answer = self->make_response_promise<control_reply>();
   state_busy = true;
   struct accepted {
@@ -282,15 +297,57 @@ caf::result<control_reply> supervisor_state::drop_cache() {
   return answer;
 }
 
-caf::result<control_reply> supervisor_state::set_flag(const std::string& flag, bool on) {
+caf::result<control_reply> supervisor_state::suspend() {
   auto answer = self->make_response_promise<control_reply>();
-  on_state([store = config.shared->store.get(), flag, on] { return store->set_flag(flag, on); },
-           [this, flag, on, answer](status how) mutable {
+  on_state([store = config.shared->store.get()] { return store->set_flag("suspended", true); },
+           [this, answer](status how) mutable {
              if (!how.ok()) return give(answer, failure(how.err()));
-             if (flag == "suspended") recorded.suspended = on;
-             note("info", on ? "Suspended" : "Resumed", "volume",
-                  on ? "nothing is changed until qs resume" : "reconciling again");
+             recorded.suspended = true;
+             note("info", "Suspended", "volume", "nothing is changed until qs resume");
              give(answer, good(json::object()));
+             poke();
+           });
+  return answer;
+}
+
+caf::result<control_reply> supervisor_state::resume() {
+  auto answer = self->make_response_promise<control_reply>();
+  on_state(
+      [store = config.shared->store.get()]() -> status {
+        QS_TRY(store->set_flag("suspended", false));
+        return store->set_flag("cancelled", false);
+      },
+      [this, answer](status how) mutable {
+        if (!how.ok()) return give(answer, failure(how.err()));
+        recorded.suspended = false;
+        recorded.cancelled = false;
+        note("info", "Resumed", "volume", "reconciling again");
+        give(answer, good(json::object()));
+        poke();
+      });
+  return answer;
+}
+
+/// qs apply --cancel: what is in flight comes to its end, nothing more of what was accepted begins.
+caf::result<control_reply> supervisor_state::cancel() {
+  using model::node_state;
+  if (recorded.destroying)
+    return failure(409, 3, "a destroy cannot be cancelled: its data is being deleted");
+  auto unfinished = [](const model::recorded_node& r) {
+    return r.state == node_state::planned || r.state == node_state::reserving ||
+           r.state == node_state::deploying;
+  };
+  auto nothing = under_way() == 0 && (!decided || decided->steps.empty()) &&
+                 std::none_of(recorded.nodes.begin(), recorded.nodes.end(), unfinished);
+  if (nothing || !desired) return good({{"cancelled", false}});
+  auto answer = self->make_response_promise<control_reply>();
+  on_state([store = config.shared->store.get()] { return store->set_flag("cancelled", true); },
+           [this, answer](status how) mutable {
+             if (!how.ok()) return give(answer, failure(how.err()));
+             recorded.cancelled = true;
+             note("info", "Cancelled", "spec",
+                  "what is in flight ends, nothing more of what was applied is begun");
+             give(answer, good({{"cancelled", true}}));
              poke();
            });
   return answer;

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "actors/assemble.hpp"
 #include "actors/monitor.hpp"
 #include "actors/mount.hpp"
 #include "actors/payment.hpp"
@@ -35,10 +36,6 @@ struct loaded_state {
 };
 loaded_state look_at_state(state::store& store);
 
-/// Reason in the row of a node that was replaced without anybody's confirming that it is lost: such replacements are rationed,
-/// and counted from the recorded rows (control.md, 5).
-inline constexpr std::string_view replaced_unreachable = "Unreachable";
-
 struct supervisor_state {
   explicit supervisor_state(supervisor_actor::pointer p) : self{p} {}
   supervisor_actor::behavior_type make_behavior();
@@ -55,6 +52,7 @@ struct supervisor_state {
   void refresh_report();
   void refresh_providers();
   void look_at_providers(std::function<void()> then);
+  [[nodiscard]] std::size_t under_way() const; ///< steps begun and not answered, the wallet's new burn among them
   void inspect_silent();
   void update_connections();
   void tell_nodes();
@@ -84,6 +82,7 @@ struct supervisor_state {
   void put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number);
   void mark(model::node_id node, model::node_state state, const std::string& reason);
   void open(bool create, std::vector<model::group> groups);
+  void opened();
   void set_groups(const controller::step& step);
   void mount();
   void unmount();
@@ -110,7 +109,9 @@ struct supervisor_state {
   caf::result<control_reply> accept(const std::string& body);
   caf::result<control_reply> mount_command(bool wanted);
   caf::result<control_reply> drop_cache();
-  caf::result<control_reply> set_flag(const std::string& flag, bool on);
+  caf::result<control_reply> suspend();
+  caf::result<control_reply> resume();
+  caf::result<control_reply> cancel();
   caf::result<control_reply> top_up(const std::string& body);
   caf::result<control_reply> wallet();
   caf::result<control_reply> node_command(const std::string& verb, const std::string& body);
@@ -146,10 +147,11 @@ struct supervisor_state {
   boot_time providers_at{
       std::chrono::hours{-1}}; ///< never: a machine that has just started has a young clock
   bool providers_asked = false;
+  std::uint64_t node_changes = 0;  ///< orders that changed what a provider has of ours
+  std::uint64_t money_changes = 0; ///< of them, those that `money` knows of
   volume_report volume;
   bool report_asked = false;
   std::vector<model::intent> open_intents;
-  std::map<std::string, wall_time> failed_hosts; ///< that refused; those of replaced nodes are recorded
 
   std::set<model::node_id> busy_nodes;
   bool volume_busy = false;
@@ -161,6 +163,7 @@ struct supervisor_state {
   std::string volume_problem;
   std::string payment_problem;
   std::string listen_problem; ///< why the status page is not served
+  std::string edit_waits;     ///< an edit that was followed and needs a person
   std::map<model::node_id, boot_time> node_retry_at;
 
   std::optional<controller::decision> decided;

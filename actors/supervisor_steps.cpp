@@ -204,8 +204,14 @@ void supervisor_state::node_done(const node_report& report) {
       else if (report.row.state == node_state::lost)
         note("warning", "NodeLost", subject, detail);
     }
-    if (report.row.state == node_state::planned && !report.row.reason.empty())
-      failed_hosts[report.row.host] = now;
+    if (report.row.state == node_state::planned && !report.row.reason.empty()) {
+      recorded.refused_hosts[report.row.host] = now;
+      on_state([store = config.shared->store.get(), provider = report.row.provider,
+                host = report.row.host] { return store->put_refusal(provider, host); },
+               [this](status how) {
+                 if (!how.ok()) state_failed(how.err());
+               });
+    }
   }
   if (report.what == verb::restart && report.ok)
     note("info", "NodeRestarted", subject, "its process was down, its data whole");
@@ -219,6 +225,7 @@ void supervisor_state::node_done(const node_report& report) {
     log::info("supervisor", "{}: {} is not settled: {}", subject, word(report.what), report.detail);
   }
   inspections.erase(report.node);
+  if (report.changed) ++node_changes;
   if (report.ok) payment_problem.clear();
   reload(report.node);
 }
@@ -304,11 +311,7 @@ void supervisor_state::open(bool create, std::vector<model::group> groups) {
             note("info", create ? "VolumeMade" : "VolumeOpened", "volume",
                  create ? fmt::format("{} placement groups", groups.size())
                         : "the log is replayed");
-            if (!create) {
-              volume_busy = false;
-              poke();
-              return;
-            }
+            if (!create) return opened();
             auto s = recorded.volume;
             s.created = true;
             s.data_shards = static_cast<std::uint32_t>(desired->storage.data_shards);
@@ -317,10 +320,9 @@ void supervisor_state::open(bool create, std::vector<model::group> groups) {
             s.groups = groups;
             on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
                      [this, s](status how) {
-                       volume_busy = false;
                        if (!how.ok()) return state_failed(how.err());
                        recorded.volume = s;
-                       poke();
+                       opened();
                      });
           },
           [this](caf::error& e) {
@@ -330,8 +332,21 @@ void supervisor_state::open(bool create, std::vector<model::group> groups) {
             if (text != volume_problem) note("error", "VolumeNotOpen", "volume", text);
             volume_problem = text;
           });
+}
+
+/// The step is over when its result is seen: a pass before that would open it once more.
+void supervisor_state::opened() {
+  auto over = [this] {
+    volume_busy = false;
+    poke();
+  };
   self->request(mount_, 30s, get_report{})
-      .then([this](volume_report& r) { volume = std::move(r); }, [](caf::error&) {});
+      .then(
+          [this, over](volume_report& r) {
+            volume = std::move(r);
+            over();
+          },
+          [over](caf::error&) { over(); });
 }
 
 void supervisor_state::set_groups(const controller::step& step) {

@@ -147,9 +147,62 @@ int apply_edited(const apply_options& o, terminal& t, const std::function<result
   return apply_text(o, edited, t);
 }
 
+/// "5 of 8 nodes ready, 3 not begun".
+std::string cancelled_text(const std::string& status) {
+  auto s = json::parse(status, nullptr, false);
+  std::size_t ready = 0;
+  std::size_t planned = 0;
+  std::size_t all = 0;
+  for (const auto& n : s.is_object() ? s.value("nodes", json::array()) : json::array()) {
+    auto state = n.value("state", "");
+    if (state == "replaced") continue;
+    ++all;
+    if (state == "ready") ++ready;
+    if (state == "planned") ++planned;
+  }
+  return fmt::format("Cancelled: {} of {} nodes ready, {} not begun. 'qs resume' goes on with it, 'qs apply' takes the file as it is then.", ready, all,
+                     planned);
+}
+
+int cancel(const apply_options& o, terminal& t) {
+  auto timeout = parse_duration(o.timeout);
+  if (!timeout.ok()) return t.fail(exit_usage, "--timeout: " + describe(timeout.err()));
+  auto chosen = choose_volume(o.common, need::name);
+  if (!chosen.ok()) return t.fail(chosen.err());
+  auto engine = engage_running(*chosen);
+  if (!engine.client) return t.fail(engine.failure.exit, engine.failure.message);
+  catch_interrupts();
+  auto after = newest_event(*engine.client);
+  auto answer = engine.client->post("/v1/cancel", "{}");
+  if (!answer.ok()) return t.fail(answer.err());
+  if (!answer->ok()) return t.fail(answer->why().exit, answer->why().message);
+  auto said = json::parse(answer->body, nullptr, false);
+  auto cancelled = said.is_object() && said.value("cancelled", false);
+  follow_result end;
+  if (cancelled) {
+    follow_request what;
+    what.timeout = *timeout;
+    what.after_event = after;
+    what.judge = [](const std::string& status) {
+      auto s = json::parse(status, nullptr, false);
+      return judgement{s.is_object() && s.value("under_way", 1) == 0 ? verdict::done : verdict::not_yet, {}};
+    };
+    end = follow_until(*chosen, *engine.client, what, t);
+  }
+  if (o.common.json) {
+    json out{{"format_version", 1}, {"cancelled", cancelled}, {"exit", end.exit}, {"message", end.message}};
+    if (!end.status.empty()) out["status"] = json::parse(end.status, nullptr, false);
+    t.print(out.dump(2) + "\n");
+  }
+  if (end.exit != 0) return t.fail(end.exit, end.message);
+  t.note(cancelled ? cancelled_text(end.status) : "Nothing is under way: there is nothing to cancel.");
+  return exit_done;
+}
+
 } // namespace
 
 int command_apply(const apply_options& o, terminal& t) {
+  if (o.cancel) return cancel(o, t);
   auto chosen = choose_volume(o.common, need::file);
   if (!chosen.ok()) return t.fail(chosen.err());
   return apply_text(o, *chosen, t);

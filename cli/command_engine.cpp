@@ -52,16 +52,7 @@ int show_wallet(const wallet_options& o, terminal& t, bool history) {
 
 /// Prints lines of events and remembers the last number.
 void print_events(const std::string& lines, bool as_json, std::uint64_t& after, terminal& t) {
-  std::size_t at = 0;
-  while (at < lines.size()) {
-    auto end = std::min(lines.find('\n', at), lines.size());
-    auto line = lines.substr(at, end - at);
-    at = end + 1;
-    auto e = json::parse(line, nullptr, false);
-    if (!e.is_object()) continue;
-    after = std::max(after, e.value("number", std::uint64_t{0}));
-    t.print((as_json ? line : event_view(line, t.colour())) + "\n");
-  }
+  each_event(lines, after, [&](const std::string& line, const std::string&) { t.print((as_json ? line : event_view(line, t.colour())) + "\n"); });
 }
 
 std::string as_line(const model::event& e) {

@@ -191,7 +191,7 @@ int command_grid_down(const grid_options& o, terminal& t) {
   if (!n.ok()) return t.fail(n.err());
   t.print(o.common.json
               ? json{{"format_version", 1}, {"stopped", *n}}.dump() + "\n"
-              : fmt::format("{} nodes stopped; an engine that runs starts them again\n", *n));
+              : fmt::format("{} nodes stopped; an engine that runs starts them again, unless its volume is suspended\n", *n));
   return exit_done;
 }
 

@@ -17,8 +17,11 @@
 #include "base/log.hpp"
 #include "cli/commands.hpp"
 #include "cli/engine_launch.hpp"
+#include "cli/engine_process.hpp"
 #include "cli/engine_options.hpp"
 #include "cli/exit_codes.hpp"
+#include "cli/follow_file.hpp"
+#include "cli/watcher.hpp"
 #include "fuse/mount.hpp"
 
 namespace qs::cli {
@@ -82,7 +85,9 @@ log::level level_of(const std::string& name) {
 struct starter {
   const run_options& o;
   terminal& t;
+  leash* watched = nullptr;
   int fail(int exit, const std::string& message) const {
+    if (watched != nullptr) watched->ended(exit); // whoever watches by now: this is an answer
     if (o.ready_fd >= 0) log::error("engine", "{}", message);
     log::flush();
     report_failure(o.ready_fd, exit, message);
@@ -118,21 +123,26 @@ int command_run(const run_options& o, terminal& t) {
   if (!l.file.empty())
     if (auto made = make_directories(l.file.parent_path(), 0700); !made.ok()) return s.fail(made.err());
   log::configure(l);
+  leash watched{o.leash_fd, *chosen};
+  s.watched = &watched;
   auto options = engine_options_for(*chosen);
   if (!options.ok()) return s.fail(options.err());
   options->mount = std::make_shared<fuse::mount>();
-  if (o.follow) options->follow = chosen->file;
+  options->progress = [fd = o.ready_fd](std::string_view step) { report_step(fd, step); };
   auto engine = actors::start_engine(*options);
   if (!engine.ok()) return s.fail(engine.err());
   log::info("engine", "version {} serves '{}' from {}, process {}", QS_VERSION, chosen->name, chosen->state_directory.string(), ::getpid());
   auto code = 0;
   {
     signal_thread signals{**engine};
+    std::optional<file_follower> follower;
+    if (o.follow) follower.emplace(o.common);
     report_ready(o.ready_fd);
     tell_systemd("READY=1");
     code = (*engine)->wait();
   }
   engine->reset();
+  watched.ended(code);
   log::flush();
   return code;
 }

@@ -12,23 +12,28 @@
 #include "cli/commands.hpp"
 #include "cli/engine_launch.hpp"
 #include "cli/exit_codes.hpp"
+#include "cli/follow.hpp"
 
 namespace qs::cli {
 namespace {
 
-int start(const chosen_volume& volume, terminal& t) {
-  if (engine_runs(volume)) {
-    auto known = engage_running(volume);
-    if (!known.client) return t.fail(known.failure.exit, known.failure.message);
-    t.note(fmt::format("the engine of '{}' runs already, process {}", volume.name,
-                       known.client->engine_pid()));
-    return exit_done;
-  }
+/// Until it serves: what was mounted is mounted again, or it is clear why not (4).
+int start(const chosen_volume& volume, const std::string& timeout, terminal& t) {
+  auto patience = parse_duration(timeout);
+  if (!patience.ok()) return t.fail(exit_usage, "--timeout: " + describe(patience.err()));
   catch_interrupts();
   auto engine = engage(volume, t);
   if (!engine.client) return t.fail(engine.failure.exit, engine.failure.message);
-  t.note(
-      fmt::format("the engine of '{}' runs, process {}", volume.name, engine.client->engine_pid()));
+  t.note(fmt::format("the engine of '{}' runs{}, process {}", volume.name,
+                     engine.started ? "" : " already", engine.client->engine_pid()));
+  follow_request what;
+  what.timeout = *patience;
+  what.after_event = newest_event(*engine.client);
+  what.show_events = false;
+  what.judge = judge_serving;
+  auto end = follow_until(volume, *engine.client, what, t);
+  if (end.exit != exit_done) return t.fail(end.exit, end.message);
+  if (!end.message.empty()) t.note(end.message);
   return exit_done;
 }
 
@@ -78,9 +83,9 @@ off_t copy_rest(int fd, off_t at, terminal& t) {
 
 } // namespace
 
-int command_start(const common_flags& o, terminal& t) {
-  auto chosen = choose_volume(o, need::name);
-  return chosen.ok() ? start(*chosen, t) : t.fail(chosen.err());
+int command_start(const start_options& o, terminal& t) {
+  auto chosen = choose_volume(o.common, need::name);
+  return chosen.ok() ? start(*chosen, o.timeout, t) : t.fail(chosen.err());
 }
 
 int command_stop(const stop_options& o, terminal& t) {
@@ -92,7 +97,7 @@ int command_restart(const stop_options& o, terminal& t) {
   auto chosen = choose_volume(o.common, need::name);
   if (!chosen.ok()) return t.fail(chosen.err());
   if (auto exit = stop(*chosen, o.timeout, t); exit != exit_done) return exit;
-  return start(*chosen, t);
+  return start(*chosen, o.timeout, t);
 }
 
 int command_logs(const logs_options& o, terminal& t) {

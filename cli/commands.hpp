@@ -22,7 +22,7 @@ int command_grow(const size_options& o, terminal& t);
 int command_add_nodes(const size_options& o, terminal& t);
 int command_destroy(const apply_options& o, terminal& t);
 int command_run(const run_options& o, terminal& t);
-int command_start(const common_flags& o, terminal& t);
+int command_start(const start_options& o, terminal& t);
 int command_stop(const stop_options& o, terminal& t);
 int command_restart(const stop_options& o, terminal& t);
 int command_logs(const logs_options& o, terminal& t);

@@ -1,6 +1,5 @@
 // Starting an engine in the background and finding one that runs: the program spawns itself in a session of its own as a
-// small watcher, the watcher starts the engine and starts it again when it dies; a pipe brings READY or what is wrong.
-// Not the engine itself (engine_host). Main thread.
+// small watcher (watcher.hpp), and a pipe brings READY or what is wrong. Not the engine itself (engine_host). Main thread.
 #pragma once
 
 #include <chrono>
@@ -21,7 +20,7 @@ struct launch_failure {
   int exit = 1;
   std::string message;
 };
-std::optional<launch_failure> launch_engine(const chosen_volume& volume);
+std::optional<launch_failure> launch_engine(const chosen_volume& volume, terminal& t);
 
 /// A client of the engine that runs, or of one started now.
 struct engaged {
@@ -35,12 +34,5 @@ engaged engage_running(const chosen_volume& volume);
 
 /// Asks the engine to stop and waits until its lock is free. Errors: timed_out.
 status stop_engine(const chosen_volume& volume, std::chrono::milliseconds patience, terminal& t);
-
-/// The watcher's main function (qs run --watch): returns its exit code.
-int watch_engine(const chosen_volume& volume, const run_options& o);
-
-/// Writes to the readiness pipe of whoever waits for this start. READY or the exit code with what is wrong.
-void report_ready(int fd);
-void report_failure(int fd, int exit, std::string_view message);
 
 } // namespace qs::cli

@@ -25,17 +25,10 @@ const json* condition(const json& status, std::string_view type) {
 
 /// Shows what is new and remembers how far it got.
 void show_events(const std::string& lines, std::uint64_t& after, bool show, terminal& t) {
-  std::size_t at = 0;
-  while (at < lines.size()) {
-    auto end = std::min(lines.find('\n', at), lines.size());
-    auto line = lines.substr(at, end - at);
-    at = end + 1;
-    auto e = json::parse(line, nullptr, false);
-    if (!e.is_object()) continue;
-    after = std::max(after, e.value("number", std::uint64_t{0}));
+  each_event(lines, after, [&](const std::string& line, const std::string& kind) {
     // Conditions come and go while things are made; the progress line and `qs status` say what of them matters.
-    if (show && e.value("kind", "") != "Condition") t.note("  " + event_view(line, t.colour()));
-  }
+    if (show && kind != "Condition") t.note("  " + event_view(line, t.colour()));
+  });
 }
 
 struct counted {
@@ -61,6 +54,9 @@ counted count_nodes(const json& status) {
 judgement judge_status(const std::string& text, const follow_request& what) {
   auto s = json::parse(text, nullptr, false);
   if (!s.is_object() || s.value("generation", std::uint64_t{0}) < what.generation) return {};
+  // Nobody goes on with it: waiting longer brings nothing.
+  if (s.value("suspended", false)) return {verdict::paused, "the volume is suspended, so nothing of it is begun; 'qs resume' goes on"};
+  if (s.value("cancelled", false)) return {verdict::paused, "it was cancelled; 'qs resume' goes on with it, 'qs apply' takes the file as it is then"};
   auto nodes = count_nodes(s);
   auto created = s.contains("volume") && s["volume"].value("created", false);
   auto deployed = created && nodes.all > 0 && nodes.ready == nodes.all;
@@ -69,7 +65,7 @@ judgement judge_status(const std::string& text, const follow_request& what) {
   auto unserved = served != nullptr && served->value("status", "") == "False";
   // Ready is about the data; a node that is still to be made larger is a step to do.
   const auto* synced = condition(s, "Synced");
-  auto busy = synced != nullptr && synced->value("status", "") == "False";
+  auto busy = (synced != nullptr && synced->value("status", "") == "False") || s.value("under_way", 0) > 0;
   if (s.value("state", "") == "Ready" && !busy) {
     if (unserved) return {verdict::degraded, served->value("message", "")};
     return {verdict::done, {}};
@@ -81,6 +77,22 @@ judgement judge_status(const std::string& text, const follow_request& what) {
   auto failed = mounted != nullptr && mounted->value("status", "") == "False" && mounted->value("reason", "") == "Failed";
   auto whole = redundant != nullptr && redundant->value("status", "") == "True" && (rebuilding == nullptr || rebuilding->value("status", "") == "False");
   if (deployed && failed && whole) return {verdict::degraded, mounted->value("message", "the mount is not there")};
+  return {};
+}
+
+judgement judge_serving(const std::string& text) {
+  auto s = json::parse(text, nullptr, false);
+  if (!s.is_object()) return {};
+  // Nothing was applied yet, or all of it is going: there is no mount to come.
+  if (s.value("generation", std::uint64_t{0}) == 0 || s.value("destroying", false)) return {verdict::done, {}};
+  if (condition(s, "Ready") == nullptr) return {}; // not looked at yet
+  auto volume = s.value("volume", json::object());
+  if (!volume.value("created", false)) return {verdict::done, "it is still being made: 'qs status --watch' shows how far it is"};
+  if (auto problem = volume.value("problem", ""); !problem.empty()) return {verdict::degraded, "the volume does not open: " + problem};
+  if (!volume.value("open", false)) return {};
+  const auto* mounted = condition(s, "Mounted");
+  if (mounted == nullptr || mounted->value("status", "") == "True" || mounted->value("reason", "") == "NotWanted") return {verdict::done, {}};
+  if (mounted->value("reason", "") == "Failed") return {verdict::degraded, "it is not mounted: " + mounted->value("message", "")};
   return {};
 }
 
@@ -102,14 +114,7 @@ std::string progress_text(const std::string& text) {
 std::uint64_t newest_event(const control_client& client) {
   std::uint64_t after = 0;
   auto answer = client.get("/v1/events?after=0&wait_ms=0");
-  if (!answer.ok() || !answer->ok()) return 0;
-  std::size_t at = 0;
-  while (at < answer->body.size()) {
-    auto end = std::min(answer->body.find('\n', at), answer->body.size());
-    auto e = json::parse(answer->body.substr(at, end - at), nullptr, false);
-    if (e.is_object()) after = std::max(after, e.value("number", std::uint64_t{0}));
-    at = end + 1;
-  }
+  if (answer.ok() && answer->ok()) each_event(answer->body, after, [](const std::string&, const std::string&) {});
   return after;
 }
 
@@ -159,12 +164,12 @@ follow_result follow_until(const chosen_volume& volume, control_client& client, 
     }
     if (status->ok()) {
       out.status = status->body;
-      auto now = judge_status(out.status, what);
+      auto now = what.judge ? what.judge(out.status) : judge_status(out.status, what);
       if (now.how != verdict::not_yet) {
         auto last = client.get(fmt::format("/v1/events?after={}&wait_ms=0", after));
         if (last.ok() && last->ok()) show_events(last->body, after, what.show_events, t);
         t.progress("");
-        out.exit = now.how == verdict::done ? exit_done : exit_degraded;
+        out.exit = now.how == verdict::done ? exit_done : now.how == verdict::paused ? exit_again : exit_degraded;
         out.message = now.reason;
         return out;
       }

@@ -13,7 +13,14 @@
 
 namespace qs::cli {
 
-enum class verdict { not_yet, done, degraded };
+enum class verdict { not_yet, done, degraded, paused };
+
+/// What a status document says of what was waited for, with the reason where it is not simply done.
+struct judgement {
+  verdict how = verdict::not_yet;
+  std::string reason;
+};
+
 
 struct follow_request {
   std::uint64_t generation = 0; ///< nothing counts before the engine is at this generation
@@ -21,6 +28,7 @@ struct follow_request {
   std::chrono::milliseconds timeout{};
   std::uint64_t after_event = 0;
   bool show_events = true;
+  std::function<judgement(const std::string& status_json)> judge = {}; ///< null: judge_status
 };
 
 struct follow_result {
@@ -29,20 +37,18 @@ struct follow_result {
   std::string status;  ///< the last status document
 };
 
-/// Ends when the volume is as asked (0), everything is done but the mount or the status page (4), the time is over (5), or the
-/// person interrupts (130). An engine that dies on the way is waited for: its watcher brings it back.
+/// Ends when the volume is as asked (0), everything is done but the mount or the status page (4), the time is over or nobody goes on
+/// with it (5), or the person interrupts (130). An engine that dies on the way is waited for: its watcher brings it back.
 follow_result follow_until(const chosen_volume& volume, control_client& client, const follow_request& what, terminal& t);
 
 /// Until no engine holds the lock any more (destroy).
 follow_result follow_until_gone(const chosen_volume& volume, control_client& client, std::chrono::milliseconds timeout,
                                 std::uint64_t after_event, terminal& t);
 
-/// Is this status document what was waited for? Tells the reason of a degraded one. Pure.
-struct judgement {
-  verdict how = verdict::not_yet;
-  std::string reason;
-};
+/// Is this status document what was waited for? Tells the reason of a degraded or paused one. Pure.
 judgement judge_status(const std::string& status_json, const follow_request& what);
+/// Does an engine that was just started serve its files again: open, and mounted where that is declared and wanted? Pure.
+judgement judge_serving(const std::string& status_json);
 /// "Deploying: 4 of 6 nodes ready, volume made, 12 MiB at risk". Pure.
 std::string progress_text(const std::string& status_json);
 /// The number of the newest event, so that a command shows only its own.

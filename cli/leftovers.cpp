@@ -1,5 +1,9 @@
 #include "cli/leftovers.hpp"
 
+#include <fmt/format.h>
+
+#include "state/store.hpp"
+
 namespace qs::cli {
 
 namespace fs = std::filesystem;
@@ -18,6 +22,7 @@ void remove_leftovers(const chosen_volume& volume) {
   for (const char* name : {"state.db", "state.db-journal", "volume.json", "control.sock", "storage-file", "qs.log", "qs.1.log", "qs.2.log",
                            "qs.3.log", "qs.4.log", "qs.5.log", "qs.err", "lock"})
     fs::remove(state / name, ignored);
+  for (auto version = 1; version < state::schema_version; ++version) fs::remove(state / fmt::format("state.db.v{}", version), ignored);
   for (const char* name : {"log", "rows"}) fs::remove_all(state / name, ignored);
   fs::remove(state, ignored); // only when it is empty
   fs::remove_all(volume.around.cache_of(volume.name), ignored);

@@ -51,8 +51,14 @@ struct plan_options {
   bool offline = false;
 };
 
+struct start_options {
+  common_flags common;
+  std::string timeout = "15m";
+};
+
 struct apply_options {
   common_flags common;
+  bool cancel = false;
   bool auto_approve = false;
   std::string wait = "ready";
   std::string timeout = "30m";
@@ -67,6 +73,8 @@ struct run_options {
   bool log_json = false;
   int ready_fd = -1;   ///< of the watcher
   bool watch = false;  ///< be the watcher
+  int leash_fd = -1;   ///< the other end of the leash; of the watcher: take over the engine there
+  int engine_pid = 0;  ///< of the engine to take over
 };
 
 struct status_options {

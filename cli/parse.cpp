@@ -139,6 +139,7 @@ private:
     auto a = options<apply_options>();
     common(apply, a->common);
     consent(apply, *a);
+    apply->add_flag("--cancel", a->cancel, "Stop what was applied: what is in flight ends, nothing more begins");
     runs(apply, a, a->common, command_apply);
 
     auto* grow = add("grow", "Set the capacity in storage.yaml, then apply");
@@ -173,12 +174,15 @@ private:
     run->add_flag("--log-json", o->log_json, "The log as JSON lines");
     run->add_option("--ready-fd", o->ready_fd)->group("");
     run->add_flag("--watch", o->watch)->group("");
+    run->add_option("--leash-fd", o->leash_fd)->group("");
+    run->add_option("--engine-pid", o->engine_pid)->group("");
     runs(run, o, o->common, command_run);
 
     auto* start = add("start", "Start the engine in the background");
-    auto s = options<common_flags>();
-    common(start, *s);
-    runs(start, s, *s, command_start);
+    auto s = options<start_options>();
+    common(start, s->common);
+    start->add_option("--timeout", s->timeout, "How long to wait for the mount (default 15m); the work goes on after it")->type_name("TIME");
+    runs(start, s, s->common, command_start);
 
     auto stopping = [&](const char* name, const char* summary, int (*function)(const stop_options&, terminal&)) {
       auto* c = add(name, summary);

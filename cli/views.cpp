@@ -262,6 +262,20 @@ std::string wallet_view(const std::string& document, bool history) {
   return out + "\n" + t.render(80);
 }
 
+void each_event(const std::string& lines, std::uint64_t& after,
+                const std::function<void(const std::string& line, const std::string& kind)>& see) {
+  std::size_t at = 0;
+  while (at < lines.size()) {
+    auto end = std::min(lines.find('\n', at), lines.size());
+    auto line = lines.substr(at, end - at);
+    at = end + 1;
+    auto e = json::parse(line, nullptr, false);
+    if (!e.is_object()) continue;
+    after = std::max(after, number(e, "number"));
+    see(line, text(e, "kind"));
+  }
+}
+
 std::string event_view(const std::string& document, bool colour) {
   auto e = json::parse(document, nullptr, false);
   if (!e.is_object()) return document;

@@ -68,6 +68,7 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
   const auto& v = w.observed.volume;
   auto created = w.recorded.volume.created;
   auto redundancy = w.redundancy_left();
+  out.redundancy_left = redundancy;
   auto blind = !w.observed.complete;
   auto quorum = !blind && !w.any_held();
   auto busy = !out.steps.empty();
@@ -79,7 +80,9 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
                f.members >= w.spec.storage.nodes && mounted && !w.recorded.suspended &&
                !w.recorded.destroying;
 
-  if (w.recorded.suspended)
+  // Of what was accepted and cancelled something is left, and nobody goes on with it.
+  auto cut = w.recorded.cancelled && !ready && out.steps.empty() && f.in_flight > f.repairing;
+  if (w.recorded.suspended || (cut && !blind))
     out.state = "Suspended";
   else if (!quorum)
     out.state = "Unknown";
@@ -134,8 +137,15 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
                         : "None",
       fmt::format("{} segments miss shards, {} are to be moved, {} replacements on their way",
                   f.missing, f.moving, f.repairing));
-  add("Paused", truth(w.recorded.suspended), w.recorded.suspended ? "Suspended" : "Running",
-      w.recorded.suspended ? "'qs resume' goes on" : "reconciling");
+  auto paused = w.recorded.suspended || w.recorded.cancelled;
+  add("Paused", truth(paused),
+      w.recorded.suspended   ? "Suspended"
+      : w.recorded.cancelled ? "Cancelled"
+                             : "Running",
+      w.recorded.suspended   ? "nothing is reserved, started, replaced or repaired; 'qs resume' goes on"
+      : w.recorded.cancelled ? "of what was applied nothing more is begun, repair goes on; 'qs "
+                               "resume' goes on with it, 'qs apply' takes the file as it is now"
+                             : "reconciling");
   if (w.spec.mount)
     add("Mounted", truth(!w.observed.mounted_at.empty()),
         !w.observed.mounted_at.empty()     ? "Mounted"

@@ -98,6 +98,10 @@ diff_result diff(const spec::storage_spec& desired, const std::string& spec_text
                  const model::recorded& recorded, const model::observed& observed);
 /// There are actions, and all of them are `?`: nothing to accept, exit 4.
 bool only_unknown(const plan& p) noexcept;
+/// Does it only add or enlarge (nodes, capacity, a first mount), so that qs run --follow may accept it without a person?
+/// `previous` as for diff().
+bool only_adds(const plan& p, const spec::storage_spec* previous, const spec::storage_spec& desired,
+               const model::recorded& recorded);
 /// The plan of deleting everything (qs destroy): accept it with acceptance.destroying = true and no rows. Refused while
 /// protect is recorded; empty when nothing is recorded.
 diff_result diff_destroy(const model::recorded& recorded, const model::observed& observed);
@@ -148,6 +152,7 @@ struct decision {
   std::vector<step> steps; ///< all may be started now; order within the list is order of preference
   std::vector<condition> conditions;
   std::string state; ///< Deploying, Ready, Degraded, Rebuilding, ReadOnly, Suspended, Unknown
+  int redundancy_left = 0; ///< shards that may still be lost in the worst group, nodes that do not answer counted as lost
 };
 
 /// The next steps towards the accepted spec. `desired` is the parsed accepted text. Safe to repeat: the same world gives the same

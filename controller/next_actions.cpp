@@ -29,7 +29,7 @@ public:
     if (w_.recorded.destroying) {
       destroy(); // a person's last word: whoever suspended before did not mean this
     } else if (w_.recorded.suspended) {
-      // nothing but observation
+      open_and_mount(); // what is stored stays readable and writable; all else is left as it is
     } else {
       resolve_all();
       open_and_mount();
@@ -86,7 +86,7 @@ private:
     if (r.state == node_state::gone || r.state == node_state::reserving || busy(r)) return;
     const auto* o = w_.seen(r.id);
     if (r.state == node_state::planned) {
-      if (!w_.held(r.id)) reserve(r);
+      if (!w_.held(r.id) && (!w_.recorded.cancelled || mends(r))) reserve(r);
       return;
     }
     if (o == nullptr || o->state == reach::unknown) return;
@@ -118,6 +118,13 @@ private:
     case reach::unknown:
       return;
     }
+  }
+
+  /// Takes the place of one that failed: repair goes on whatever a person has cancelled.
+  [[nodiscard]] bool mends(const recorded_node& r) const {
+    const auto* old = r.replaces ? w_.row(*r.replaces) : nullptr;
+    return old != nullptr && (old->state == node_state::replaced || old->state == node_state::lost ||
+                              old->state == node_state::gone);
   }
 
   // What a host refused goes to another under the same constraints and within the price that was
@@ -169,6 +176,7 @@ private:
   }
 
   void resize(const recorded_node& r, const model::observed_node& o) {
+    if (w_.recorded.cancelled) return;
     if (r.size < o.limit && node_room(r.size) < o.used) return; // never below what it holds
     auto& s = add(step_kind::resize, r.id,
                   fmt::format("{} -> {}", format_bytes(o.limit), format_bytes(r.size)));
@@ -300,6 +308,7 @@ private:
 
   void volume_and_groups() {
     if (!w_.recorded.volume.created) {
+      if (w_.recorded.cancelled) return;
       auto ready = 0;
       std::vector<layout_node> nodes;
       for (const auto& r : w_.recorded.nodes) {
@@ -327,6 +336,11 @@ private:
     }
     auto next = next_groups(w_, w_.recorded.nodes, false);
     if (next.hands.empty() && next.added == 0) return;
+    auto leaves = std::any_of(next.hands.begin(), next.hands.end(), [&](const auto& h) {
+      const auto* from = w_.row(h.from);
+      return from != nullptr && !world::member(*from);
+    });
+    if (w_.recorded.cancelled && !leaves) return; // growing alone is what was cancelled
     auto reason =
         fmt::format("{} slots handed over, {} groups added", next.hands.size(), next.added);
     add(step_kind::set_groups, {}, std::move(reason)).groups = std::move(next.groups);

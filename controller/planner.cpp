@@ -110,9 +110,8 @@ void planner::check_first_time() {
     refuse_for_now("the grid did not say whether this volume exists already, so it is not made: try "
                    "again when it answers");
   else if (!observed_.strays.empty())
-    refuse(true, fmt::format("this volume exists: {} of its nodes are on the grid, and this "
-                             "machine has no record of them; 'qs recover' "
-                             "brings it back",
+    refuse(true, fmt::format("this volume exists: {} of its nodes are on the grid, but its "
+                             "recorded state is missing on this machine: put back a copy of it",
                              observed_.strays.size()));
 }
 
