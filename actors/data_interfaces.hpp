@@ -144,6 +144,8 @@ using dispersal_actor = caf::typed_actor<
     caf::reacts_to<store_atom, store_job_ptr>,
     // Gets one shard or enough others, hedging on the slow, and answers through the job.
     caf::reacts_to<fetch_atom, fetch_job_ptr>,
+    // Somebody waits now for what a background fetch of this shard gets (epoch, counter, index).
+    caf::reacts_to<hurry_atom, std::uint32_t, std::uint64_t, std::uint8_t>,
     // Deletes objects on one node and answers through the job.
     caf::reacts_to<remove_atom, remove_job_ptr>,
     // Asks one node whether an object is intact and answers through the job.

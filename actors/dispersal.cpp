@@ -62,8 +62,9 @@ void dispersal_state::detach(model::node_id node) {
   auto old = std::move(it->second);
   links.erase(it);
   old->attached = false;
-  for (auto& l : old->lanes)
-    for (auto& op : std::exchange(l.waiting, {})) {
+  for (std::size_t k = 0; k < kinds; ++k)
+    for (auto& op : std::exchange(old->lanes[k].waiting, {})) {
+      if (is_left_over(op, static_cast<traffic>(k))) continue;
       if (op.store)
         op.store->tell(op.at, volume::shard_outcome::unreachable);
       else
@@ -105,10 +106,13 @@ std::size_t dispersal_state::total_window(traffic kind) const {
 
 void dispersal_state::enqueue(const link_ptr& to, traffic kind, operation what) {
   auto& waiting = to->lanes[static_cast<std::size_t>(kind)].waiting;
-  while (!waiting.empty() && waiting.front().read && waiting.front().read->finished)
-    waiting.pop_front();
+  while (!waiting.empty() && is_left_over(waiting.front(), kind)) waiting.pop_front();
   waiting.push_back(std::move(what));
   pump(to, kind);
+}
+
+bool dispersal_state::is_left_over(const operation& op, traffic kind) {
+  return op.read && (op.read->finished || op.read->sources[op.at].lane != kind);
 }
 
 void dispersal_state::pump(const link_ptr& to, traffic kind) {
@@ -116,7 +120,7 @@ void dispersal_state::pump(const link_ptr& to, traffic kind) {
   auto& l = to->lanes[k];
   while (!l.waiting.empty()) {
     auto& next = l.waiting.front();
-    if (next.read && next.read->finished) {
+    if (is_left_over(next, kind)) {
       l.waiting.pop_front();
       continue;
     }
@@ -380,6 +384,9 @@ dispersal_self::behavior_type dispersal_state::make_behavior() {
       [this](detach_atom, model::node_id node) { detach(node); },
       [this](store_atom, const store_job_ptr& job) { store(job); },
       [this](fetch_atom, const fetch_job_ptr& job) { start_fetch(job); },
+      [this](hurry_atom, std::uint32_t epoch, std::uint64_t counter, std::uint8_t wanted) {
+        hurry({epoch, counter}, wanted);
+      },
       [this](remove_atom, const remove_job_ptr& job) { remove(job, 0); },
       [this](check_atom, const check_job_ptr& job) { check(job); },
       [this](status_atom) { return report(); },

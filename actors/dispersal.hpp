@@ -104,6 +104,7 @@ public:
   ~dispersal_port() override;
   void store(volume::store_request request, volume::store_progress progress) override;
   void fetch(volume::fetch_request request, volume::fetch_done done) override;
+  void hurry(model::segment_ref segment, std::uint8_t wanted) override;
   void remove(model::node_id node, std::vector<model::object_name> names,
               std::function<void(status)> done) override;
   void check(model::node_id node, model::object_name name,

@@ -22,7 +22,7 @@ constexpr std::chrono::seconds read_backstop{30};
 /// A rebuild is in no hurry: it hedges only on what is really stuck.
 constexpr std::chrono::milliseconds background_hedge_least{1'000};
 /// A read that only waits for a window, behind others that do get their answers, is given more
-/// time, up to this.
+/// time, up to this if the request does not say otherwise.
 constexpr std::chrono::seconds queued_most{120};
 constexpr std::chrono::seconds queued_step{5};
 /// Nodes whose latencies differ by less are equally quick; then the volume's order decides.
@@ -39,8 +39,31 @@ void dispersal_state::start_fetch(const fetch_job_ptr& job) {
   f->sources.resize(job->request.sources.size());
   f->expanded = job->request.wanted < 0;
   f->started = now();
-  f->deadline = f->started + cfg.fetch_deadline;
+  auto& req = job->request;
+  f->deadline = req.until.count() > 0 ? req.until : f->started + cfg.fetch_deadline;
+  f->latest = req.latest.count() > 0 ? req.latest : f->started + queued_most;
+  if (req.background && req.wanted >= 0) unhurried[{req.segment, req.wanted}] = f;
   ++fetches;
+  advance(f);
+  arm();
+}
+
+/// From the background's queues to the front's, with the deadline of a read that begins now.
+void dispersal_state::hurry(model::segment_ref segment, std::uint8_t wanted) {
+  auto it = unhurried.find({segment, wanted});
+  if (it == unhurried.end()) return;
+  auto f = it->second;
+  unhurried.erase(it);
+  f->job->request.background = false;
+  f->deadline = now() + cfg.fetch_deadline;
+  for (std::size_t i = 0; i < f->sources.size() && !f->finished; ++i) {
+    auto& s = f->sources[i];
+    if (s.state == source::stage::asked)
+      s.hedge_at = std::min(s.hedge_at, s.asked_at + hedge_after(*s.to, false));
+    if (s.state != source::stage::queued || s.lane != traffic::background) continue;
+    s.lane = traffic::read;
+    enqueue(s.to, traffic::read, {nullptr, f, i, read_charge});
+  }
   advance(f);
   arm();
 }
@@ -145,19 +168,20 @@ void dispersal_state::ask_source(const fetch_ptr& f, std::size_t at) {
     return;
   }
   s.state = source::stage::queued;
-  enqueue(s.to, req.background ? traffic::background : traffic::read,
-          {nullptr, f, at, read_charge});
+  s.lane = req.background ? traffic::background : traffic::read;
+  enqueue(s.to, s.lane, {nullptr, f, at, read_charge});
 }
 
 void dispersal_state::send_read(const link_ptr& to, traffic kind, operation what) {
   auto& f = what.read;
   auto& s = f->sources[what.at];
-  auto least = f->job->request.background ? background_hedge_least : cfg.hedge_least;
   s.state = source::stage::asked;
   s.asked_at = now();
-  s.hedge_at =
-      s.asked_at + std::max(least, std::chrono::ceil<std::chrono::milliseconds>(to->reads.p90()));
-  if (!std::exchange(f->ever_asked, true)) f->deadline = s.asked_at + cfg.fetch_deadline;
+  s.hedge_at = s.asked_at + hedge_after(*to, f->job->request.background);
+  // Its turn came because others were answered: it is as good as new. When their time was over, so
+  // is its own soon.
+  if (!std::exchange(f->ever_asked, true) && s.asked_at > f->started && is_moving(*to))
+    f->deadline = std::max(f->deadline, std::min(s.asked_at + cfg.fetch_deadline, f->latest));
   set_timer(f);
   self->request(to->connection, read_backstop, read_atom_v, f->job->request.sources[what.at].name)
       .then(
@@ -173,6 +197,13 @@ void dispersal_state::send_read(const link_ptr& to, traffic kind, operation what
           });
   arm();
 }
+
+std::chrono::milliseconds dispersal_state::hedge_after(const link& to, bool background) const {
+  auto least = background ? background_hedge_least : cfg.hedge_least;
+  return std::max(least, std::chrono::ceil<std::chrono::milliseconds>(to.reads.p90()));
+}
+
+bool dispersal_state::is_moving(const link& to) const { return to.last_answer + queued_step > now(); }
 
 void dispersal_state::answered(const fetch_ptr& f, std::size_t at, const link_ptr& to,
                                result<buffer_ptr> r) {
@@ -214,10 +245,10 @@ void dispersal_state::on_timer(const fetch_ptr& f) {
   auto t = now();
   if (t >= f->deadline) {
     auto moving = std::any_of(f->sources.begin(), f->sources.end(), [&](const source& s) {
-      return s.state == source::stage::queued && s.to->last_answer + queued_step > t;
+      return s.state == source::stage::queued && is_moving(*s.to);
     });
-    if (f->ever_asked || !moving || t >= f->started + queued_most) return give_up(f, true);
-    f->deadline = t + queued_step;
+    if (f->ever_asked || !moving || t >= f->latest) return give_up(f, true);
+    f->deadline = std::min(t + queued_step, f->latest);
   }
   std::vector<link_ptr> late;
   for (auto& s : f->sources)
@@ -281,6 +312,9 @@ void dispersal_state::finish(const fetch_ptr& f, result<std::vector<fetched_shar
   f->got.clear();
   for (auto& s : f->sources) s.to.reset(); // a link's queue may still hold this fetch: no circle
   if (f->timer) due.erase(*std::exchange(f->timer, std::nullopt));
+  auto& req = f->job->request;
+  if (auto it = unhurried.find({req.segment, req.wanted}); it != unhurried.end() && it->second == f)
+    unhurried.erase(it);
   --fetches;
   f->job->answer(std::move(r));
   end_if_idle();

@@ -98,6 +98,10 @@ void dispersal_port::fetch(volume::fetch_request request, volume::fetch_done don
                  std::make_shared<fetch_job>(std::move(request), std::move(done)));
 }
 
+void dispersal_port::hurry(model::segment_ref segment, std::uint8_t wanted) {
+  caf::anon_send(target_, hurry_atom_v, segment.epoch, segment.counter, wanted);
+}
+
 void dispersal_port::remove(model::node_id node, std::vector<model::object_name> names,
                             std::function<void(status)> done) {
   auto shared = std::make_shared<const object_names>(std::move(names));

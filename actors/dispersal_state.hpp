@@ -73,6 +73,7 @@ struct dispersal_state {
 
   struct source {
     enum class stage : std::uint8_t { idle, queued, asked, got, failed } state = stage::idle;
+    traffic lane = traffic::read; ///< where it is queued or in flight
     bool slow = false; ///< late: does not count as on its way any more, though it may still arrive
     link_ptr to;
     boot_time asked_at{0};
@@ -89,6 +90,7 @@ struct dispersal_state {
     bool ever_asked = false;
     boot_time started{0};
     boot_time deadline{0};
+    boot_time latest{0}; ///< of the deadline, however much others are answered meanwhile
     std::optional<timers::iterator> timer;
   };
 
@@ -103,6 +105,8 @@ struct dispersal_state {
   std::size_t total_window(traffic kind) const;
   void enqueue(const link_ptr& to, traffic kind, operation what);
   void pump(const link_ptr& to, traffic kind);
+  /// Queued and not needed any more: its fetch is over, or it was moved to another lane.
+  static bool is_left_over(const operation& op, traffic kind);
   void release(const link_ptr& to, traffic kind, std::size_t cost);
 
   // writes
@@ -118,6 +122,7 @@ struct dispersal_state {
 
   // reads
   void start_fetch(const fetch_job_ptr& job);
+  void hurry(model::segment_ref segment, std::uint8_t wanted);
   void advance(const fetch_ptr& f);
   bool settle_if_enough(const fetch_ptr& f);
   std::optional<std::size_t> best_idle(const fetch& f, bool only_wanted) const;
@@ -125,6 +130,8 @@ struct dispersal_state {
   void send_read(const link_ptr& to, traffic kind, operation what);
   void answered(const fetch_ptr& f, std::size_t at, const link_ptr& to, result<buffer_ptr> r);
   void suspect(const link_ptr& to);
+  std::chrono::milliseconds hedge_after(const link& to, bool background) const;
+  bool is_moving(const link& to) const; ///< it answered somebody lately
   void on_timer(const fetch_ptr& f);
   void set_timer(const fetch_ptr& f);
   void give_up(const fetch_ptr& f, bool late);
@@ -144,6 +151,7 @@ struct dispersal_state {
   std::array<std::size_t, kinds> total{};
   std::array<std::deque<link_ptr>, kinds> starved;
   timers due;
+  std::map<std::pair<model::segment_ref, int>, fetch_ptr> unhurried; ///< background, by what is wanted
   std::size_t fetches = 0;
   std::size_t small_jobs = 0; ///< removes and checks under way
   std::size_t barriers = 0;   ///< under way

@@ -277,8 +277,9 @@ private:
 
   // -- read.cpp
   using frame_done = std::function<void(result<buffer_ptr>)>;
-  /// The plain bytes of an extent's base frame: from memory, the log, the cache or the nodes.
-  void get_frame(inode_number inode, std::uint64_t index, const extent_row& row, frame_done done);
+  /// The plain bytes of an extent's base frame: from memory, the log, the cache or the nodes. `since` is when the read began
+  /// that needs it: all it asks for has one deadline.
+  void get_frame(const extent_row& row, boot_time since, frame_done done);
   [[nodiscard]] result<buffer_ptr> frame_from_log(const extent_row& row, bool& here);
   /// Of a segment that the nodes have, too; null if the log has it no more.
   [[nodiscard]] buffer_ptr frame_from_kept(const extent_row& row);
@@ -288,12 +289,16 @@ private:
   [[nodiscard]] buffer_ptr frame_from_cache(const extent_row& row);
   [[nodiscard]] result<buffer_ptr> open_frame(const extent_row& row, byte_span stored);
   using shard_done = std::function<void(result<buffer_ptr>)>;
-  void get_shard(shard_key key, bool background, shard_done done);
-  void fetch_shard(shard_key key, bool background, std::vector<std::pair<std::uint8_t, model::node_id>> bad,
-                   unsigned attempt);
-  void fetched(shard_key key, bool background, std::vector<std::pair<std::uint8_t, model::node_id>> bad, unsigned attempt,
-               result<std::vector<fetched_shard>> got);
+  /// `since`: when the one who waits for it began to; nothing: it is read ahead (and not fetched at all when much is under way).
+  void get_shard(shard_key key, std::optional<boot_time> since, shard_done done);
+  struct shard_fetch;
+  void begin_fetch(shard_key key);
+  void set_times(shard_fetch& f);
+  void fetch_shard(shard_fetch f);
+  void fetched(shard_fetch f, result<std::vector<fetched_shard>> got);
   void shard_arrived(shard_key key, const result<buffer_ptr>& value);
+  /// Answers reads whose time is over before their turn came.
+  void end_late_fetches();
   result<codec::segment_id> segment_id_of(model::segment_ref ref) const;
   std::vector<shard_source> sources_of(const segment_entry& e, const codec::segment_id& id, int first) const;
   /// A shard that a node gave (`damaged`) or should have is not what it must be: repair makes it anew.
@@ -425,10 +430,13 @@ private:
   std::mutex fetch_mutex_;
   struct pending_shard {
     std::vector<shard_done> waiters;
-    bool background = true;
+    std::optional<boot_time> since; ///< when the first of them began to wait; nothing: only read ahead
+    bool asked = false;             ///< the port knows of it
+    std::uint64_t number = 0;       ///< tells it from a later one of the same shard
   };
+  std::uint64_t fetch_number_ = 0;
   std::unordered_map<shard_key, pending_shard, shard_key_hash> fetching_;
-  std::deque<shard_key> fetch_queue_; ///< those of fetching_ that have not begun
+  std::deque<shard_key> fetch_queue_; ///< those of fetching_ that have not begun; somebody waits for each
   std::size_t fetches_ = 0;
   std::size_t fetches_max_ = 32; ///< each holds up to k shards of half a MiB for a moment
   std::list<std::pair<model::segment_ref, std::shared_ptr<const codec::frame_cipher>>> ciphers_;
@@ -444,6 +452,7 @@ private:
   std::atomic<std::uint64_t> node_read_bytes_{0};
   std::atomic<std::uint64_t> decoded_bytes_{0};
   std::atomic<std::uint64_t> repaired_{0};
+  std::atomic<boot_time> last_fetched_{boot_time{}}; ///< when nodes last gave what was asked for
   std::atomic<boot_time> next_read_note_{boot_time{}}; ///< ten thousand failed reads are one line a second
 };
 

@@ -1,33 +1,121 @@
 // Fetching one shard: from its node, or from any k others, decoded. One request per shard, however many wait for it.
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <fmt/format.h>
 
 #include "volume/engine.hpp"
 
 namespace qs::volume {
 
-void engine::get_shard(shard_key key, bool background, shard_done done) {
-  bool begin = false;
+namespace {
+using namespace std::chrono_literals;
+/// A read fails when the nodes it needs have been silent for so long …
+constexpr auto read_silence = 15s;
+/// … and one that waits behind others which do get answers, after so long.
+constexpr auto read_latest = 120s;
+/// What is begun late, or again because a shard was damaged, still gets this.
+constexpr auto read_least = 5s;
+} // namespace
+
+/// One shard's way from the nodes.
+struct engine::shard_fetch {
+  shard_key key;
+  bool background = true;
+  boot_time until{0}, latest{0}; ///< as in fetch_request
+  std::vector<std::pair<std::uint8_t, model::node_id>> bad; ///< gave something else
+  unsigned attempt = 0;
+};
+
+void engine::get_shard(shard_key key, std::optional<boot_time> since, shard_done done) {
+  bool begin = false, hurry = false;
   {
     std::lock_guard lock{fetch_mutex_};
     auto [it, made] = fetching_.try_emplace(key);
-    it->second.waiters.push_back(std::move(done));
+    auto& pending = it->second;
     if (made) {
-      it->second.background = background;
-      if (background && fetches_ >= fetches_max_ / 2) { // reading ahead never holds up who reads
+      if (!since && fetches_ >= fetches_max_ / 2) { // reading ahead never holds up who reads
         fetching_.erase(it);
         return;
       }
+      pending.number = ++fetch_number_;
+      pending.since = since;
       if (fetches_ < fetches_max_) {
         ++fetches_;
         begin = true;
       } else {
         fetch_queue_.push_back(key);
       }
+    } else if (since && !pending.since) {
+      pending.since = since;
+      hurry = pending.asked;
+    }
+    pending.waiters.push_back(std::move(done));
+  }
+  if (begin) begin_fetch(key);
+  if (hurry) env_.port->hurry(key.segment, key.index);
+}
+
+void engine::begin_fetch(shard_key key) {
+  shard_fetch f;
+  f.key = key;
+  std::uint64_t number = 0;
+  {
+    std::lock_guard lock{fetch_mutex_};
+    number = fetching_.at(key).number;
+  }
+  set_times(f);
+  bool background = f.background;
+  fetch_shard(std::move(f));
+  // Who came between the two had nothing to hurry yet.
+  bool hurry = false;
+  {
+    std::lock_guard lock{fetch_mutex_};
+    if (auto it = fetching_.find(key); it != fetching_.end() && it->second.number == number) {
+      it->second.asked = true;
+      hurry = background && it->second.since;
     }
   }
-  if (begin) fetch_shard(key, background, {}, 0);
+  if (hurry) env_.port->hurry(key.segment, key.index);
+}
+
+/// By who waits for it now. All attempts of one fetch share their time.
+void engine::set_times(shard_fetch& f) {
+  std::lock_guard lock{fetch_mutex_};
+  auto it = fetching_.find(f.key);
+  if (it == fetching_.end() || !it->second.since) return; // the port's own
+  auto since = *it->second.since;
+  auto t = now();
+  if (!f.background) {
+    if (f.attempt == 1) f.until = std::max(f.until, t + read_least);
+    return;
+  }
+  f.background = false;
+  f.latest = since + read_latest;
+  // In its turn behind others that were answered it is as good as new.
+  auto moving = last_fetched_.load() + read_least > t;
+  f.until = moving ? t + read_silence : std::max(since + read_silence, t + read_least);
+}
+
+void engine::end_late_fetches() {
+  std::vector<shard_done> late;
+  {
+    std::lock_guard lock{fetch_mutex_};
+    auto t = now();
+    auto patience = last_fetched_.load() + read_least > t ? read_latest : read_silence;
+    while (!fetch_queue_.empty()) {
+      auto it = fetching_.find(fetch_queue_.front());
+      if (it != fetching_.end()) {
+        if (it->second.since.value_or(t) + patience > t) break;
+        std::move(it->second.waiters.begin(), it->second.waiters.end(), std::back_inserter(late));
+        fetching_.erase(it);
+      }
+      fetch_queue_.pop_front();
+    }
+  }
+  if (late.empty()) return;
+  note("warning", "ReadFailed", fmt::format("{} reads were not begun in time: no node answers those before them", late.size()));
+  for (auto& w : late) w(error{errc::timed_out, "the nodes do not answer", EIO});
 }
 
 std::vector<shard_source> engine::sources_of(const segment_entry& e, const codec::segment_id& id, int first) const {
@@ -57,8 +145,8 @@ std::vector<shard_source> engine::sources_of(const segment_entry& e, const codec
   return sources;
 }
 
-void engine::fetch_shard(shard_key key, bool background, std::vector<std::pair<std::uint8_t, model::node_id>> bad,
-                         unsigned attempt) {
+void engine::fetch_shard(shard_fetch f) {
+  auto key = f.key;
   auto entry = table_.find(key.segment);
   auto id = segment_id_of(key.segment);
   if (!entry || !id.ok() || entry->state == segment_state::open)
@@ -67,52 +155,56 @@ void engine::fetch_shard(shard_key key, bool background, std::vector<std::pair<s
   request.segment = key.segment;
   request.sources = sources_of(*entry, *id, key.index);
   std::erase_if(request.sources, [&](const shard_source& s) {
-    return std::find(bad.begin(), bad.end(), std::pair{s.index, s.node}) != bad.end();
+    return std::find(f.bad.begin(), f.bad.end(), std::pair{s.index, s.node}) != f.bad.end();
   });
   request.wanted = key.index;
   request.needed = entry->used_shards;
-  request.background = background;
+  request.background = f.background;
+  request.until = f.until;
+  request.latest = f.latest;
   if (request.sources.empty())
     return shard_arrived(key, error{errc::not_found, "no node has shards of " + model::to_string(key.segment), EIO});
-  env_.port->fetch(std::move(request), [weak = weak_from_this(), key, background, bad = std::move(bad),
-                                        attempt](result<std::vector<fetched_shard>> got) mutable {
+  env_.port->fetch(std::move(request),
+                   [weak = weak_from_this(), f = std::move(f)](result<std::vector<fetched_shard>> got) mutable {
     auto e = weak.lock();
     if (!e) return;
     // Checking and decoding is work for the executor, not for who brings the bytes.
     auto shared = std::make_shared<result<std::vector<fetched_shard>>>(std::move(got));
-    e->post([key, background, bad = std::move(bad), attempt, shared](engine& self) mutable {
-      self.fetched(key, background, std::move(bad), attempt, std::move(*shared));
-    });
+    e->post([f = std::move(f), shared](engine& self) mutable { self.fetched(std::move(f), std::move(*shared)); });
   });
 }
 
-void engine::fetched(shard_key key, bool background, std::vector<std::pair<std::uint8_t, model::node_id>> bad,
-                     unsigned attempt, result<std::vector<fetched_shard>> got) {
+void engine::fetched(shard_fetch f, result<std::vector<fetched_shard>> got) {
+  auto key = f.key;
   if (!got.ok()) {
+    bool was_background = f.background;
+    set_times(f);
+    if (was_background && !f.background) return fetch_shard(std::move(f)); // who came since begins with a whole try
     auto e = std::move(got).err();
     auto quiet = next_read_note_.load();
     if (now() >= quiet && next_read_note_.compare_exchange_strong(quiet, now() + std::chrono::seconds{1}))
       note("warning", "ReadFailed", fmt::format("shard {} of segment {}: {}", key.index, model::to_string(key.segment), describe(e)));
     return shard_arrived(key, std::move(e));
   }
+  last_fetched_ = now();
   auto id = segment_id_of(key.segment);
   auto entry = table_.find(key.segment);
   if (!id.ok() || !entry) return shard_arrived(key, error{errc::not_found, "the segment is gone", EIO});
   std::vector<codec::shard> good;
-  std::size_t bad_before = bad.size();
+  std::size_t bad_before = f.bad.size();
   buffer_ptr wanted;
-  for (auto& f : *got) {
-    node_read_bytes_ += f.value ? f.value->size() : 0;
-    if (std::any_of(good.begin(), good.end(), [&](const auto& g) { return g.header.index == f.index; })) continue;
-    auto opened = f.value ? codec::open_shard(*ring_, f.value, codec::shard_check::body, codec::shard_address{*id, f.index})
+  for (auto& g : *got) {
+    node_read_bytes_ += g.value ? g.value->size() : 0;
+    if (std::any_of(good.begin(), good.end(), [&](const auto& known) { return known.header.index == g.index; })) continue;
+    auto opened = g.value ? codec::open_shard(*ring_, g.value, codec::shard_check::body, codec::shard_address{*id, g.index})
                           : result<codec::shard>{error{errc::corrupt, "no value"}};
     if (!opened.ok()) { // damaged = not there: another place or another shard, and repair (invariant 4)
-      bad.emplace_back(f.index, f.node);
-      mark_missing(key.segment, f.index, f.node, true, describe(opened.err()));
+      f.bad.emplace_back(g.index, g.node);
+      mark_missing(key.segment, g.index, g.node, true, describe(opened.err()));
       continue;
     }
-    if (f.index == key.index) wanted = f.value;
-    else if (f.index < entry->data_shards) shards_.put({key.segment, f.index}, f.value);
+    if (g.index == key.index) wanted = g.value;
+    else if (g.index < entry->data_shards) shards_.put({key.segment, g.index}, g.value);
     good.push_back(std::move(*opened));
   }
   if (!wanted && good.size() >= entry->used_shards) {
@@ -137,14 +229,17 @@ void engine::fetched(shard_key key, bool background, std::vector<std::pair<std::
     shards_.put(key, wanted); // a file to write: after the answer
     return;
   }
-  if (bad.size() > bad_before && attempt < 8) return fetch_shard(key, background, std::move(bad), attempt + 1);
+  if (f.bad.size() > bad_before && f.attempt < 8) {
+    ++f.attempt;
+    set_times(f);
+    return fetch_shard(std::move(f));
+  }
   shard_arrived(key, error{errc::no_quorum, "too few sound shards of segment " + model::to_string(key.segment), EIO});
 }
 
 void engine::shard_arrived(shard_key key, const result<buffer_ptr>& value) {
   std::vector<shard_done> waiters;
   std::optional<shard_key> next;
-  bool next_background = false;
   {
     std::lock_guard lock{fetch_mutex_};
     if (auto it = fetching_.find(key); it != fetching_.end()) {
@@ -156,11 +251,11 @@ void engine::shard_arrived(shard_key key, const result<buffer_ptr>& value) {
       next = fetch_queue_.front();
       fetch_queue_.pop_front();
       ++fetches_;
-      if (auto it = fetching_.find(*next); it != fetching_.end()) next_background = it->second.background;
     }
   }
+  // Not from here: it may be answered at once, and the one behind it.
+  if (next) post([key = *next](engine& e) { e.begin_fetch(key); });
   for (auto& w : waiters) w(value);
-  if (next) fetch_shard(*next, next_background, {}, 0);
 }
 
 void engine::mark_missing(model::segment_ref ref, std::uint8_t index, model::node_id node, bool damaged, std::string_view why) {

@@ -179,7 +179,7 @@ void engine::merge(extent_place place) {
     merges_parked_.push_back(place);
     return;
   }
-  get_frame(place.first, place.second, *job->row, [weak = weak_from_this(), job](result<buffer_ptr> base) {
+  get_frame(*job->row, now(), [weak = weak_from_this(), job](result<buffer_ptr> base) {
     auto e = weak.lock();
     if (!e) return;
     auto shared = std::make_shared<result<buffer_ptr>>(std::move(base));

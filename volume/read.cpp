@@ -12,6 +12,8 @@ error as_eio(error e) {
   return e;
 }
 constexpr std::uint64_t ahead_extents = 128; // 8 MiB
+/// After this a read that failed does not look again.
+constexpr std::chrono::seconds look_again_most{15};
 } // namespace
 
 /// One read on its way. What it will copy is fixed at one moment; frames come when they come.
@@ -36,6 +38,7 @@ struct read_job : std::enable_shared_from_this<read_job> {
   std::vector<part> parts;
   std::uint64_t end = 0; ///< of what is read, in the file
   unsigned attempts = 0;
+  boot_time began{0};
   std::mutex mutex;
   std::size_t pending = 0;
   std::optional<error> failed;
@@ -84,6 +87,7 @@ status read_job::look(engine& e) {
 }
 
 void read_job::start(engine& e) {
+  if (attempts == 0) began = e.now();
   if (auto looked = look(e); !looked.ok()) return done(std::move(looked).err());
   std::vector<std::size_t> wanted;
   for (std::size_t i = 0; i < parts.size(); ++i)
@@ -91,7 +95,7 @@ void read_job::start(engine& e) {
   failed.reset();
   pending = wanted.size() + 1;
   for (auto i : wanted)
-    e.get_frame(inode, parts[i].index, *parts[i].row,
+    e.get_frame(*parts[i].row, began,
                 [self = shared_from_this(), i](result<buffer_ptr> base) { self->arrived(i, std::move(base)); });
   arrived(parts.size(), buffer_ptr{});
 }
@@ -113,7 +117,7 @@ void read_job::finish() {
     // A frame may have been superseded or moved on between the look and the reading: look again (volume.md 6, reclaim).
     auto e = owner.lock();
     bool changed = false;
-    if (e && attempts < 4)
+    if (e && attempts < 4 && e->now() < began + look_again_most)
       for (const auto& p : parts) {
         if (!p.row || p.base) continue;
         auto value = e->rows_->get(extent_key(inode, p.index));
@@ -195,11 +199,11 @@ void engine::read_ahead(inode_number inode, std::uint64_t from, std::uint64_t to
       if (in_log(*extent)) continue;
     }
     if (shards_.contains(key)) continue;
-    get_shard(key, true, [](const result<buffer_ptr>&) {});
+    get_shard(key, std::nullopt, [](const result<buffer_ptr>&) {});
   }
 }
 
-void engine::get_frame(inode_number, std::uint64_t, const extent_row& row, frame_done done) {
+void engine::get_frame(const extent_row& row, boot_time since, frame_done done) {
   frame_key key{row.segment, row.frame_number};
   if (auto plain = frames_.find(key)) return done(plain);
   bool here = false;
@@ -212,7 +216,7 @@ void engine::get_frame(inode_number, std::uint64_t, const extent_row& row, frame
     frames_.put(key, plain);
     return done(plain);
   }
-  get_shard({row.segment, row.slot}, false, [weak = weak_from_this(), row, done = std::move(done)](result<buffer_ptr> value) {
+  get_shard({row.segment, row.slot}, since, [weak = weak_from_this(), row, done = std::move(done)](result<buffer_ptr> value) {
     auto e = weak.lock();
     if (!e) return done(posix_error(EIO));
     if (!value.ok()) return done(std::move(value).err());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "model/ids.hpp"
 
@@ -61,9 +62,13 @@ struct fetch_request {
   int wanted = -1;
   std::uint8_t needed = 1; ///< distinct indices that are enough together (k, less the implied ones)
   bool background = false;
+  /// When it ends if nothing comes; 0: about 15 s after it began. A request that waits behind others which do get answers is
+  /// given more time, at most until `latest` (0: two minutes after it began).
+  boot_time until{0};
+  boot_time latest{0};
 };
 /// Either the wanted shard (perhaps with others) or `needed` distinct ones. Errors: unreachable or timed_out when too few
-/// answered within the deadline (bounded, about 15 s), not_found when too few exist on nodes that did answer.
+/// answered in time (fetch_request::until), not_found when too few exist on nodes that did answer.
 /// The message names the nodes and what they said.
 using fetch_done = std::function<void(result<std::vector<fetched_shard>>)>;
 
@@ -72,6 +77,9 @@ public:
   virtual ~shard_port() = default;
   virtual void store(store_request request, store_progress progress) = 0;
   virtual void fetch(fetch_request request, fetch_done done) = 0;
+  /// Somebody waits now for the shard that a background fetch of this segment wants: from here on it is none, and ends within
+  /// 15 s if nothing comes. Nothing happens if there is no such fetch (any more).
+  virtual void hurry(model::segment_ref segment, std::uint8_t wanted) = 0;
   /// DEL; not_found counts as done.
   virtual void remove(model::node_id node, std::vector<model::object_name> names,
                       std::function<void(status)> done) = 0;

@@ -19,6 +19,7 @@ constexpr std::size_t ranges_max = 200'000; ///< some 100 bytes of memory each
 
 void engine::tick() {
   run_slowed();
+  end_late_fetches();
   {
     std::lock_guard lock{queue_mutex_};
     if (upkeep_posted_ || closed_) return;

@@ -101,6 +101,7 @@ public:
     if (enough) return done(std::move(got));
     done(error{errc::unreachable, "too few nodes answered"});
   }
+  void hurry(model::segment_ref, std::uint8_t) override {}
   void remove(model::node_id node, std::vector<model::object_name> names,
               std::function<void(status)> done) override {
     {

@@ -74,6 +74,7 @@ struct memory_node {
   std::uint64_t sets = 0, gets = 0, removed = 0;
 };
 
+/// The volume's calls may come from many threads; a test looks and meddles when none is under way.
 class memory_nodes final : public volume::shard_port {
 public:
   explicit memory_nodes(unsigned count) {
@@ -85,6 +86,12 @@ public:
   bool deferred = false;
   /// Bytes that came under a name before: a retry must send the same (invariant 2).
   bool same_bytes = true;
+  struct asked_for {
+    bool background = false;
+    boot_time until{0};
+  };
+  std::vector<asked_for> asked;
+  std::vector<std::pair<model::segment_ref, std::uint8_t>> hurried;
   bool hold_fetches = false; ///< fetches get no answer before release_fetches()
   std::string violation; ///< empty while all is well
 
@@ -119,7 +126,15 @@ public:
     hold_fetches = false;
     auto list = std::move(held_);
     held_.clear();
-    for (auto& done : list) done(error{errc::timed_out, "no answer"});
+    for (auto& h : list) h.second(error{errc::timed_out, "no answer"});
+  }
+  /// The oldest of the held ones is answered as if it came now.
+  void give_one() {
+    auto h = std::move(held_.front());
+    held_.pop_front();
+    bool hold = std::exchange(hold_fetches, false);
+    fetch(std::move(h.first), std::move(h.second));
+    hold_fetches = hold;
   }
   [[nodiscard]] std::size_t held() const { return held_.size(); }
   [[nodiscard]] std::uint64_t objects() const {
@@ -130,6 +145,7 @@ public:
 
   void store(volume::store_request request, volume::store_progress progress) override {
     using volume::shard_outcome;
+    std::lock_guard lock{mutex_};
     for (auto& s : request.shards) {
       auto& node = nodes.at(s.node);
       auto tell = [this, progress, index = s.index, id = s.node](shard_outcome o) {
@@ -168,7 +184,12 @@ public:
   }
 
   void fetch(volume::fetch_request request, volume::fetch_done done) override {
-    if (hold_fetches) return held_.push_back(std::move(done));
+    std::lock_guard lock{mutex_};
+    asked.push_back({request.background, request.until});
+    if (hold_fetches) {
+      held_.emplace_back(std::move(request), std::move(done));
+      return;
+    }
     std::vector<volume::fetched_shard> got;
     std::set<std::uint8_t> indices;
     bool missing = false, away = false;
@@ -198,7 +219,13 @@ public:
     answer([done, shared] { done(std::move(*shared)); });
   }
 
+  void hurry(model::segment_ref segment, std::uint8_t wanted) override {
+    std::lock_guard lock{mutex_};
+    hurried.emplace_back(segment, wanted);
+  }
+
   void remove(model::node_id id, std::vector<model::object_name> names, std::function<void(status)> done) override {
+    std::lock_guard lock{mutex_};
     auto& node = nodes.at(id);
     if (!node.reachable) return answer([done] { done(error{errc::unreachable, "away"}); });
     for (const auto& name : names) {
@@ -209,6 +236,7 @@ public:
   }
 
   void check(model::node_id id, model::object_name name, std::function<void(result<bool>)> done) override {
+    std::lock_guard lock{mutex_};
     auto& node = nodes.at(id);
     if (!node.reachable) return answer([done] { done(error{errc::unreachable, "away"}); });
     bool there = node.objects.contains(name) && !(node.checks_bytes && node.rotten.contains(name));
@@ -220,10 +248,11 @@ private:
     if (deferred) waiting_.push_back(std::move(job));
     else job();
   }
+  std::recursive_mutex mutex_; ///< an answer may ask for the next
   std::deque<std::function<void()>> waiting_;
   std::vector<std::function<void()>> unconfirmed_;
   std::map<model::object_name, std::uint64_t> names_;
-  std::vector<volume::fetch_done> held_;
+  std::deque<std::pair<volume::fetch_request, volume::fetch_done>> held_;
 };
 
 /// A temporary directory that goes away.
@@ -279,6 +308,7 @@ struct volume_fixture {
     e.port = &ports;
     e.work = &work;
     e.note = [this](std::string_view level, std::string_view kind, std::string_view text) {
+      std::lock_guard lock{notes_mutex};
       notes.push_back(std::string{level} + " " + std::string{kind} + ": " + std::string{text});
     };
     return e;
@@ -292,6 +322,22 @@ struct volume_fixture {
     QS_TRY(opened->set_groups(groups));
     see_nodes();
     return {};
+  }
+  /// Made and opened, or the test cannot go on.
+  void begin() {
+    if (!create().ok() || !open().ok()) throw std::runtime_error{"no volume"};
+  }
+  /// A file whose bytes are safe, and on the nodes alone: neither log nor cache has any of it.
+  volume::inode_number stored_file(const std::string& name, byte_span data) {
+    auto inode = make_file(name);
+    if (!inode.ok() || !write(*inode, 0, data).ok() || !drain() || !opened->drop_caches().ok())
+      throw std::runtime_error{"the file " + name + " could not be stored"};
+    return *inode;
+  }
+  /// Whether these bytes can be read there.
+  bool holds(volume::inode_number inode, std::uint64_t offset, byte_span data) {
+    auto got = read(inode, offset, data.size());
+    return got.ok() && std::equal(data.begin(), data.end(), got->begin(), got->end());
   }
   /// As kill -9 would: nothing is flushed, jobs and answers on the way are lost.
   void crash() {
@@ -367,6 +413,7 @@ struct volume_fixture {
   std::vector<model::group> groups;
   std::set<model::node_id> lost;
   byte_count node_limit = 0;
+  std::mutex notes_mutex; ///< threads of the volume's store note things, too
   std::vector<std::string> notes;
   std::unique_ptr<volume::volume> opened;
 };

@@ -43,6 +43,7 @@ public:
       : next_{std::move(next)}, book_{book}, grid_{grid}, parity_{parity} {}
   void store(volume::store_request request, volume::store_progress progress) override;
   void fetch(volume::fetch_request request, volume::fetch_done done) override { next_->fetch(std::move(request), std::move(done)); }
+  void hurry(model::segment_ref segment, std::uint8_t wanted) override { next_->hurry(segment, wanted); }
   void remove(model::node_id node, std::vector<model::object_name> names, std::function<void(status)> done) override;
   void check(model::node_id node, model::object_name name, std::function<void(result<bool>)> done) override {
     next_->check(node, name, std::move(done));

@@ -20,18 +20,12 @@ TEST_CASE("a node's CHECK is not believed for a shard that failed verification: 
       CAPTURE(restarted);
       volume_fixture f{4, 2, 6, false};
       f.groups.resize(1);
-      REQUIRE(f.create().ok());
-      REQUIRE(f.open().ok());
-      auto inode = f.make_file("a");
+      f.begin();
       auto data = noise(1, 2 * mib);
-      REQUIRE(f.write(*inode, 0, data).ok());
-      REQUIRE(f.drain());
-      REQUIRE(f.opened->drop_caches().ok());
+      auto inode = f.stored_file("a", data);
       auto sound = f.ports[3].objects;
       f.ports.damage(3, rotten); // the node's own checksum fits: CHECK says "there"
-      auto got = f.read(*inode, 0, data.size());
-      REQUIRE(got.ok());
-      CHECK(*got == data);
+      CHECK(f.holds(inode, 0, data));
       f.settle();
       CHECK(noted(f, "ShardDamaged"));
       auto pending = f.opened->stats().rebuild_pending;
@@ -56,8 +50,7 @@ TEST_CASE("a node's CHECK is not believed for a shard that failed verification: 
 
 TEST_CASE("a shard that CHECK denies is deleted before it is set: the node may hold its name with rotten bytes (invariant 3)") {
   volume_fixture f{4, 2, 6, false};
-  REQUIRE(f.create().ok());
-  REQUIRE(f.open().ok());
+  f.begin();
   auto inode = f.make_file("a");
   auto data = noise(1, 2 * mib);
   REQUIRE(f.write(*inode, 0, data).ok());
@@ -75,13 +68,9 @@ TEST_CASE("a shard that CHECK denies is deleted before it is set: the node may h
 TEST_CASE("a source that turns out damaged while a shard is moved: the move goes on from others, the bad one is forgotten") {
   volume_fixture f{4, 2, 8, false};
   f.groups.resize(1);
-  REQUIRE(f.create().ok());
-  REQUIRE(f.open().ok());
-  auto inode = f.make_file("a");
+  f.begin();
   auto data = noise(1, 2 * mib);
-  REQUIRE(f.write(*inode, 0, data).ok());
-  REQUIRE(f.drain());
-  REQUIRE(f.opened->drop_caches().ok());
+  auto inode = f.stored_file("a", data);
   f.ports.damage(3);
   f.groups[0].generation = 2;
   f.groups[0].slots[2] = {7};
@@ -90,16 +79,13 @@ TEST_CASE("a source that turns out damaged while a shard is moved: the move goes
   CHECK(f.opened->stats().redundancy_left_min == 2);
   f.ports.wipe(1);
   f.ports.wipe(2);
-  auto got = f.read(*inode, 0, data.size());
-  REQUIRE(got.ok());
-  CHECK(*got == data);
+  CHECK(f.holds(inode, 0, data));
 }
 
 TEST_CASE("after unconfirm() segments in the log are sent again, others are only asked for, and made anew where they are missing") {
   volume_fixture f{4, 2, 6, false};
   f.groups.resize(1);
-  REQUIRE(f.create().ok());
-  REQUIRE(f.open().ok());
+  f.begin();
   auto inode = f.make_file("a");
   auto data = noise(1, 12 * mib);
   REQUIRE(f.write(*inode, 0, data).ok());
@@ -176,13 +162,9 @@ TEST_CASE("the old copy of a moved shard is deleted when its node is back, also 
     CAPTURE(back_again);
     volume_fixture f{4, 2, 8, false};
     f.groups.resize(1);
-    REQUIRE(f.create().ok());
-    REQUIRE(f.open().ok());
-    auto inode = f.make_file("a");
+    f.begin();
     auto data = noise(1, 6 * mib);
-    REQUIRE(f.write(*inode, 0, data).ok());
-    REQUIRE(f.drain());
-    REQUIRE(f.opened->drop_caches().ok());
+    auto inode = f.stored_file("a", data);
     auto old = f.ports[3].objects.size();
     REQUIRE(old > 0);
     f.ports[3].reachable = false; // live, but away
@@ -210,17 +192,14 @@ TEST_CASE("the old copy of a moved shard is deleted when its node is back, also 
     f.ports.wipe(1);
     f.ports.wipe(2);
     REQUIRE(f.opened->drop_caches().ok());
-    auto got = f.read(*inode, 0, data.size());
-    REQUIRE(got.ok());
-    CHECK(*got == data);
+    CHECK(f.holds(inode, 0, data));
   }
 }
 
 TEST_CASE("no node forgets anything before what made it needless is on this machine's disk (invariant 7)") {
   volume_fixture f{4, 2, 6, false};
   f.groups.resize(1);
-  REQUIRE(f.create().ok());
-  REQUIRE(f.open().ok());
+  f.begin();
   auto synced = [&] {
     auto text = read_file(f.options.state_directory / "log" / "watermark", kib);
     REQUIRE(text.ok());
