@@ -61,6 +61,7 @@ status write_log::start(std::uint64_t last_sequence) {
   // What was read back may still be in the page cache only; the new file's chain builds on it, so it goes to disk with it.
   for (auto& [number, e] : files_) e.dirty = true;
   QS_TRY_ASSIGN(watermark_, open_file(options_.directory / "watermark", O_RDWR | O_CREAT, 0600));
+  QS_TRY_ASSIGN(front_file_, open_file(options_.directory / "front", O_RDWR | O_CREAT, 0600));
   QS_TRY(begin_file());
   auto& first = files_.rbegin()->second;
   if (::fdatasync(first.file->fd()) != 0) return errno_error("sync a new log file", errno);
@@ -178,6 +179,14 @@ void write_log::write_watermark(std::uint64_t sequence, std::uint64_t chain) {
   [[maybe_unused]] auto n = ::pwrite(watermark_.get(), bytes.data(), bytes.size(), 0);
 }
 
+void write_log::write_front_mark(std::uint64_t number) {
+  if (number <= front_ || !started_) return;
+  front_ = number;
+  auto bytes = encode_front_mark({options_.volume, number});
+  // Unsynced and best effort: an older one only means more to read.
+  [[maybe_unused]] auto n = ::pwrite(front_file_.get(), bytes.data(), bytes.size(), 0);
+}
+
 std::uint64_t write_log::synced_sequence() const {
   std::lock_guard lock{mutex_};
   return synced_;
@@ -245,6 +254,7 @@ write_log::waits_for write_log::trim(std::uint64_t flushed, byte_count keep) {
     if (e.uses != 0 || waits != waits_for::users) break;
     spare_ += e.length;
   }
+  write_front_mark(over->first);
   while (files_.begin() != over && bytes_ > keep) {
     auto& front = files_.begin()->second;
     if (::unlink(front.file->path().c_str()) != 0 && errno != ENOENT) break;

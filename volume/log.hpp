@@ -124,9 +124,15 @@ private:
   status begin_file();
   void write_watermark(std::uint64_t sequence, std::uint64_t chain);
   std::uint64_t read_watermark() const;
+  /// Says on the disk what trim() found, so that the next start need not read what is kept to save reads only.
+  void write_front_mark(std::uint64_t number);
+  /// Deletes those files; the marker is as old as it may be, and as good as their deletion then.
+  status drop_unneeded();
 
   options options_;
   unique_fd watermark_;
+  unique_fd front_file_;
+  std::uint64_t front_ = 0; ///< as marked
   mutable std::mutex mutex_; ///< files, chain and sequences
   std::map<std::uint64_t, entry> files_;
   std::uint64_t next_number_ = 1;

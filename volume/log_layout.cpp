@@ -15,6 +15,7 @@ namespace qs::volume::log_layout {
 namespace {
 constexpr std::uint64_t file_magic = 0x312d676f6c2d7371; // "qs-log-1"
 constexpr std::uint64_t mark_magic = 0x316b72616d2d7371; // "qs-mark1"
+constexpr std::uint64_t front_magic = 0x31746e72662d7371; // "qs-frnt1"
 constexpr std::uint32_t record_magic = 0x43527371;       // "qsRC"
 constexpr std::uint32_t format_version = 1;
 constexpr std::size_t chain_at = record_header_bytes - 8;
@@ -115,6 +116,26 @@ std::optional<watermark> decode_watermark(byte_span bytes) {
   m.chain = in.get<std::uint64_t>();
   auto sum = in.get<std::uint64_t>();
   if (!in.done() || magic != mark_magic || sum != codec::checksum64(bytes.first(watermark_bytes - 8))) return {};
+  return m;
+}
+
+buffer encode_front_mark(const front_mark& mark) {
+  buffer out;
+  byte_writer w{out};
+  w.put(front_magic).put_bytes(mark.volume).put(mark.number);
+  w.put(codec::checksum64(out));
+  QS_ASSERT(out.size() == front_mark_bytes);
+  return out;
+}
+
+std::optional<front_mark> decode_front_mark(byte_span bytes) {
+  byte_reader in{bytes};
+  auto magic = in.get<std::uint64_t>();
+  front_mark m;
+  m.volume = in.get_array<16>();
+  m.number = in.get<std::uint64_t>();
+  auto sum = in.get<std::uint64_t>();
+  if (!in.done() || magic != front_magic || sum != codec::checksum64(bytes.first(front_mark_bytes - 8))) return {};
   return m;
 }
 

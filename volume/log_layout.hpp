@@ -1,4 +1,4 @@
-// The bytes around records: file header, record header, watermark (docs/formats/log.md). Between log.cpp, log_reader.cpp and
+// The bytes around records: file header, record header, watermark, front mark (docs/formats/log.md). Between log.cpp, log_reader.cpp and
 // tests; nobody else includes it.
 #pragma once
 
@@ -17,6 +17,7 @@ namespace qs::volume::log_layout {
 inline constexpr std::size_t file_header_bytes = 64;
 inline constexpr std::size_t record_header_bytes = 56;
 inline constexpr std::size_t watermark_bytes = 48;
+inline constexpr std::size_t front_mark_bytes = 40;
 inline constexpr std::uint32_t body_bytes_max = 64 << 20;
 inline constexpr std::uint32_t data_bytes_max = 64 << 20;
 
@@ -57,6 +58,14 @@ struct watermark {
 };
 buffer encode_watermark(const watermark& mark);
 std::optional<watermark> decode_watermark(byte_span bytes);
+
+/// Files before `number` are there to save reads only: nothing needs them.
+struct front_mark {
+  model::volume_id volume{};
+  std::uint64_t number = 0;
+};
+buffer encode_front_mark(const front_mark& mark);
+std::optional<front_mark> decode_front_mark(byte_span bytes);
 
 /// pwritev of all of it.
 status write_pieces(int fd, std::uint64_t offset, std::vector<iovec>& pieces);

@@ -32,7 +32,21 @@ result<std::unique_ptr<write_log>> write_log::open(options opt) {
     log->files_.emplace(*number, std::move(e));
   }
   if (ec) return error{errc::io, "list the log directory: " + ec.message(), ec.value()};
+  QS_TRY(log->drop_unneeded());
   return log;
+}
+
+status write_log::drop_unneeded() {
+  auto text = read_file(options_.directory / "front", 4096);
+  if (!text.ok()) return {};
+  auto mark = decode_front_mark(as_bytes(*text));
+  if (!mark || mark->volume != options_.volume || files_.lower_bound(mark->number) == files_.end()) return {};
+  while (files_.begin()->first < mark->number) {
+    if (::unlink(files_.begin()->second.file->path().c_str()) != 0 && errno != ENOENT)
+      return errno_error("delete " + files_.begin()->second.file->path().string(), errno);
+    files_.erase(files_.begin());
+  }
+  return {};
 }
 
 std::uint64_t write_log::read_watermark() const {

@@ -83,8 +83,10 @@ status engine::create(const volume_options& options, const volume_environment& e
     return error{errc::already_exists,
                  rows.string() + " holds rows of a volume whose volume.json is missing; nothing was changed"};
   if (found.ok()) { // an earlier attempt that did not come to its end: nothing was ever in it
-    std::filesystem::remove_all(rows, ec);
-    std::filesystem::remove_all(log_path(options), ec);
+    for (const auto& left : {rows, log_path(options)}) {
+      std::filesystem::remove_all(left, ec);
+      if (ec) return errno_error("delete what is left of an unfinished volume in " + left.string(), ec.value());
+    }
   }
   locked_random random{*env.random};
   std::vector<codec::volume_key> list{codec::volume_key::make(1, random)};

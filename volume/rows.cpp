@@ -168,17 +168,9 @@ buffer encode(const inode_row& row) {
       .put(to_wire(row.ctime))
       .put(to_wire(row.btime));
   out.put(row.trim_from).put(row.trim_to);
-  if (row.parent != 0) {
-    std::array<std::byte, 8> parent;
-    store_le(parent.data(), row.parent);
-    put_field(out, field_parent, parent);
-  }
+  put_number(out, field_parent, row.parent);
   if (!row.target.empty()) put_field(out, field_target, as_bytes(row.target));
-  if (row.xattr_bytes != 0) {
-    std::array<std::byte, 4> xattr_bytes;
-    store_le(xattr_bytes.data(), row.xattr_bytes);
-    put_field(out, field_xattr_bytes, xattr_bytes);
-  }
+  put_number(out, field_xattr_bytes, row.xattr_bytes);
   put_fields(out, row.unknown);
   return bytes;
 }
@@ -205,8 +197,7 @@ result<inode_row> decode_inode(byte_span value) {
   bool good = true;
   QS_TRY(read_fields(in, row.unknown, [&](std::uint16_t tag, byte_span bytes) {
     if (tag == field_parent) {
-      good = good && bytes.size() == 8;
-      if (bytes.size() == 8) row.parent = load_le<std::uint64_t>(bytes.data());
+      good = take_number(bytes, row.parent) && good;
       return true;
     }
     if (tag == field_target) {
@@ -214,8 +205,7 @@ result<inode_row> decode_inode(byte_span value) {
       return true;
     }
     if (tag == field_xattr_bytes) {
-      good = good && bytes.size() == 4;
-      if (bytes.size() == 4) row.xattr_bytes = load_le<std::uint32_t>(bytes.data());
+      good = take_number(bytes, row.xattr_bytes) && good;
       return true;
     }
     return false;

@@ -6,7 +6,9 @@
 // back (invariant 16); tags from 0x8000 on are refused when unknown, because ignoring them would be wrong.
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -166,6 +168,21 @@ result<session_row> decode_session(byte_span value);
 
 /// What the rows' TLVs look like, for rows whose encoding lives elsewhere (segment, group).
 void put_field(byte_writer& out, std::uint16_t tag, byte_span bytes);
+/// A number in its full width, left out when it is 0.
+template <std::unsigned_integral T>
+void put_number(byte_writer& out, std::uint16_t tag, T number) {
+  if (number == 0) return;
+  std::array<std::byte, sizeof(T)> bytes;
+  store_le(bytes.data(), number);
+  put_field(out, tag, bytes);
+}
+/// Such a field's number; false, and nothing changed, if it has another width.
+template <std::unsigned_integral T>
+bool take_number(byte_span field, T& number) {
+  if (field.size() != sizeof(T)) return false;
+  number = load_le<T>(field.data());
+  return true;
+}
 void put_fields(byte_writer& out, const std::vector<unknown_field>& fields);
 /// Reads fields to the end of `in`. `known(tag, bytes)` returns false for a tag it does not know; that one is kept in `unknown`.
 template <class F>

@@ -26,11 +26,7 @@ buffer encode(const segment_row& row) {
     .put(row.live_bytes)
     .put(row.sealed_ms)
     .put(row.confirmed_ms);
-  if (row.damaged != 0) {
-    std::array<std::byte, 8> bits;
-    store_le(bits.data(), row.damaged);
-    put_field(w, field_damaged, bits);
-  }
+  put_number(w, field_damaged, row.damaged);
   put_fields(w, row.unknown);
   return out;
 }
@@ -59,9 +55,7 @@ result<segment_row> decode_segment(byte_span value) {
   row.state = static_cast<segment_state>(state);
   row.cipher = static_cast<codec::cipher_id>(cipher);
   QS_TRY(read_fields(in, row.unknown, [&](std::uint16_t tag, byte_span bytes) {
-    if (tag != field_damaged || bytes.size() != 8) return false;
-    row.damaged = load_le<std::uint64_t>(bytes.data());
-    return true;
+    return tag == field_damaged && take_number(bytes, row.damaged);
   }));
   return row;
 }

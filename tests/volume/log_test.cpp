@@ -99,6 +99,45 @@ TEST_CASE("a file whose release is not synced stays: after a power cut it would 
   CHECK(log->first_file() != first->file);
 }
 
+TEST_CASE("a start does not read what the log keeps only to save reads") {
+  for (bool marked : {true, false}) {
+    CAPTURE(marked);
+    scratch_directory dir;
+    std::uint64_t needed = 0;
+    {
+      auto log = std::move(reopen(dir.path()).log);
+      REQUIRE(log->start(0).ok());
+      auto data = noise(1, 5000); // longer than a file
+      std::array<byte_span, 1> pieces{byte_span{data}};
+      for (std::uint64_t s = 1; s <= 20; ++s) {
+        auto at = log->append(s, as_bytes("body"), pieces);
+        REQUIRE(at.ok());
+        if (s == 15) needed = at->file;
+      }
+      log->retain(needed);
+      REQUIRE(log->sync().ok());
+      log->trim(20, gib);
+      CHECK(log->first_file() == 1); // all kept
+      CHECK(log->needed_bytes() < log->bytes());
+    } // as kill -9 would
+    if (!marked) { // damaged: everything is read
+      auto text = read_file(dir.path() / "front", kib);
+      REQUIRE(text.ok());
+      text->back() = static_cast<char>(text->back() ^ 1);
+      REQUIRE(write_file_atomic(dir.path() / "front", as_bytes(*text)).ok());
+    }
+    auto again = reopen(dir.path());
+    CHECK(again.sequences.front() == (marked ? 15 : 1));
+    CHECK(again.found.last_sequence == 20);
+    CHECK(!again.found.corrupt);
+    CHECK(again.log->first_file() == (marked ? needed : 1));
+    REQUIRE(again.log->start(20).ok());
+    REQUIRE(again.log->append(21, as_bytes("goes on"), {}).ok());
+    again.log.reset();
+    CHECK(reopen(dir.path()).found.last_sequence == 21);
+  }
+}
+
 TEST_CASE("another volume's log is refused") {
   scratch_directory dir;
   auto r = reopen(dir.path());

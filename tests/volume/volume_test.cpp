@@ -32,8 +32,7 @@ TEST_CASE("a volume is made once, and opened by its phrase only") {
 
 TEST_CASE("what was written reads back from the log, from the nodes, and after opening again") {
   volume_fixture f;
-  REQUIRE(f.create().ok());
-  REQUIRE(f.open().ok());
+  f.begin();
   auto big = noise(1, 3 * mib + 12345);
   auto small = to_buffer(std::string_view{"a few bytes"});
   auto a = f.make_file("big");
@@ -81,8 +80,7 @@ TEST_CASE("what was written reads back from the log, from the nodes, and after o
 
 TEST_CASE("any two of six nodes may be wiped, are made anew, and then any two others (invariant 11)") {
   volume_fixture f;
-  REQUIRE(f.create().ok());
-  REQUIRE(f.open().ok());
+  f.begin();
   std::vector<std::pair<volume::inode_number, buffer>> files;
   for (unsigned i = 0; i < 20; ++i) {
     auto inode = f.make_file("f" + std::to_string(i));
@@ -162,4 +160,16 @@ TEST_CASE("any two of six nodes may be wiped, are made anew, and then any two ot
   f.see_nodes();
   all_there("a node came back");
   CHECK(f.ports.violation == "");
+}
+
+TEST_CASE("what is left of an unfinished volume goes before a new attempt, or nothing is begun") {
+  volume_fixture f;
+  f.options.staging_directory = "/proc/self/fdinfo"; // nothing can be made or deleted there
+  REQUIRE(!f.create().ok());
+  auto again = f.create();
+  REQUIRE(!again.ok());
+  CHECK(again.err().message.find("unfinished volume") != std::string::npos);
+  CHECK(again.err().message.find("/proc/self/fdinfo") != std::string::npos);
+  f.options.staging_directory.clear();
+  f.begin();
 }
