@@ -1,6 +1,7 @@
 // The whole controller from seeds (control.md, 7): nodes die, answers get lost or come late, the engine is cut at any commit or
-// between any two messages, actors are killed, calendar time jumps. What must hold the whole time is asserted by the
-// simulated grid; at the end everything converges and every answered byte reads back from the nodes.
+// between any two messages, actors are killed, calendar time jumps, the power of its machine is cut. What must hold the
+// whole time is asserted by the simulated grid; at the end everything converges and every answered byte reads back from the
+// nodes (after a power cut: what was synced, and a first part of the rest).
 // QS_SIM_SEED=n runs one seed and tells what happens; QS_SIM_SEEDS=n says how many.
 #include <doctest/doctest.h>
 
@@ -10,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "power.hpp"
 #include "support/simulation.hpp"
 #include "workload.hpp"
 
@@ -99,7 +101,7 @@ private:
     auto nodes = sim_.grid->nodes();
     if (nodes.empty()) return;
     auto& n = *nodes[r.below(nodes.size())];
-    auto kind = r.below(13);
+    auto kind = r.below(14);
     if (talkative) fmt::print("{} fault {} ({})\n", to_rfc3339(sim_.time.wall()), kind, to_string(n.node));
     switch (kind) {
     case 0: return sim_.grid->stop_process(n);
@@ -130,7 +132,19 @@ private:
       sim_.crash();
       return sim_.start();
     case 12: return grow();
+    case 13: return power_cut();
     }
+  }
+
+  /// Of this machine. What was synced is there, and of the rest the first part (volume.md, invariant 7).
+  void power_cut() {
+    sim_.crash();
+    disk_.cut(sim_.random);
+    sim_.start();
+    if (load_.bytes() == 0) return;
+    if (!sim_.run_until([&] { return sim_.files() != nullptr; }, 5min)) return sim_.violations().push_back("not mounted five minutes after a power cut");
+    if (sim_.stats().read_only) sim_.violations().push_back("read-only after a power cut");
+    if (auto bad = load_.after_power_cut(); !bad.empty()) sim_.violations().push_back(bad);
   }
 
   /// More nodes, more room, or both, in the middle of everything.
@@ -234,6 +248,9 @@ private:
 
   void count() {
     for (const auto& [what, n] : sim_.grid->counters) totals[what] += n;
+    for (const auto& [what, n] : disk_.counters) totals[what] += n;
+    totals["fsyncs"] += load_.synced;
+    totals["operations lost in power cuts"] += load_.lost;
     totals["bytes verified"] += static_cast<long>(load_.bytes());
     totals["writes"] += load_.written;
     totals["writes refused"] += load_.refused;
@@ -247,6 +264,7 @@ private:
   }
 
   simulation sim_;
+  simulated_disk disk_{sim_.directory};
   workload load_;
   shape shape_{};
   std::string capacity_, more_;

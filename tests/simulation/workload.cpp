@@ -1,6 +1,8 @@
 #include "workload.hpp"
 
+#include <algorithm>
 #include <memory>
+#include <utility>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -29,13 +31,14 @@ std::size_t workload::bytes() const {
 
 void workload::one() {
   if (sim_.files() == nullptr) return;
-  auto dice = sim_.random.below(10);
+  auto dice = sim_.random.below(11);
+  if (dice == 10) return sync();
   if (files_.empty() || dice < 3) return make();
   if (dice == 3) return unlink();
   if (dice < 6) return read();
   auto at = files_.begin();
   std::advance(at, static_cast<std::ptrdiff_t>(sim_.random.below(files_.size())));
-  if (!at->second.gone && at->second.certain) write(at->second, sim_.random.below(4));
+  if (!at->second.gone && at->second.certain) write(at->first, at->second, sim_.random.below(4));
 }
 
 void workload::make() {
@@ -47,28 +50,52 @@ void workload::make() {
   }
   auto& f = files_[name];
   f.inode = made->inode;
-  write(f, 0);
+  unsynced_.push_back({operation::kind::make, name, 0, {}, made->mtime, {}});
+  write(name, f, 0);
 }
 
-void workload::write(file& f, std::uint64_t index) {
+void workload::sync() {
+  if (!sim_.files()->fsync().ok()) return;
+  unsynced_.clear();
+  for (auto& [name, f] : files_) f.dying = false;
+  ++synced;
+}
+
+void workload::write(const std::string& name, file& f, std::uint64_t index) {
+  sim_.run_for(1ms); // each has a time of its own: after a power cut it tells which are there
+  if (sim_.files() == nullptr) return;
+  auto before = sim_.files()->getattr(f.inode);
   auto length = 1 + sim_.random.below(sim_.random.below(3) == 0 ? chunk_bytes : 6000);
   buffer bytes(length);
   seeded_random content{sim_.random.next_u64()};
   content.fill(bytes);
   auto& c = f.chunks[index];
   if (c.bytes.size() > bytes.size()) bytes.resize(c.bytes.size(), std::byte{0x5a}); // a chunk never gets shorter
-  c.perhaps = bytes;
+  auto old = c;
+  c.perhaps.push_back(bytes);
+  auto asked = sim_.lives();
   auto answer = std::make_shared<std::optional<bool>>();
   sim_.files()->write(f.inode, index * chunk_bytes, bytes, false, false, [answer](result<std::size_t> r) { *answer = r.ok(); });
   wait([&] { return answer->has_value(); });
-  if (!answer->has_value()) return; // the engine died, or it is slow: either is possible
+  if (!answer->has_value()) { // the engine died, or it is slow: either is possible
+    f.dying = true;
+    return;
+  }
   if (**answer) {
     c.bytes = std::move(bytes);
+    c.perhaps.clear();
+    unsynced_.push_back({operation::kind::write, name, index, std::move(old), {}, {}});
+    auto after = sim_.files() != nullptr ? sim_.files()->getattr(f.inode) : before;
+    // Nobody can tell when it died right after the answer.
+    if (before.ok() && after.ok() && sim_.lives() == asked) {
+      unsynced_.back().mtime_before = before->mtime;
+      unsynced_.back().mtime = after->mtime;
+    }
     ++written;
   } else {
     ++refused;
+    c.perhaps.pop_back();
   }
-  c.perhaps.reset();
 }
 
 void workload::unlink() {
@@ -76,6 +103,7 @@ void workload::unlink() {
     if (f.gone || !f.certain || sim_.random.below(3) != 0) continue;
     if (sim_.files()->unlink(volume::root_inode, name).ok()) {
       f.gone = true;
+      unsynced_.push_back({operation::kind::unlink, name, 0, {}, {}, {}});
       ++unlinked;
     }
     return;
@@ -95,7 +123,7 @@ void workload::read() {
   auto c = f.chunks.begin();
   auto asked = sim_.lives();
   auto answer = std::make_shared<std::optional<result<buffer>>>();
-  sim_.files()->read(f.inode, c->first * chunk_bytes, std::max(c->second.bytes.size(), c->second.perhaps ? c->second.perhaps->size() : 0),
+  sim_.files()->read(f.inode, c->first * chunk_bytes, length_of(c->second),
                      [answer](result<buffer> r) { answer->emplace(std::move(r)); });
   auto began = sim_.time.boot();
   wait([&] { return answer->has_value() || sim_.lives() != asked; });
@@ -112,10 +140,69 @@ void workload::read() {
     ++read_errors;
     return;
   }
-  auto got = std::move(***answer);
-  auto fits = [&](const buffer& wanted) { return wanted.size() <= got.size() && std::equal(wanted.begin(), wanted.end(), got.begin()); };
-  if (!fits(c->second.bytes) && !(c->second.perhaps && fits(*c->second.perhaps)))
+  if (!fits(c->second, ***answer))
     sim_.violations().push_back(fmt::format("{} chunk {} reads back wrong", at->first, c->first));
+}
+
+std::size_t workload::length_of(const chunk& c) {
+  auto length = c.bytes.size();
+  for (const auto& p : c.perhaps) length = std::max(length, p.size());
+  return length;
+}
+
+bool workload::fits(const chunk& c, const buffer& got) {
+  auto is = [&](const buffer& wanted) { return wanted.size() <= got.size() && std::equal(wanted.begin(), wanted.end(), got.begin()); };
+  return is(c.bytes) || std::any_of(c.perhaps.begin(), c.perhaps.end(), is);
+}
+
+/// Whether the operation is there, by what the metadata says: that is on this machine, whatever the nodes do.
+workload::seen workload::look(const std::vector<operation>& ops, std::size_t at) {
+  using kind = operation::kind;
+  const auto& op = ops[at];
+  auto other = [&](kind what) {
+    return std::any_of(ops.begin(), ops.end(), [&](const operation& o) { return o.what == what && o.name == op.name; });
+  };
+  auto found = sim_.files()->lookup(volume::root_inode, op.name);
+  if (op.what == kind::make) return found.ok() ? seen::yes : other(kind::unlink) ? seen::unknown : seen::no;
+  if (op.what == kind::unlink) return found.ok() ? seen::no : other(kind::make) ? seen::unknown : seen::yes;
+  if (!found.ok() || op.mtime == op.mtime_before || files_.at(op.name).dying) return seen::unknown;
+  if (found->mtime == op.mtime) return seen::yes;
+  return found->mtime == op.mtime_before ? seen::no : seen::unknown;
+}
+
+void workload::undo(const operation& op, bool surely) {
+  auto it = files_.find(op.name);
+  if (it == files_.end()) return;
+  auto& f = it->second;
+  f.certain = f.certain && (surely || op.what == operation::kind::write);
+  if (op.what == operation::kind::unlink) f.gone = false;
+  if (op.what == operation::kind::make && surely) files_.erase(it);
+  if (op.what != operation::kind::write) return;
+  auto& c = f.chunks[op.index];
+  auto was = std::exchange(c, op.before);
+  if (surely) return;
+  c.perhaps.push_back(std::move(was.bytes));
+  c.perhaps.insert(c.perhaps.end(), was.perhaps.begin(), was.perhaps.end());
+}
+
+std::string workload::after_power_cut() {
+  auto ops = std::exchange(unsynced_, {});
+  // How many are there at least, and how many at most.
+  std::size_t least = 0, most = ops.size();
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    auto what = look(ops, i);
+    if (what == seen::yes) least = i + 1;
+    if (what == seen::no) most = std::min(most, i);
+  }
+  if (least > most)
+    return fmt::format("after a power cut operation {} of {} ({}) is there and {} ({}) is not", least, ops.size(), ops[least - 1].name,
+                       most + 1, ops[most].name);
+  for (auto i = ops.size(); i > least; --i) undo(ops[i - 1], i > most);
+  lost += static_cast<int>(ops.size() - most);
+  for (auto& [name, f] : files_)
+    if (f.certain && !f.gone && !sim_.files()->lookup(volume::root_inode, name).ok())
+      return fmt::format("{} was synced, and a power cut took it", name);
+  return {};
 }
 
 std::string workload::verify() {
@@ -130,16 +217,14 @@ std::string workload::verify() {
     }
     if (!found.ok()) return fmt::format("{} is not there: {}", name, describe(found.err()));
     for (auto& [index, c] : f.chunks) {
-      auto length = std::max(c.bytes.size(), c.perhaps ? c.perhaps->size() : 0);
+      auto length = length_of(c);
       if (length == 0) continue;
       auto answer = std::make_shared<std::optional<result<buffer>>>();
       sim_.files()->read(f.inode, index * chunk_bytes, length, [answer](result<buffer> r) { answer->emplace(std::move(r)); });
       wait([&] { return answer->has_value(); });
       if (!answer->has_value()) return fmt::format("{} chunk {}: no answer", name, index);
       if (!(*answer)->ok()) return fmt::format("{} chunk {}: {}", name, index, describe((*answer)->err()));
-      auto& got = ***answer;
-      auto is = [&](const buffer& wanted) { return wanted.size() <= got.size() && std::equal(wanted.begin(), wanted.end(), got.begin()); };
-      if (!is(c.bytes) && !(c.perhaps && is(*c.perhaps))) return fmt::format("{} chunk {}: {} bytes, and not what was written", name, index, got.size());
+      if (!fits(c, ***answer)) return fmt::format("{} chunk {}: {} bytes, and not what was written", name, index, (**answer)->size());
     }
   }
   return {};
