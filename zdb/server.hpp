@@ -45,6 +45,8 @@ struct server_options {
   std::filesystem::path hook; ///< run at events; empty: none
   std::string metrics;        ///< "address:port" for Prometheus; empty: none
   bool hide_namespaces = false;     ///< names only to admins and to who is in them
+  /// What compaction may read and write in a second; 0: it is off.
+  byte_count compaction = 32 * mib;
   std::chrono::seconds rotate{0};   ///< a data file takes no more records after so long
   bool background = false;          ///< go on in a process of its own
   bool dump = false;                ///< print what there is and end

@@ -55,6 +55,7 @@ status server_core::open() {
   s.rotate_after = o.rotate;
   s.jumped = [this](name_space& space, std::uint32_t left, std::uint32_t now) {
     if (left == 0) return;
+    if (!std::exchange(compaction_due_, true)) asio::post(io_, [this] { compact(); });
     auto from = data_file_path(space.directory(), left).string();
     auto to = data_file_path(space.directory(), now).string();
     hooks_.run("jump-index", {from, to}); // the index of a file is in it
@@ -67,6 +68,7 @@ status server_core::open() {
   };
   env.gone = [this] { on_gone(); };
   env.timers = &timers_;
+  open_compactor();
   if (hooks_.enabled()) env.hooks = &hooks_;
   command_options c;
   c.admin_password = o.admin_password;
@@ -146,6 +148,16 @@ std::string server_core::metrics() const {
   out.value("zdb_clients_dropped_total", host_->dropped());
   out.head("zdb_clients_refused_total", "counter", "Connections beyond --clients.");
   out.value("zdb_clients_refused_total", refused_clients_);
+  if (compactor_) {
+    auto& done = compactor_->stats();
+    auto counter = [&](std::string_view name, std::string_view help, std::uint64_t value) {
+      out.head(name, "counter", help);
+      out.value(name, value);
+    };
+    counter("zdb_compactions_total", "Passes of compaction.", done.passes);
+    counter("zdb_compaction_failures_total", "Passes that failed.", done.failures);
+    counter("zdb_compaction_freed_bytes_total", "Space given back.", done.bytes_freed);
+  }
   commands_->metrics(out);
   return out.take();
 }
@@ -217,6 +229,7 @@ void server_core::watch_later() {
     // Nothing happened for a while: give memory back.
     if (std::exchange(executed_before_, commands_->stats.executed) == commands_->stats.executed)
       ::malloc_trim(64 << 10);
+    compact();
     watch_later();
   });
 }
@@ -229,6 +242,31 @@ void server_core::sync_later() {
       if (space->dirty() && !space->syncing) commands_->sync(space, [](const status&) {});
     sync_later();
   });
+}
+
+void server_core::open_compactor() {
+  if (options_.compaction == 0) return;
+  compaction_options c;
+  c.bytes_per_second = options_.compaction;
+  compaction_environment env;
+  env.disk = [this](std::function<void()> work, std::function<void()> then) {
+    worker_.post(std::move(work), std::move(then));
+  };
+  env.after = [this](std::chrono::milliseconds wait, std::function<void()> then) {
+    timers_.add(system_clock().boot() + wait, std::move(then));
+  };
+  compactor_ = std::make_unique<compactor>(c, std::move(env));
+}
+
+/// Every few seconds, when a file is full, and when a pass has ended: is another one worth it?
+void server_core::compact() {
+  compaction_due_ = false;
+  if (!compactor_ || stopping_ || compactor_->working_on()) return;
+  for (auto& [name, space] : store_->all())
+    if (compactor_->consider(space, false, [this](const status& s) {
+          if (s.ok()) asio::post(io_, [this] { compact(); });
+        }))
+      return;
 }
 
 void server_core::tell_ready() {
@@ -289,6 +327,7 @@ void server_core::begin_stop() {
   boost::system::error_code ignored;
   for (auto& l : listeners_) l.close(ignored);
   watch_.cancel();
+  if (compactor_) compactor_->stop();
   sync_timer_.cancel();
   signals_.cancel(ignored);
   if (metrics_) metrics_->stop();
@@ -320,6 +359,7 @@ void server_core::on_gone() {
     boost::system::error_code ignored;
     for (auto& l : listeners_) l.close(ignored);
     watch_.cancel();
+    if (compactor_) compactor_->stop();
     sync_timer_.cancel();
     signals_.cancel(ignored);
     if (metrics_) metrics_->stop();

@@ -10,6 +10,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "zdb/compactor.hpp"
 #include "zdb/connection.hpp"
 #include "zdb/disk_worker.hpp"
 #include "zdb/hooks.hpp"
@@ -49,6 +50,8 @@ private:
   void sync_due();
   void timers_later();
   void on_gone();
+  void open_compactor();
+  void compact();
   void tell_ready();
   void tell_closing();
   std::string metrics() const;
@@ -61,6 +64,8 @@ private:
   std::unique_ptr<commands> commands_;
   boost::asio::io_context io_{1}; ///< after these: handlers that it drops at the end hold them
   hook_runner hooks_;
+  std::unique_ptr<compactor> compactor_; ///< none: off
+  bool compaction_due_ = false;
   std::unique_ptr<connection_host> host_;
   std::unique_ptr<metrics_endpoint> metrics_;
   std::list<listener> listeners_;

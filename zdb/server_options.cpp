@@ -32,6 +32,8 @@ usage: qs zdb --data DIR [options]
   --maxsize SIZE        quota of new namespaces (default none)
   --mode user|seq       one key mode for all new namespaces (default: user, NSSET mode)
   --datasize SIZE       size at which a data file is rotated (default 256M)
+  --compaction RATE     bytes a second that giving space back may read and write; off: never
+                        (default 32M)
   --rotate SECONDS      age at which a data file is rotated (default any)
   --sync[=WHEN]         always (the default of --sync alone), never, or an interval as 500ms, 10s
   --synctime SECONDS    the same as --sync=SECONDSs
@@ -161,6 +163,12 @@ status apply_limit(server_options& o, std::string_view name, const std::string& 
   } else if (name == "clients") {
     if (!parse_number(value, o.clients_max) || o.clients_max == 0)
       return bad(name, value, "a number of connections");
+  } else if (name == "compaction") {
+    o.compaction = 0;
+    if (value != "off") {
+      QS_TRY_ASSIGN(o.compaction, parse_size(name, value));
+      if (o.compaction == 0) return bad(name, value, "off or a rate such as 32M");
+    }
   } else if (name == "rotate") {
     std::uint32_t seconds = 0;
     if (!parse_number(value, seconds)) return bad(name, value, "a number of seconds");
@@ -187,7 +195,8 @@ status apply_value(server_options& o, std::string_view name, const std::string& 
     o.hook = value;
   else if (name == "metrics")
     return apply_metrics(o, value);
-  else if (name == "memory" || name == "clients" || name == "rotate" || name == "log-format")
+  else if (name == "memory" || name == "clients" || name == "rotate" ||
+           name == "compaction" || name == "log-format")
     return apply_limit(o, name, value);
   else if (name == "sync")
     return apply_sync(o, name, value);

@@ -41,6 +41,8 @@ TEST_CASE("flags have 0-db's names and meanings") {
   CHECK(ours->rotate == std::chrono::hours{1});
   CHECK(ours->memory_bytes_max == 64 * mib);
   CHECK(ours->clients_max == 7);
+  CHECK(parse({"--compaction=off"})->compaction == 0);
+  CHECK(parse({"--compaction", "8M"})->compaction == 8 * mib);
   CHECK(parse({"--metrics=[::1]:9"})->metrics == "[::1]:9");
   CHECK(parse({"--admin", "x"})->warnings.size() == 1);
 }
@@ -63,6 +65,7 @@ TEST_CASE("what is wrong is named") {
                         {{"--protect"}, "--protect needs an admin password"},
                         {{"--metrics", "nowhere"}, "an address such as"},
                         {{"--memory", "1M"}, "32M or more"},
+                        {{"--compaction", "never"}, "a size such as"},
                         {{"--clients", "0"}, "a number of connections"},
                         {{"--rotate", "often"}, "a number of seconds"},
                         {{"--log-format", "xml"}, "text or json"},

@@ -218,5 +218,27 @@ TEST_CASE("Prometheus is answered, and nothing else over HTTP") {
   CHECK(c->ping().ok());
 }
 
+TEST_CASE("overwritten values do not fill the disk: the server compacts by itself") {
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.datasize = 512 * kib;
+  o.watch_every = std::chrono::milliseconds{20};
+  o.metrics = "127.0.0.1:0";
+  server_thread server{o};
+  auto c = server.connect();
+  for (int i = 0; i < 200; ++i) // 20 MB written, 1 MB of it alive
+    REQUIRE(c->set(fmt::format("k{}", i % 10),
+                   share(buffer(100'000, static_cast<std::byte>(i / 10 + 1)))).ok());
+  CHECK(eventually([&] {
+    auto line = c->nsinfo("default")->lines["data_disk_size_bytes"];
+    return std::stoull(line) < 4'000'000;
+  }));
+  for (int i = 0; i < 10; ++i) {
+    auto value = c->get(fmt::format("k{}", i));
+    REQUIRE(value.ok());
+    CHECK(**value == buffer(100'000, std::byte{20}));
+  }
+}
+
 } // namespace
 } // namespace qs::zdb
