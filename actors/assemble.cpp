@@ -62,13 +62,21 @@ result<world_ptr> assemble_world(const engine_options& options, bool read_only) 
                             .after_step = {}};
   local.program = options.program;
   local.read_only = read_only;
-  auto made = grid::make_local(std::move(local));
-  if (!made.ok()) return std::move(made).err();
-  w->providers["local"] = std::move(*made);
+  w->providers.offer("local", [local]() -> result<std::shared_ptr<grid::provider>> {
+    QS_TRY_ASSIGN(auto made, grid::make_local(local));
+    return std::shared_ptr<grid::provider>{std::move(made)};
+  });
+  grid::hosts_options hosts{.keys = w->keys, .machines = {}, .after_step = {}};
+  hosts.read_only = read_only;
+  w->hosts = grid::make_hosts(std::move(hosts));
+  w->providers.offer("hosts", [made = w->hosts]() -> result<std::shared_ptr<grid::provider>> {
+    return std::shared_ptr<grid::provider>{made};
+  });
   w->write_identity = [raw = w.get()](const model::recorded_node& row) -> status {
     return grid::write_identity(
         row.where, raw->keys.node_password(raw->keys.node_name(row.id, row.incarnation)),
-        raw->keys.identity_name(row.id, row.incarnation), row.identity);
+        raw->keys.identity_name(row.id, row.incarnation), row.identity,
+        limits::node_request_deadline, raw->may_send_plain(row));
   };
   return w;
 }

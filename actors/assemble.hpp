@@ -32,8 +32,8 @@ inline constexpr std::string_view replaced_unreachable = "Unreachable";
 /// "its recorded state (state.db) is missing in DIR …": one text for whoever finds it so.
 std::string state_is_missing(const std::filesystem::path& state_directory);
 
-/// The world without a store. `read_only`: nothing is made on disk, for a look. Errors: of the
-/// providers.
+/// The world without a store; its providers are made when they are first used. `read_only`: nothing
+/// is made on disk, for a look.
 result<world_ptr> assemble_world(const engine_options& options, bool read_only);
 
 } // namespace qs::actors

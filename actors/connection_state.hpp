@@ -63,6 +63,7 @@ struct connection_state {
   void identified(const result<buffer_ptr>& r);
   void serve();
   void take_figures(const zdb::namespace_info& info);
+  void note_refusal(const error& e);
 
   void judge(link_state next, error why);
   void lost(error why, link_state next);
@@ -123,6 +124,7 @@ struct connection_state {
   byte_count limit = 0;
   byte_count disk_free = 0;
   boot_time figures_at{0};
+  std::string trouble; ///< locked or full, while it is; what `detail` says of a node that is ready
   latency_estimate latency;
 
   // requests

@@ -183,6 +183,9 @@ result<std::unique_ptr<engine>> start_engine(const engine_options& options) {
   step("looking at the providers");
   QS_TRY_ASSIGN(auto w, assemble_world(options, false));
   w->store = std::move(keys_only.store);
+  // A grid that has nodes of ours and cannot be opened ends the engine here, with its reason.
+  QS_TRY_ASSIGN(auto recorded, w->store->load());
+  for (const auto& name : grids_of(nullptr, recorded)) QS_TRY(w->providers.get(name));
   auto e = std::make_unique<running_engine>(std::move(lock), std::move(w));
   step("starting its parts");
   QS_TRY(e->start());

@@ -17,13 +17,14 @@
 namespace qs::actors {
 namespace {
 
-model::observed_node probe(const world& w, const model::recorded_node& row,
+model::observed_node probe(world& w, const model::recorded_node& row,
                            std::chrono::milliseconds deadline) {
   model::observed_node seen;
   seen.id = row.id;
   auto how = grid::check_identity(
       row.where, w.keys.node_password(w.keys.node_name(row.id, row.incarnation)),
-      w.keys.identity_name(row.id, row.incarnation), row.identity, deadline);
+      w.keys.identity_name(row.id, row.incarnation), row.identity, deadline,
+      w.may_send_plain(row));
   if (how.ok()) {
     seen.state = model::reach::answers;
     return seen;
@@ -44,7 +45,7 @@ model::observed_node probe(const world& w, const model::recorded_node& row,
 }
 
 /// All nodes at once, so that the look is bounded by the deadline and not by their number.
-std::vector<model::observed_node> probe_all(const world& w, const model::recorded& recorded,
+std::vector<model::observed_node> probe_all(world& w, const model::recorded& recorded,
                                             std::chrono::milliseconds deadline) {
   std::vector<std::future<model::observed_node>> running;
   for (const auto& row : recorded.nodes) {
@@ -60,6 +61,7 @@ std::vector<model::observed_node> probe_all(const world& w, const model::recorde
 struct look {
   model::recorded recorded;
   model::observed world;
+  std::string trouble; ///< why a grid said nothing
 };
 
 /// What is recorded, if the phrase fits it; an empty record when there is none.
@@ -76,8 +78,9 @@ result<model::recorded> recorded_of(const engine_options& options) {
   return with_first_lineage(std::move(recorded), id);
 }
 
+/// `desired`: whose grids are asked; null: those of the recorded nodes.
 result<look> look_around(const engine_options& options, bool probing,
-                         std::chrono::milliseconds deadline) {
+                         const spec::storage_spec* desired, std::chrono::milliseconds deadline) {
   QS_TRY_ASSIGN(auto recorded, recorded_of(options));
   look out;
   out.recorded = std::move(recorded);
@@ -85,24 +88,20 @@ result<look> look_around(const engine_options& options, bool probing,
   note_failures(out.world, out.recorded);
   if (!probing) return out;
   QS_TRY_ASSIGN(auto w, assemble_world(options, true));
-  auto& provider = *w->providers.at("local");
-  if (auto hosts = provider.hosts(); hosts.ok()) {
-    out.world.hosts["local"] = std::move(*hosts);
-    out.world.hosts_known = true;
-  }
-  if (auto ours = provider.list_ours(); ours.ok()) {
-    out.world.strays_known = true;
-    for (auto& s : *ours) {
-      auto known = std::any_of(out.recorded.nodes.begin(), out.recorded.nodes.end(),
-                               [&](const model::recorded_node& r) {
-                                 return r.state != model::node_state::gone &&
-                                        w->keys.node_name(r.id, r.incarnation) == s.reservation;
-                               });
-      if (!known) out.world.strays.push_back(std::move(s));
-    }
-  }
-  if (auto wallet = provider.wallet(); wallet.ok()) out.world.wallet = *wallet;
-  out.world.nodes = probe_all(*w, out.recorded, deadline);
+  auto former = state::read_note(options.state_directory / "state.db", machines_note);
+  auto machines = open_machines(w->keys, former && *former ? **former : std::string{});
+  w->hosts->configure(
+      with_former(desired != nullptr ? machines_of(*desired) : decltype(machines){}, machines));
+  auto nodes = std::async(std::launch::async,
+                          [&] { return probe_all(*w, out.recorded, deadline); });
+  auto seen = look_for_plan(w->providers, w->keys, desired, machines, out.recorded, deadline);
+  out.world.hosts = std::move(seen.hosts);
+  out.world.hosts_known = seen.hosts_known;
+  out.world.strays = std::move(seen.strays);
+  out.world.strays_known = seen.strays_known;
+  out.world.wallet = seen.money;
+  out.trouble = std::move(seen.trouble);
+  out.world.nodes = nodes.get();
   out.world.complete = true;
   const auto& summary = out.recorded.volume;
   out.world.volume.used_bytes = summary.used_bytes;
@@ -119,19 +118,24 @@ std::string failed(int exit, const std::string& text) {
 } // namespace
 
 std::string plan_without_engine(const offline_request& request) {
-  auto seen = look_around(request.options, request.probe, request.deadline);
+  spec::loaded parsed;
+  if (!request.destroy) {
+    auto references = parse_references(request.references);
+    if (!references.ok()) return failed(1, describe(references.err()));
+    parsed = spec::validate(request.spec_text, spec::fixed_environment{*references});
+    if (!parsed.spec) return failed(1, render(parsed.problems, "storage.yaml", request.spec_text));
+  }
+  auto seen = look_around(request.options, request.probe, parsed.spec ? &*parsed.spec : nullptr,
+                          request.deadline);
   if (!seen.ok())
     return failed(seen.err().code == errc::version_mismatch || seen.err().code == errc::refused ? 3
                                                                                                 : 1,
                   describe(seen.err()));
   if (request.destroy)
     return plan_document(controller::diff_destroy(seen->recorded, seen->world), {});
-  auto references = parse_references(request.references);
-  if (!references.ok()) return failed(1, describe(references.err()));
-  auto parsed = spec::validate(request.spec_text, spec::fixed_environment{*references});
-  if (!parsed.spec) return failed(1, render(parsed.problems, "storage.yaml", request.spec_text));
   if (request.probe) {
-    auto exists = existing_volume(seen->recorded, seen->world, request.options.state_directory);
+    auto exists = existing_volume(seen->recorded, seen->world, request.options.state_directory,
+                                  seen->trouble);
     if (exists.exit != 0) return plan_document({}, exists);
   }
   return plan_document(

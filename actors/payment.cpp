@@ -25,7 +25,8 @@ struct look {
 /// wallet book.
 look look_at(world& w, const std::string& volume, model::money own_burn) {
   look out;
-  for (auto& [provider_name, p] : w.providers) {
+  for (auto& [provider_name, p] : w.providers.in_use()) {
+    if (!p->charges()) continue;
     auto view = p->wallet();
     if (!view.ok()) {
       out.how = std::move(view).err();
@@ -103,6 +104,10 @@ struct payment_state {
   caf::result<done> price(const price_check& check) {
     auto answer = self->make_response_promise<done>();
     auto cost = check.row.price.units != 0 ? check.row.price : check.row.price_limit;
+    if (cost.units == 0) { // a grid that charges nothing needs no wallet
+      answer.deliver(done{});
+      return answer;
+    }
     refresh([this, answer, cost, check](const status&) mutable {
       if (!seen.known) { // unknown is not no: the provider itself refuses what cannot be paid
         answer.deliver(done{});

@@ -41,10 +41,14 @@ std::string plan_document(const controller::diff_result& made, const plan_remark
 }
 
 plan_remarks existing_volume(const model::recorded& recorded, const model::observed& world,
-                             const std::filesystem::path& state_directory) {
+                             const std::filesystem::path& state_directory,
+                             const std::string& trouble) {
   if (recorded.accepted) return {};
   if (!world.strays_known)
-    return {5, {"the provider did not say whether this volume exists already; try again"}, {}};
+    return {5,
+            {fmt::format("the grid did not say whether this volume exists already{}{}; try again",
+                         trouble.empty() ? "" : ": ", trouble)},
+            {}};
   if (world.strays.empty()) return {};
   return {3,
           {fmt::format("this volume exists: {} of its nodes are reserved ({} …), but {}",

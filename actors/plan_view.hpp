@@ -21,8 +21,9 @@ struct plan_remarks {
 std::string plan_document(const controller::diff_result& made, const plan_remarks& remarks);
 
 /// control.md, 2: with a phrase and no recorded state, what is out there under our name is a volume
-/// to recover. The text of the refusal with its exit code, or exit 0.
+/// to recover. `trouble`: what kept a grid from saying so. The text of the refusal with its exit code, or exit 0.
 plan_remarks existing_volume(const model::recorded& recorded, const model::observed& world,
-                             const std::filesystem::path& state_directory);
+                             const std::filesystem::path& state_directory,
+                             const std::string& trouble = {});
 
 } // namespace qs::actors

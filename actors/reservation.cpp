@@ -148,9 +148,10 @@ status begin_reserve(world& w, settled& s, const model::recorded_node& wanted) {
                  fmt::format("{} is {} and cannot be reserved", model::to_string(s.row.id),
                              model::to_string(s.row.state))};
   // Asked before anything is written: a provider that cannot even prepare leaves no trace.
+  QS_TRY_ASSIGN(auto provider, w.providers.get(s.row.provider));
   QS_TRY_ASSIGN(auto request,
-                w.provider_of(s.row)->prepare(
-                    {s.row.id, s.row.incarnation, s.row.host, s.row.size, s.row.price_limit}));
+                provider->prepare({s.row.id, s.row.incarnation, s.row.host, s.row.size,
+                                   s.row.price_limit}));
   if (s.row.identity.empty())
     s.row.identity = codec::make_identity(w.keys, s.row.id, s.row.incarnation, *w.random);
   enter(s.row, node_state::reserving, {}, w.time->wall());
@@ -316,7 +317,7 @@ struct reservation_state {
   reservation_actor::behavior_type make_behavior() {
     return {[this](const node_order_message& order) -> caf::result<node_report> {
       if (busy) return to_caf({errc::busy, "this node's reservation is at work"});
-      if (config.shared->provider_of(order.row) == nullptr)
+      if (!config.shared->providers.knows(order.row.provider))
         return to_caf({errc::unsupported, fmt::format("no provider '{}'", order.row.provider)});
       busy = true;
       current = order;
@@ -556,7 +557,10 @@ struct reservation_state {
         self, config.blocking, lane::provider, model::to_string(config.node), job_deadline,
         [w, s, work] {
           auto x = s;
-          work(*w->provider_of(x.row), x);
+          if (auto provider = w->providers.get(x.row.provider))
+            work(**provider, x);
+          else // nothing was asked: as unknown as before
+            x.answer.detail = describe(provider.err());
           return x;
         },
         then, [this, s](const error& e) { fail(s, e); });

@@ -134,7 +134,8 @@ void supervisor_state::child_down(const caf::down_msg& down) {
 // ----------------------------------------------------------------------------------------------
 
 loaded_state look_at_state(state::store& store) {
-  return {store.load(), store.open_intents(), store.sealed_references()};
+  return {store.load(), store.open_intents(), store.sealed_references(),
+          store.note(machines_note)};
 }
 
 void supervisor_state::load_recorded() {
@@ -152,7 +153,9 @@ void supervisor_state::take_state(loaded_state l) {
   if (!l.intents.ok()) return state_failed(l.intents.err());
   if (!l.sealed.ok()) return state_failed(l.sealed.err());
   open_intents = std::move(*l.intents);
+  if (!l.machines.ok()) return state_failed(l.machines.err());
   references = open_references(config.shared->keys, *l.sealed);
+  machines = open_machines(config.shared->keys, l.machines->value_or(""));
   apply_recorded(std::move(*l.state));
 }
 
@@ -160,7 +163,7 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
   recorded = std::move(fresh);
   loaded = true;
   if (!recorded.accepted || (desired && accepted_generation == recorded.accepted->generation))
-    return;
+    return configure_grids();
   auto parsed = spec::load(recorded.accepted->text, spec::fixed_environment{references});
   if (!parsed.spec) {
     note("error", "SpecUnreadable", "spec",
@@ -169,6 +172,8 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
   }
   accepted_generation = recorded.accepted->generation;
   desired = std::move(parsed.spec);
+  configure_grids();
+  providers_at = boot_time{std::chrono::hours{-1}}; // others may be asked now
   decided.reset(); // it was about the spec before, and a status must not pass it off as this one's
   watch_pace pace;
   pace.interval = desired->monitor.interval;
@@ -177,6 +182,14 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
   self->send(mount_, change_capacity{desired->storage.capacity});
   tell_budget();
   serve_status();
+}
+
+void supervisor_state::configure_grids() {
+  auto& w = *config.shared;
+  w.providers.use(grids_of(desired ? &*desired : nullptr, recorded));
+  if (!w.hosts) return;
+  auto now = desired ? machines_of(*desired) : std::vector<grid::hosts_machine>{};
+  w.hosts->configure(with_former(std::move(now), machines));
 }
 
 void supervisor_state::serve_status() {
@@ -282,14 +295,6 @@ void supervisor_state::refresh_report() {
           [this](caf::error&) { report_asked = false; });
 }
 
-struct provider_look {
-  std::map<std::string, std::vector<model::host>> hosts;
-  bool hosts_ok = true;
-  std::vector<model::stray_node> ours;
-  bool ours_ok = true;
-  model::wallet_view money;
-};
-
 void supervisor_state::refresh_providers() {
   auto now = config.shared->time->boot();
   auto stale = node_changes != money_changes; // what was just reserved has its price
@@ -314,41 +319,25 @@ void supervisor_state::look_at_providers(std::function<void()> then) {
     waiting_for_providers.clear();
     for (auto& w : waiting) w();
   };
-  run_blocking<provider_look>(
+  run_blocking<grid_look>(
       self, config.blocking, lane::provider, {}, 45s,
-      [w = config.shared] {
-        provider_look out;
-        for (auto& [provider_name, p] : w->providers) {
-          if (auto list = p->hosts(); list.ok())
-            out.hosts[provider_name] = std::move(*list);
-          else
-            out.hosts_ok = false;
-          if (auto ours = p->list_ours(); ours.ok())
-            out.ours.insert(out.ours.end(), ours->begin(), ours->end());
-          else
-            out.ours_ok = false;
-          if (auto wallet = p->wallet(); wallet.ok()) {
-            out.money.known = true;
-            out.money.balance += wallet->balance;
-            out.money.per_month += wallet->per_month;
-          }
-        }
+      [w = config.shared, known = recorded] {
+        status broken;
+        auto out = look_at_grids(w->providers.in_use(&broken), w->keys, known);
+        if (broken.ok()) return out;
+        out.hosts_known = out.strays_known = false;
+        out.trouble = describe(broken.err());
         return out;
       },
-      [this, finish](provider_look l) {
+      [this, finish](grid_look l) {
         hosts = std::move(l.hosts);
-        hosts_known = l.hosts_ok;
-        strays_known = l.ours_ok;
+        hosts_known = l.hosts_known;
+        strays_known = l.strays_known;
         money = l.money;
-        strays.clear();
-        for (auto& s : l.ours) {
-          auto known = std::any_of(
-              recorded.nodes.begin(), recorded.nodes.end(), [&](const model::recorded_node& r) {
-                return r.state != model::node_state::gone &&
-                       config.shared->keys.node_name(r.id, r.incarnation) == s.reservation;
-              });
-          if (!known) strays.push_back(std::move(s));
-        }
+        strays = std::move(l.strays);
+        if (l.trouble != grid_trouble && !l.trouble.empty())
+          log::warning("supervisor", "{}", l.trouble);
+        grid_trouble = std::move(l.trouble);
         finish();
       },
       [finish](const error& e) {
@@ -387,6 +376,14 @@ void supervisor_state::update_connections() {
       links.erase(found);
       continue;
     }
+    auto insecure = config.shared->may_send_plain(r);
+    if (found != links.end() && found->second.insecure != insecure) { // one with the new word follows
+      self->send(config.dispersal, detach_atom_v, r.id);
+      self->send(monitor_, detach_atom_v, r.id);
+      caf::anon_send(found->second.actor, stop_atom_v);
+      links.erase(found);
+      found = links.end();
+    }
     if (found != links.end()) {
       if (found->second.where == r.where) continue;
       found->second.where = r.where;
@@ -396,6 +393,7 @@ void supervisor_state::update_connections() {
     connection_config c;
     c.node = r.id;
     c.where = r.where;
+    c.insecure = insecure;
     c.password = secret_string{
         config.shared->keys.node_password(config.shared->keys.node_name(r.id, r.incarnation))};
     c.identity_name = config.shared->keys.identity_name(r.id, r.incarnation);
@@ -410,7 +408,7 @@ void supervisor_state::update_connections() {
     self->send(monitor_, attach_atom_v, r.id, actor);
     self->send(config.dispersal, attach_atom_v, r.id, actor);
     self->monitor(actor);
-    links[r.id] = {actor, r.where};
+    links[r.id] = {actor, r.where, insecure};
   }
 }
 

@@ -105,13 +105,28 @@ caf::result<control_reply> supervisor_state::plan(const std::string& body) {
   }
   auto answer = self->make_response_promise<control_reply>();
   auto steps = std::make_shared<int>(3);
+  auto look = std::make_shared<grid_look>();
   auto sealed = given->empty()
                     ? std::string{}
                     : seal_references(config.shared->keys, *given, *config.shared->random);
   auto next = [=, this] {
-    if (--*steps == 0) finish_plan(text, destroy, loaded_spec, sealed, answer);
+    if (--*steps == 0) finish_plan(text, destroy, loaded_spec, sealed, *look, answer);
   };
-  look_at_providers(next);
+  // The grids that this file names, which may not be those that are accepted.
+  run_blocking<grid_look>(
+      self, config.blocking, lane::provider, {}, 45s,
+      [w = config.shared, spec = loaded_spec.spec, former = machines, known = recorded] {
+        return look_for_plan(w->providers, w->keys, spec ? &*spec : nullptr, former, known);
+      },
+      [look, next](grid_look l) {
+        *look = std::move(l);
+        next();
+      },
+      [look, next](const error& e) {
+        look->hosts_known = look->strays_known = false;
+        look->trouble = describe(e);
+        next();
+      });
   self->request(monitor_, 5s, get_report{})
       .then(
           [this, next](const monitor_round& r) {
@@ -130,10 +145,16 @@ caf::result<control_reply> supervisor_state::plan(const std::string& body) {
 }
 
 void supervisor_state::finish_plan(const std::string& text, bool destroy, const spec::loaded& from,
-                                   std::string sealed,
+                                   std::string sealed, const grid_look& look,
                                    caf::typed_response_promise<control_reply> answer) {
   auto world = observe();
-  auto remarks = destroy ? plan_remarks{} : existing_volume(recorded, world, config.shared->options.state_directory);
+  world.hosts = look.hosts;
+  world.hosts_known = look.hosts_known;
+  world.strays = look.strays;
+  world.strays_known = look.strays_known;
+  world.wallet = look.money;
+  auto remarks = destroy ? plan_remarks{} : existing_volume(recorded, world, config.shared->options.state_directory,
+                                                            look.trouble);
   if (remarks.exit != 0) return give(answer, {200, plan_document({}, remarks)});
   auto made =
       destroy
@@ -195,6 +216,7 @@ caf::result<control_reply> supervisor_state::accept(const std::string& body) {
   a.destroying = std::any_of(p.actions.begin(), p.actions.end(), [](const controller::action& x) {
     return x.kind == controller::action_kind::destroy_volume;
   });
+  std::optional<spec::storage_spec> parsed_spec;
   if (a.destroying && recorded.accepted) {
     a.spec = *recorded.accepted;
     a.protect = recorded.protect;
@@ -203,6 +225,7 @@ caf::result<control_reply> supervisor_state::accept(const std::string& body) {
                                                        config.shared->keys, a.sealed_references)});
              parsed.spec) {
     a.protect = parsed.spec->storage.protect;
+    parsed_spec = std::move(parsed.spec);
   }
   if (request.value("only_additions", false)) {
     auto parsed = spec::load(p.spec_text, spec::fixed_environment{open_references(
@@ -224,14 +247,21 @@ caf::result<control_reply> supervisor_state::accept(const std::string& body) {
     result<std::uint64_t> serial;
     result<model::recorded> fresh;
   };
+  // The machines first: there must be no node whose provider does not know where it is.
+  auto known = with_former(parsed_spec ? machines_of(*parsed_spec) : machines, machines);
+  auto sealed_machines = seal_machines(config.shared->keys, without_unused(known, recorded),
+                                       *config.shared->random);
   on_state(
-      [store = config.shared->store.get(), a]() -> accepted {
+      [store = config.shared->store.get(), a, sealed_machines]() -> accepted {
+        if (auto noted = store->put_note(machines_note, sealed_machines); !noted.ok())
+          return {noted.err(), store->load()};
         auto serial = store->accept(a);
         auto fresh = store->load();
         return {std::move(serial), std::move(fresh)};
       },
-      [this, answer, a](accepted done_so) mutable {
+      [this, answer, a, sealed_machines](accepted done_so) mutable {
         state_busy = false;
+        machines = open_machines(config.shared->keys, sealed_machines);
         if (!done_so.serial.ok())
           return give(answer, failure(409, 3, describe(done_so.serial.err())));
         if (!done_so.fresh.ok()) return state_failed(done_so.fresh.err());
@@ -365,7 +395,8 @@ caf::result<control_reply> supervisor_state::wallet() {
       self, config.blocking, lane::provider, {}, 45s,
       [w = config.shared] {
         wallet_look out;
-        for (auto& [provider_name, p] : w->providers) {
+        for (auto& [provider_name, p] : w->providers.in_use()) {
+          if (!p->charges()) continue;
           auto view = p->wallet();
           if (!view.ok()) {
             out.how = std::move(view).err();
@@ -399,7 +430,8 @@ caf::result<control_reply> supervisor_state::top_up(const std::string& body) {
   run_blocking<result<model::money>>(
       self, config.blocking, lane::provider, {}, 45s,
       [w = config.shared, sum = *amount]() -> result<model::money> {
-        for (auto& [provider_name, p] : w->providers) return p->top_up(sum);
+        for (auto& [provider_name, p] : w->providers.in_use())
+          if (p->charges()) return p->top_up(sum);
         return error{errc::not_found, "no provider keeps a wallet"};
       },
       [this, answer, sum = *amount](result<model::money> balance) mutable {

@@ -33,6 +33,7 @@ struct loaded_state {
   result<model::recorded> state;
   result<std::vector<model::intent>> intents;
   result<std::string> sealed;
+  result<std::optional<std::string>> machines; ///< the note of grid hosts
 };
 loaded_state look_at_state(state::store& store);
 
@@ -50,6 +51,7 @@ struct supervisor_state {
   void take_round(const monitor_round& round);
   [[nodiscard]] model::observed observe() const;
   void refresh_report();
+  void configure_grids(); ///< what is accepted, and what nodes still need
   void refresh_providers();
   void look_at_providers(std::function<void()> then);
   [[nodiscard]] std::size_t under_way() const; ///< steps begun and not answered, the wallet's new burn among them
@@ -105,7 +107,8 @@ struct supervisor_state {
   caf::result<control_reply> command(const control_request& request);
   caf::result<control_reply> plan(const std::string& body);
   void finish_plan(const std::string& text, bool destroy, const spec::loaded& loaded,
-                   std::string sealed, caf::typed_response_promise<control_reply> answer);
+                   std::string sealed, const grid_look& look,
+                   caf::typed_response_promise<control_reply> answer);
   caf::result<control_reply> accept(const std::string& body);
   caf::result<control_reply> mount_command(bool wanted);
   caf::result<control_reply> drop_cache();
@@ -126,6 +129,7 @@ struct supervisor_state {
   struct link {
     connection_actor actor;
     model::endpoint where;
+    bool insecure = false;
   };
   std::map<model::node_id, link> links;
 
@@ -134,6 +138,7 @@ struct supervisor_state {
   model::recorded recorded;
   std::optional<spec::storage_spec> desired; ///< the accepted spec, parsed
   spec::reference_values references;         ///< what ${…} stood for at apply; secret
+  std::vector<grid::hosts_machine> machines; ///< of grid hosts, as noted at apply; secret
   std::uint64_t accepted_generation = 0;     ///< of what `desired` was parsed from
   monitor_round round;
   bool round_seen = false;
@@ -143,6 +148,7 @@ struct supervisor_state {
   bool hosts_known = false;
   std::vector<model::stray_node> strays;
   bool strays_known = false;
+  std::string grid_trouble; ///< why a grid said nothing, last time
   model::wallet_view money;
   boot_time providers_at{
       std::chrono::hours{-1}}; ///< never: a machine that has just started has a young clock

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "actors/engine.hpp"
+#include "actors/grids.hpp"
 #include "base/clock.hpp"
 #include "base/random.hpp"
 #include "codec/keys.hpp"
@@ -26,7 +27,9 @@ struct world {
   qs::clock* time = &system_clock();
   random_source* random = &system_random();
   std::unique_ptr<state::store> store;
-  std::map<std::string, std::shared_ptr<grid::provider>> providers;
+  provider_set providers;
+  /// The one of them that is told about its machines; may be null.
+  std::shared_ptr<grid::hosts_provider> hosts;
   /// Writes a node's identity object and reads it back; blocks. Over zdb in the engine, into the
   /// simulated node in tests.
   std::function<status(const model::recorded_node&)> write_identity;
@@ -36,9 +39,13 @@ struct world {
       true; ///< threads of their own for what may wait; false under the deterministic scheduler
 
   /// nullptr when a row names a provider this engine does not have.
-  [[nodiscard]] grid::provider* provider_of(const model::recorded_node& row) const {
-    auto found = providers.find(row.provider);
-    return found == providers.end() ? nullptr : found->second.get();
+  [[nodiscard]] grid::provider* provider_of(const model::recorded_node& row) {
+    return providers.find(row.provider);
+  }
+  /// Whether a node's password may go over the network in clear.
+  [[nodiscard]] bool may_send_plain(const model::recorded_node& row) {
+    auto* p = provider_of(row);
+    return p != nullptr && p->may_send_plain(row.host);
   }
 };
 using world_ptr = std::shared_ptr<world>;

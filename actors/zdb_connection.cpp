@@ -179,7 +179,7 @@ void connection_state::serve() {
       b.answer.deliver(to_caf({errc::unreachable, "the node was restarted"}));
   }
   state = link_state::ready;
-  detail.clear();
+  detail = trouble;
   tell(!same && life > 1);
 }
 
@@ -188,6 +188,23 @@ void connection_state::take_figures(const zdb::namespace_info& info) {
   limit = info.data_limits_bytes;
   disk_free = info.free_bytes;
   figures_at = cfg.time->boot();
+  trouble.clear();
+  if (info.locked)
+    trouble = "its namespace is locked or frozen by the administrator of its server";
+  else if (limit != 0 && used + read_charge > limit)
+    trouble = fmt::format("its namespace is full: {} of {}", format_bytes(used), format_bytes(limit));
+  if (state == link_state::ready) detail = trouble;
+}
+
+/// A node that answers and takes no writes is there all the same: what it says is told as it is, until
+/// its figures say otherwise.
+void connection_state::note_refusal(const error& e) {
+  if (e.code != errc::refused && e.code != errc::no_space) return;
+  auto said = describe(e);
+  if (said == trouble || state != link_state::ready) return;
+  trouble = detail = std::move(said);
+  figures_at = boot_time{0}; // asked again with the next PING
+  tell(false);
 }
 
 // -- losing
@@ -394,6 +411,7 @@ caf::result<std::uint64_t> connection_state::store(const model::object_name& obj
                    return compare(object, value, cost, std::move(answer));
                  charged -= cost;
                  if (!r.ok()) {
+                   note_refusal(r.err());
                    answer.deliver(passed_on(r.err()));
                    return;
                  }

@@ -209,7 +209,8 @@ std::string nodes_view(const std::string& document, const view_options& o) {
   for (const auto& n : nodes) {
     auto reason = text(n, "reason");
     auto detail = text(n, "detail");
-    if (text(n, "state") == "ready" || (reason.empty() && detail.empty())) continue;
+    if (reason.empty() && detail.empty()) continue; // a ready node has something to say when it takes no writes
+    if (text(n, "state") == "ready" && detail.empty()) continue;
     if (detail == reason) detail.clear();
     auto line = fmt::format("{}: {}{}{}", text(n, "id"), reason, !reason.empty() && !detail.empty() ? ": " : "", detail);
     if (auto by = text(n, "replaced_by"); !by.empty()) line += ", replaced by " + by;

@@ -269,6 +269,11 @@ void placement::occupy(const std::string& provider, const std::string& host) {
   if (auto* c = in_->find(provider, host)) ++c->used;
 }
 
+bool placement::answers(const std::string& provider, const std::string& host) const {
+  auto* c = in_->find(provider, host);
+  return c == nullptr || c->host->trouble.empty();
+}
+
 byte_count placement::room(const std::string& provider, const std::string& host) const {
   auto* c = in_->find(provider, host);
   return c == nullptr ? 0 : c->free;
@@ -355,6 +360,8 @@ std::optional<chosen_host> placement::choose(model::node_id id, byte_count size,
     add(no.failed, "just failed");
     add(no.spread, "ruled out by spread");
     in.why = fmt::format("of {} hosts {}", in.hosts.size(), list.empty() ? "none is left" : list);
+    for (const auto& c : in.hosts)
+      if (!c.host->trouble.empty()) in.why += fmt::format("; {}: {}", c.host->id, c.host->trouble);
     if (needs_location) in.why += "; locations still want " + in.matcher.describe_missing();
     return std::nullopt;
   }

@@ -69,6 +69,8 @@ public:
   /// A node that leaves, or another claim on a host: its host is not chosen again, beyond what
   /// spread.host allows.
   void occupy(const std::string& provider, const std::string& host);
+  /// False: a host that is listed and did not say what it has.
+  [[nodiscard]] bool answers(const std::string& provider, const std::string& host) const;
   /// Room on a host; 0 when it is not known or takes nothing now.
   [[nodiscard]] byte_count room(const std::string& provider, const std::string& host) const;
   /// Price of so many bytes more; nothing when the host is not known.

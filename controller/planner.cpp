@@ -130,8 +130,6 @@ void planner::check_rules() {
                        "have to be coded again; make another "
                        "volume and copy",
                        old.data_shards, old.parity_shards, now.data_shards, now.parity_shards));
-  if (provider_names(before) != provider_names(desired_))
-    refuse(true, "this version cannot move a volume to another grid: make another volume and copy");
   if (now.capacity < old.capacity) {
     auto used = observed_.volume.open ? observed_.volume.used_bytes : recorded_.volume.used_bytes;
     if (used > now.capacity)

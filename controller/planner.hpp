@@ -38,6 +38,7 @@ private:
   void list_nodes(); ///< what is under way, unknown, failed
   void choose_surplus();
   void keep_or_move(); ///< exclude, locations, sizes
+  [[nodiscard]] std::string left_out(const model::recorded_node& row) const;
   void place_new();
   void plan_groups();
   void plan_volume();

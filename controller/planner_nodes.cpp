@@ -93,6 +93,11 @@ void planner::resize_or_move(fate& f, byte_count target, bool lowered) {
   auto given = o != nullptr && o->state == reach::answers && o->limit != 0 ? o->limit : row.size;
   if (row.size < target) {
     auto more = target - row.size;
+    if (!hosts_.answers(row.provider, row.host)) {
+      refuse_for_now(fmt::format("{} did not say what it has free for {}: try again when it answers",
+                                 row.host, to_string(row.id)));
+      return;
+    }
     if (hosts_.room(row.provider, row.host) < more) {
       f.moves = true;
       f.why = fmt::format("{} has no room for {} more", row.host, format_bytes(more));
@@ -128,6 +133,19 @@ void planner::resize_or_move(fate& f, byte_count target, bool lowered) {
            fmt::format("{} -> {}", format_bytes(row.size), format_bytes(target)));
 }
 
+/// Why a node cannot stay where it is by what the file says; empty: it can.
+std::string planner::left_out(const model::recorded_node& row) const {
+  auto grids = provider_names(desired_);
+  if (std::find(grids.begin(), grids.end(), row.provider) == grids.end())
+    return fmt::format("grid {} is no longer in the file", row.provider);
+  if (row.provider != "hosts") return {};
+  for (const auto& source : desired_.grids)
+    if (const auto* list = std::get_if<spec::hosts_grid>(&source))
+      for (const auto& h : list->hosts)
+        if (h.name == row.host) return {};
+  return fmt::format("{} is no longer in the file", row.host);
+}
+
 void planner::keep_or_move() {
   const auto& s = desired_.storage;
   auto target = node_size(s.capacity, s.data_shards, s.parity_shards, s.nodes);
@@ -138,6 +156,9 @@ void planner::keep_or_move() {
     if (hosts_.excluded(f.row->host, f.row->place)) {
       f.moves = true;
       f.why = fmt::format("{} is excluded", f.row->host);
+    } else if (auto why = left_out(*f.row); !why.empty()) {
+      f.moves = true;
+      f.why = why;
     } else {
       kept.push_back(&f);
     }

@@ -22,7 +22,7 @@ const section& host_section() {
       "host",
       {
           {.key = "name", .kind = name, .doc = "How this machine is called in plans and in `exclude`", .required = true, .example = "nas"},
-          {.key = "address", .kind = address, .doc = "Where its zdb server listens", .required = true, .example = "192.0.2.7:9900"},
+          {.key = "address", .kind = address, .doc = "Where its zdb server listens: an address, or `unix:/path` of a socket on this machine", .required = true, .example = "192.0.2.7:9900"},
           {.key = "farm", .kind = word, .fallback = "its own name", .doc = "What fails together with it", .example = "home"},
           {.key = "country", .kind = word, .doc = "Where it stands", .example = "Belgium"},
           {.key = "capacity", .kind = size, .fallback = "what the server has", .doc = "How much of it may be used", .low = gibibyte, .example = "4TiB"},

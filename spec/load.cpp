@@ -75,11 +75,8 @@ diagnostics unsupported(const loaded& from) {
                    fmt::format("this version does not do {} yet; {}", what, instead),
                    place(from, path)});
   };
-  if (spec.grids.size() > 1) refuse("QS0203", "grid", "a list of grids", "name one grid");
   for (std::size_t i = 0; i < spec.grids.size(); ++i) {
     auto at = item_path("grid", i);
-    if (std::holds_alternative<hosts_grid>(spec.grids[i]))
-      refuse("QS0201", at + ".hosts", "grid hosts", "use grid: local to try it on this machine");
     if (std::holds_alternative<threefold_grid>(spec.grids[i]))
       refuse("QS0202", at + ".threefold", "grid threefold",
              "use grid: local to try it on this machine");

@@ -26,6 +26,12 @@ bool starts_with(std::string_view text, std::string_view front) {
   return text.substr(0, front.size()) == front;
 }
 
+/// "unix:/run/zdb.sock": as long as a socket's address may be.
+bool is_socket(std::string_view text) {
+  return starts_with(text, "unix:/") && text.size() > 6 && text.size() <= 5 + 107 &&
+         text.find('\0') == std::string_view::npos;
+}
+
 /// -?(0|[1-9][0-9]*) that fits. YAML's octal, hexadecimal and 1_000 are refused rather than guessed
 /// at.
 std::optional<std::int64_t> decimal(std::string_view text) {
@@ -179,9 +185,10 @@ outcome read_sourced(const field& f, const yaml_node& node, const environment& e
   } else if (value.empty()) {
     return bad("QS0029", node.text.empty() ? fmt::format("{} is empty", f.key)
                                            : fmt::format("{} is empty: {}", f.key, shown));
-  } else if (f.kind == field_kind::address && !parse_host_port(value)) {
-    return bad("QS0023",
-               fmt::format("{} takes host:port, for example 192.0.2.7:9900, not {}", f.key, shown));
+  } else if (f.kind == field_kind::address && !parse_host_port(value) && !is_socket(value)) {
+    return bad("QS0023", fmt::format("{} takes host:port, for example 192.0.2.7:9900, or "
+                                     "unix:/path of a socket, not {}",
+                                     f.key, shown));
   } else if (f.kind == field_kind::http_url && !is_url(value, "https://") &&
              !is_url(value, "http://")) {
     return bad("QS0024", fmt::format("{} takes an http:// or https:// URL, not {}", f.key, shown));
@@ -258,7 +265,7 @@ std::string_view expectation(field_kind kind) {
   case field_kind::path:
     return "a path";
   case field_kind::address:
-    return "host:port";
+    return "host:port or unix:/path";
   case field_kind::http_url:
   case field_kind::smtp_url:
     return "a URL";

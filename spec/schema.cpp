@@ -58,7 +58,7 @@ json kind_schema(const field& f, field_kind kind) {
   case field_kind::path:
     return text("^(/|~/|\\$\\{)");
   case field_kind::address:
-    return text("(:[0-9]{1,5}|\\})$");
+    return text("(:[0-9]{1,5}|\\})$|^unix:/");
   case field_kind::http_url:
     return text("^(https?://|\\$\\{)");
   case field_kind::smtp_url:
@@ -152,7 +152,7 @@ std::string kind_words(const field& f, field_kind kind) {
   case field_kind::path:
     return "path¹";
   case field_kind::address:
-    return "host:port¹";
+    return "host:port¹ or unix:/path";
   case field_kind::http_url:
     return "URL¹";
   case field_kind::smtp_url:

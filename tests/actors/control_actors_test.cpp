@@ -115,7 +115,7 @@ struct with_grid : actor_fixture {
     auto s = state::open_store(directory / "state.db", random, time);
     REQUIRE(s.ok());
     w->store = std::move(*s);
-    w->providers["local"] = grid.door(alive);
+    w->providers.put("local", grid.door(alive));
     w->write_identity = [this](const model::recorded_node& row) { return grid.write_identity(row); };
     return w;
   }();

@@ -499,3 +499,47 @@ TEST_CASE_FIXTURE(connection_fixture, "connection: a peer that does not speak th
   CHECK(state() != link_state::ready);
   CHECK_FALSE(network->is_open(server));
 }
+
+TEST_CASE_FIXTURE(connection_fixture, "connection: a namespace locked or full is told as what it is, and the node stays") {
+  start();
+  CHECK(status().detail.empty());
+  std::string refusal;
+  auto code = errc::none;
+  SUBCASE("locked") {
+    refusal = "Namespace is temporarily locked (read-only)";
+    code = errc::refused;
+  }
+  SUBCASE("over its quota") {
+    refusal = "No space left on this namespace";
+    code = errc::no_space;
+  }
+  server.instead["SET"] = "-" + refusal + "\r\n";
+  auto stored = put("a", "one");
+  run();
+  CHECK(code_of(stored) == code);
+  CHECK(state() == link_state::ready);
+  CHECK(status().detail.find(refusal) != std::string::npos);
+  CHECK(reports->back().detail.find(refusal) != std::string::npos);
+  // Its figures say when that is over.
+  server.instead.clear();
+  auto lives = ask<caf::ok_atom>(node, ping_atom_v);
+  run();
+  CHECK(code_of(lives) == errc::none);
+  CHECK(status().detail.empty());
+  CHECK(state() == link_state::ready);
+}
+
+TEST_CASE_FIXTURE(connection_fixture, "connection: NSINFO says locked or full before anything is refused") {
+  auto info = [](std::string_view lines) {
+    auto text = fmt::format("# namespace\nname: ns\n{}", lines);
+    return fmt::format("${}\r\n{}\r\n", text.size(), text);
+  };
+  server.instead["NSINFO"] = info("locked: yes\n");
+  start();
+  CHECK(status().detail.find("locked or frozen") != std::string::npos);
+  advance(11s);
+  server.instead["NSINFO"] = info("locked: no\ndata_size_bytes: 1048000\ndata_limits_bytes: 1048576\n");
+  auto lives = ask<caf::ok_atom>(node, ping_atom_v);
+  run();
+  CHECK(status().detail.find("full") != std::string::npos);
+}

@@ -207,7 +207,7 @@ void simulation::start() {
   e.world->time = &time;
   e.world->random = &random;
   e.world->detached = false;
-  e.world->providers["local"] = grid->door(e.alive);
+  e.world->providers.put("local", grid->door(e.alive));
   e.world->write_identity = [this, alive = e.alive](const model::recorded_node& row) -> status {
     if (!*alive) return error{errc::unreachable, "the process is gone"};
     return grid->write_identity(row);
