@@ -47,7 +47,7 @@ struct compactor::pass : std::enable_shared_from_this<compactor::pass> {
     std::vector<bool> kept;
   };
 
-  compactor* owner; ///< null: stopped
+  compactor* owner; ///< null: stopped, and `space` with it
   std::shared_ptr<name_space> space;
   compaction_plan plan;
   std::function<void(const status&)> done;
@@ -247,8 +247,8 @@ struct compactor::pass : std::enable_shared_from_this<compactor::pass> {
     auto outcome = std::make_shared<status>();
     owner->env_.disk([shared, outcome] { *outcome = shared->run(); },
                      [self = shared_from_this(), shared, outcome] {
+                       if (self->owner == nullptr) return; // the end: all is synced once more
                        self->space->sync_done(*shared, *outcome);
-                       if (self->owner == nullptr) return;
                        if (!outcome->ok()) return self->fail(outcome->err());
                        if (!self->space->still_valid(self->plan))
                          return self->fail({errc::cancelled, "the namespace was emptied or removed"});
@@ -317,11 +317,12 @@ struct compactor::pass : std::enable_shared_from_this<compactor::pass> {
   }
 
   void end(const status& outcome) {
+    if (owner == nullptr) return;
     auto broken = !outcome.ok() && outcome.err().code != errc::cancelled &&
                   outcome.err().code != errc::no_space;
     space->end_compaction(plan, broken || (!outcome.ok() && named));
     auto tell = std::move(done);
-    if (owner != nullptr) owner->pass_.reset();
+    owner->pass_.reset();
     if (tell) tell(outcome);
   }
 };
@@ -347,7 +348,9 @@ std::shared_ptr<name_space> compactor::working_on() const noexcept {
 
 void compactor::stop() noexcept {
   stopped_ = true;
-  if (pass_) pass_->owner = nullptr;
+  if (!pass_) return;
+  pass_->owner = nullptr;
+  pass_->space.reset(); // a job that is still queued must not outlive the store with it
   pass_.reset();
 }
 

@@ -18,7 +18,7 @@ namespace qs::zdb {
 struct compaction_options {
   std::uint64_t bytes_per_second = 32ULL << 20; ///< read and written together; 0: no bound
   unsigned dead_percent = 50;                   ///< a file with that much to free is worth it
-  std::uint64_t least_bytes = 1 << 20;          ///< that a pass must free
+  std::uint64_t least_bytes = 64 << 10;         ///< that a pass must free
 };
 
 struct compaction_environment {

@@ -32,8 +32,11 @@ void name_space::add_file(file_ptr made) {
 
 void name_space::note_read_error(const error& why) {
   ++read_errors;
-  last_error_at = static_cast<std::uint32_t>(std::time(nullptr));
-  log::error("zdb", "{}", describe(why));
+  auto now = static_cast<std::uint32_t>(std::time(nullptr));
+  // A disk that is gone fails thousands of times a second: ten lines of a second are enough.
+  if (now != last_error_at) errors_said_ = 0;
+  last_error_at = now;
+  if (errors_said_++ < 10) log::error("zdb", "{}", describe(why));
 }
 
 // -- looking up -----------------------------------------------------------------------------------

@@ -339,6 +339,7 @@ private:
   std::set<std::uint32_t> changed_;
   std::chrono::steady_clock::time_point active_since_{};
   bool names_changed_ = false;
+  unsigned errors_said_ = 0;   ///< of reading, in this second
   bool write_failing_ = false; ///< said once on the log
   bool failed_ = false;        ///< memory and disk may disagree: no writes until the next start
 };

@@ -32,14 +32,15 @@ std::optional<compaction_plan> name_space::plan_compaction(unsigned dead_percent
                                                            bool anyway) {
   if (settings_.worm || compacting_ || failed_ || removed || changing_mode || moving_to_ != 0)
     return std::nullopt;
-  // Only what is written no more, is on the disk, and is whole.
-  auto sealed = [&](const data_file& f) {
-    return !f.keep && f.id() != active_ && (f.header().compacted || f.id() < synced_.file);
-  };
   auto worth = [&](const data_file& f) {
     auto n = freeable(f);
     return anyway ? n > 0 : n >= least_bytes && n * 100 >= f.size() * dead_percent;
   };
+  // What is still written to is left first, if most of it is dead and it is not small.
+  if (auto* f = file(active_); f != nullptr && f->dead_bytes() > 0 && worth(*f) &&
+                               (anyway || f->size() >= limits_.datasize / 16))
+    if (auto left = jump(); !left.ok()) return std::nullopt;
+  auto sealed = [&](const data_file& f) { return !f.keep && f.id() != active_; };
   auto start = order_.end();
   std::uint64_t best = 0;
   for (auto it = order_.begin(); it != order_.end(); ++it) {

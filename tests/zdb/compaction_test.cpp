@@ -246,7 +246,7 @@ TEST_CASE("tombstones go when nothing is left for them to hide") {
   }
 }
 
-TEST_CASE("never in a worm namespace; not for little; not what is still written or not synced") {
+TEST_CASE("never in a worm namespace; not for little; what is written to is left first") {
   storage s{64 << 10};
   auto& ns = s.space();
   driver d;
@@ -269,10 +269,23 @@ TEST_CASE("never in a worm namespace; not for little; not what is still written 
   CHECK(!d.c.working_on());
   CHECK(ns.reload().ok());
 
-  storage unsynced{64 << 10};
-  for (int i = 0; i < 1000; ++i) REQUIRE(put(unsynced.space(), "k", fmt::format("{}", i)) == write_answer::stored);
-  CHECK(unsynced.space().usage().files == 1);
-  CHECK(!d.c.consider(unsynced.shared(), true));
+  // What is still written to is left first, if there is enough to free in it.
+  storage one{64 << 20};
+  for (int i = 0; i < 1000; ++i)
+    REQUIRE(put(one.space(), "k", fmt::format("{}", i)) == write_answer::stored);
+  driver e;
+  CHECK(e.run(one.shared()) == 0); // too small for that
+  CHECK(one.space().usage().files == 1);
+  CHECK(e.run(one.shared(), true) == 1);
+  CHECK(value_of(one.space(), "k") == "999");
+  CHECK(one.space().usage().dead == 0);
+  CHECK(!one.space().dirty()); // what overwrote was synced before what it overwrote went
+  std::string big(1 << 20, 'b');
+  for (int i = 0; i < 5; ++i)
+    REQUIRE(put(one.space(), "k", big + fmt::format("{}", i)) == write_answer::stored);
+  CHECK(e.run(one.shared()) == 1);
+  CHECK(value_of(one.space(), "k") == big + "4");
+  CHECK(one.space().usage().disk < 2 << 20);
 }
 
 TEST_CASE("a flush or the end of the namespace in the middle of a pass wins") {
