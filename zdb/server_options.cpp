@@ -88,7 +88,12 @@ result<std::string> read_password(const std::string& path) {
   QS_TRY_ASSIGN(auto fd, open_file(path, O_RDONLY));
   struct stat st {};
   if (::fstat(fd.get(), &st) != 0) return errno_error(fmt::format("stat {}", path), errno);
-  if ((st.st_mode & 077) != 0)
+  // systemd's credentials are shown to their service by an ACL, whose mask stands in the group's
+  // place.
+  auto* credentials = std::getenv("CREDENTIALS_DIRECTORY");
+  auto from_systemd = credentials != nullptr && *credentials != '\0' &&
+                      path.starts_with(std::string{credentials} + '/');
+  if ((st.st_mode & (from_systemd ? 07U : 077U)) != 0)
     return error{errc::refused,
                  fmt::format("--admin-file {}: others may read it; chmod 600 {}", path, path)};
   QS_TRY_ASSIGN(auto text, read_file(path, 4096));

@@ -87,6 +87,13 @@ TEST_CASE("the admin password comes from a private file or the environment") {
   auto refused = parse({"--admin-file", file});
   REQUIRE(!refused.ok());
   CHECK(refused.err().code == errc::refused);
+  // What systemd gives to a service is shown by an ACL: its mask stands where the group's bits do.
+  std::filesystem::permissions(file, std::filesystem::perms::owner_read |
+                                         std::filesystem::perms::group_read);
+  CHECK(!parse({"--admin-file", file}).ok());
+  ::setenv("CREDENTIALS_DIRECTORY", dir.path.c_str(), 1);
+  CHECK(parse({"--admin-file", file})->admin_password == "secret word");
+  ::unsetenv("CREDENTIALS_DIRECTORY");
   ::setenv("QS_ZDB_ADMIN", "from env", 1);
   CHECK(parse({})->admin_password == "from env");
   CHECK(std::getenv("QS_ZDB_ADMIN") == nullptr); // not for hooks and other children
