@@ -36,6 +36,8 @@ struct dispersal_config {
   std::size_t total_background_window = 8 << 20;
   std::chrono::milliseconds hedge_least{30};
   std::chrono::milliseconds fetch_deadline{15'000};
+  /// Of a read whose nodes have been silent for most of that time already.
+  std::chrono::milliseconds silent_fetch_deadline{5'000};
   std::chrono::milliseconds barrier_every{1'000};
 };
 

@@ -42,6 +42,9 @@ void dispersal_state::start_fetch(const fetch_job_ptr& job) {
   auto& req = job->request;
   f->deadline = req.until.count() > 0 ? req.until : f->started + cfg.fetch_deadline;
   f->latest = req.latest.count() > 0 ? req.latest : f->started + queued_most;
+  // The kernel asks again for the page when its read-ahead failed: not twice the whole wait.
+  if (!req.background && is_out_of_reach(*f))
+    f->deadline = std::min(f->deadline, f->started + cfg.silent_fetch_deadline);
   if (req.background && req.wanted >= 0) unhurried[{req.segment, req.wanted}] = f;
   ++fetches;
   advance(f);
@@ -203,6 +206,21 @@ std::chrono::milliseconds dispersal_state::hedge_after(const link& to, bool back
   return std::max(least, std::chrono::ceil<std::chrono::milliseconds>(to.reads.p90()));
 }
 
+/// Too few of its nodes are left when those that have been late for long are not counted.
+bool dispersal_state::is_out_of_reach(const fetch& f) const {
+  auto& req = f.job->request;
+  std::set<std::uint8_t> indices;
+  for (auto& s : req.sources) {
+    auto to = find(s.node);
+    auto silent =
+        !to || (to->suspect && to->suspect_since + cfg.fetch_deadline * 2 / 3 <= f.started);
+    if (silent) continue;
+    if (s.index == req.wanted) return false;
+    indices.insert(s.index);
+  }
+  return indices.size() < req.needed;
+}
+
 bool dispersal_state::is_moving(const link& to) const { return to.last_answer + queued_step > now(); }
 
 void dispersal_state::answered(const fetch_ptr& f, std::size_t at, const link_ptr& to,
@@ -231,6 +249,7 @@ void dispersal_state::answered(const fetch_ptr& f, std::size_t at, const link_pt
 /// The node is late: whoever only waits in its queue need not find out one by one.
 void dispersal_state::suspect(const link_ptr& to) {
   if (std::exchange(to->suspect, true)) return;
+  to->suspect_since = now();
   std::vector<fetch_ptr> affected;
   for (auto& op : to->lanes[static_cast<std::size_t>(traffic::read)].waiting) {
     if (!op.read || op.read->finished) continue;

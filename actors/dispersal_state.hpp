@@ -64,6 +64,7 @@ struct dispersal_state {
     std::array<lane, kinds> lanes;
     latency_estimate reads;
     bool suspect = false; ///< a read was late, and nothing has come since
+    boot_time suspect_since{0};
     boot_time last_answer{0};
     std::vector<acknowledged> unconfirmed;
     bool syncing = false;
@@ -131,6 +132,7 @@ struct dispersal_state {
   void answered(const fetch_ptr& f, std::size_t at, const link_ptr& to, result<buffer_ptr> r);
   void suspect(const link_ptr& to);
   std::chrono::milliseconds hedge_after(const link& to, bool background) const;
+  bool is_out_of_reach(const fetch& f) const;
   bool is_moving(const link& to) const; ///< it answered somebody lately
   void on_timer(const fetch_ptr& f);
   void set_timer(const fetch_ptr& f);

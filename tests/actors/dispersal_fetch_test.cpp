@@ -204,6 +204,33 @@ TEST_CASE_FIXTURE(dispersal_fixture, "fetch: its time is the request's, not long
   nodes[1]->held.clear();
 }
 
+TEST_CASE_FIXTURE(dispersal_fixture, "fetch: when too many have been silent for long, the next read ends sooner") {
+  begin();
+  for (std::uint32_t n = 1; n <= 6; ++n) add(n);
+  fill(6);
+  for (std::uint32_t n : {1U, 2U, 3U}) nodes[n]->stuck = true;
+  auto first = fetch(request(6, 2, 4));
+  advance(3s, 100ms);
+  auto second = fetch(request(6, 1, 4)); // they may only be slow
+  advance(6s, 100ms);
+  CHECK_FALSE(second->has_value());
+  advance(10s, 100ms);
+  CHECK(code(first) == errc::timed_out);
+  CHECK(code(second) == errc::timed_out);
+  auto third = fetch(request(6, 2, 4));
+  advance(4900ms, 100ms);
+  CHECK_FALSE(third->has_value());
+  advance(200ms, 100ms);
+  CHECK(code(third) == errc::timed_out);
+  CHECK(code(fetch(request(6, 4, 4))) == errc::none); // the others give what they have
+  SUBCASE("one of them is enough") {
+    free(1);
+    CHECK(code(fetch(request(6, 2, 4))) == errc::none);
+  }
+  for (std::uint32_t n : {1U, 2U, 3U}) free(n);
+  CHECK(code(fetch(request(6, 2, 4))) == errc::none);
+}
+
 TEST_CASE_FIXTURE(dispersal_fixture, "fetch: behind others that are answered it may take longer, up to a limit") {
   dispersal_config c;
   c.node_read_window = read_charge;

@@ -1,4 +1,6 @@
 // How long a read may take, and what it does to those around it: one deadline, no deep stacks, nobody behind a background fetch.
+#include <fstream>
+
 #include "file_model.hpp"
 
 using namespace qs;
@@ -191,4 +193,46 @@ TEST_CASE("one deadline for a read, however many shards turn out damaged") {
   REQUIRE(f.ports.asked.size() >= 2); // again, without the damaged ones
   CHECK(f.ports.asked.front().until == began + 15s);
   for (auto& r : f.ports.asked) CHECK(r.until <= began + 17s); // 12 s were gone: at least five more, once
+}
+
+TEST_CASE("ten thousand reads that wait for silent nodes take little memory, and are all answered when one comes back") {
+  volume_fixture f{4, 2, 6, false};
+  f.options.staging_bytes = 512 * mib;
+  f.begin();
+  constexpr std::size_t size = 96 * mib;
+  auto data = noise(1, size);
+  auto inode = f.stored_file("a", data);
+  auto resident = [] {
+    std::ifstream in{"/proc/self/statm"};
+    std::size_t pages = 0, now = 0;
+    in >> pages >> now;
+    return now * 4096;
+  };
+  f.ports.hold_fetches = true;
+  struct one {
+    std::uint64_t at = 0;
+    std::optional<bool> good;
+  };
+  std::vector<one> reads(10'000);
+  seeded_random random{2};
+  auto before = resident();
+  for (auto& r : reads) {
+    r.at = random.below(size - 4096);
+    f.fs().read(inode, r.at, 4096, [&](result<buffer> got) {
+      r.good = got.ok() && std::equal(got->begin(), got->end(), data.begin() + static_cast<std::ptrdiff_t>(r.at));
+    });
+  }
+  f.settle();
+  auto most = resident();
+  CHECK(f.ports.held() <= 64); // a shard is asked for once, and only so many at a time
+  CHECK(most - before < 32 * mib);
+  f.ports[1].reachable = false; // one stays away: parity answers for it
+  while (f.ports.held() > 0) {
+    f.ports.give_one();
+    f.settle();
+    most = std::max(most, resident());
+  }
+  for (auto& r : reads) CHECK(r.good == true);
+  MESSAGE("at most ", (most - before) / mib, " MiB more");
+  CHECK(most - before < 256 * mib); // the caches of frames and shards, as large as they are allowed to be
 }
