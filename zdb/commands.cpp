@@ -176,7 +176,8 @@ void commands::disk_trouble() {
   (void)watch();
 }
 
-// -- answers that come later -----------------------------------------------------------------------
+// -- answers that come later
+// -----------------------------------------------------------------------
 
 commands::promise commands::promise_answer(client& c) {
   promised_ = true;
@@ -240,7 +241,8 @@ void commands::start_sync(const std::shared_ptr<name_space>& space) {
             });
 }
 
-// -- what changes namespaces: one after the other, on the helper thread ----------------------------
+// -- what changes namespaces: one after the other, on the helper thread
+// ----------------------------
 
 void commands::later(client& c, admin_job job) {
   job.reply = promise_answer(c);

@@ -111,8 +111,7 @@ void commands::select(client& c, arguments args) {
   // A hidden name and one that does not exist sound the same: both have a password that is wrong.
   auto hidden = options_.hide_namespaces && !c.admin && (!space || c.space != space);
   if (!space && !hidden) return fail(c, "Namespace not found");
-  std::string password = space ? space->settings().password
-                               : to_hex(env_.random->array<16>());
+  std::string password = space ? space->settings().password : to_hex(env_.random->array<16>());
   if (space && options_.protect && space->settings().name == "default")
     password = options_.admin_password;
   auto writable = true;

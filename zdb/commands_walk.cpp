@@ -98,8 +98,8 @@ void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
   }
   if (s->count == 0) return end("-No keys match\r\n");
   auto next = more ? s->cursor : std::string{"0"};
-  end(fmt::format("*2\r\n${}\r\n", next.size()) + next +
-      fmt::format("\r\n*{}\r\n", s->count) + s->keys);
+  end(fmt::format("*2\r\n${}\r\n", next.size()) + next + fmt::format("\r\n*{}\r\n", s->count) +
+      s->keys);
 }
 
 void commands::keycur(client& c, arguments args) {

@@ -104,14 +104,13 @@ void commands::master(client& c, arguments) {
 /// What a mirror gets; nothing for what only concerns the connection it was said on.
 std::string commands::encode_copy(const client& source, arguments args, std::size_t at) const {
   auto run = table()[at].run;
-  if (owner_ == 0 || run == &commands::auth || run == &commands::wait ||
-      run == &commands::mirror || run == &commands::master || run == &commands::invalid)
+  if (owner_ == 0 || run == &commands::auth || run == &commands::wait || run == &commands::mirror ||
+      run == &commands::master || run == &commands::invalid)
     return {};
   std::string_view name = source.space->settings().name;
   if (run == &commands::select && args.size() > 2) args = args.first(2); // no password
   if (run == &commands::select && args.size() > 1) name = args[1].text();
-  auto now =
-      std::chrono::duration_cast<std::chrono::seconds>(env_.time->wall().time_since_epoch());
+  auto now = std::chrono::duration_cast<std::chrono::seconds>(env_.time->wall().time_since_epoch());
   auto out = fmt::format("*{}\r\n:{}\r\n${}\r\n", args.size() + 3, now.count(), name.size());
   out.append(name);
   out += fmt::format("\r\n:{}\r\n", owner_);
@@ -206,8 +205,7 @@ void commands::metrics(metrics_text& out) const {
   gauge("zdb_namespaces", "Namespaces.", store_.all().size());
   gauge("zdb_entries", "Live keys of all namespaces.", entries);
   gauge("zdb_index_memory_bytes", "Memory of the index.", memory);
-  gauge("zdb_live_payload_bytes", "Payload that can be read: what quotas count.",
-        sum.live_payload);
+  gauge("zdb_live_payload_bytes", "Payload that can be read: what quotas count.", sum.live_payload);
   gauge("zdb_dead_bytes", "Overwritten and deleted records, to be freed by compaction.", sum.dead);
   gauge("zdb_tombstone_bytes", "Records that say that a key is deleted.", sum.tombstones);
   gauge("zdb_disk_bytes", "Size of all data files.", sum.disk);

@@ -44,8 +44,8 @@ result<pid_t> spawn(std::vector<std::string> command_line) {
   sigfillset(&all);
   ::posix_spawnattr_setsigmask(&how, &none);
   ::posix_spawnattr_setsigdefault(&how, &all);
-  ::posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                       POSIX_SPAWN_SETSID);
+  ::posix_spawnattr_setflags(&how,
+                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
   auto environment = hook_runner::environment();
   auto arguments = pointers(command_line);
   auto variables = pointers(environment);
@@ -219,8 +219,8 @@ result<int> hook_runner::run_and_wait(std::string type, std::vector<std::string>
   }
   ::kill(pid, SIGKILL);
   (void)reap(pid);
-  return error{errc::timed_out, fmt::format("hook {} did not end within {} ms", type,
-                                            deadline.count())};
+  return error{errc::timed_out,
+               fmt::format("hook {} did not end within {} ms", type, deadline.count())};
 }
 
 // -- crash ----------------------------------------------------------------------------------------

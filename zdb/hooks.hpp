@@ -1,7 +1,8 @@
 // The program given with --hook: run with the name of an event, this server's id and the event's
 // arguments, as 0-db does. Never with a secret: it gets a few variables of the environment, no open
 // files, no passwords. A bounded number at once, the others wait in line, and what does not fit
-// there is dropped and said. Asio's I/O thread only; no signal handler, children are known by pidfd.
+// there is dropped and said. Asio's I/O thread only; no signal handler, children are known by
+// pidfd.
 #pragma once
 
 #include <deque>

@@ -22,9 +22,8 @@ result<tcp_listener> listen_tcp(std::string_view flag, std::string host, std::ui
   if (host.size() > 2 && host.front() == '[' && host.back() == ']')
     host = host.substr(1, host.size() - 2);
   if (auto rc = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); rc != 0)
-    return error{errc::invalid_argument,
-                 fmt::format("--{} {}: not a numeric address ({})", flag, host,
-                             ::gai_strerror(rc))};
+    return error{errc::invalid_argument, fmt::format("--{} {}: not a numeric address ({})", flag,
+                                                     host, ::gai_strerror(rc))};
   std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> all{found, &::freeaddrinfo};
   auto where = fmt::format("listen on {} port {}", host, port);
   tcp_listener out;
@@ -89,8 +88,8 @@ void tune_client(int fd) {
 unique_fd accept_client(int listener, std::string& peer) {
   sockaddr_storage from{};
   socklen_t size = sizeof from;
-  unique_fd fd{::accept4(listener, reinterpret_cast<sockaddr*>(&from), &size,
-                         SOCK_CLOEXEC | SOCK_NONBLOCK)};
+  unique_fd fd{
+      ::accept4(listener, reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC | SOCK_NONBLOCK)};
   peer.clear();
   if (!fd.valid()) return fd;
   char text[INET6_ADDRSTRLEN] = "";

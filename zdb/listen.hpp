@@ -1,4 +1,5 @@
-// Sockets that a server listens on, and the one that a peer is on. Blocking calls are none of these.
+// Sockets that a server listens on, and the one that a peer is on. Blocking calls are none of
+// these.
 #pragma once
 
 #include <cstdint>

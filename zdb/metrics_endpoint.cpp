@@ -102,17 +102,17 @@ std::string metrics_endpoint::reply_to(std::string_view request) const {
 }
 
 void metrics_endpoint::write(const std::shared_ptr<visitor>& v) {
-  v->socket.async_wait(stream_descriptor::wait_write, [this,
-                                                       v](const boost::system::error_code& ec) {
-    if (ec) return;
-    auto n = ::send(v->socket.native_handle(), v->out.data() + v->sent, v->out.size() - v->sent,
-                    MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN && errno != EINTR) return;
-    if (n > 0) v->sent += static_cast<std::size_t>(n);
-    if (v->sent < v->out.size()) return write(v);
-    ::shutdown(v->socket.native_handle(), SHUT_WR);
-    v->end.cancel();
-  });
+  v->socket.async_wait(stream_descriptor::wait_write,
+                       [this, v](const boost::system::error_code& ec) {
+                         if (ec) return;
+                         auto n = ::send(v->socket.native_handle(), v->out.data() + v->sent,
+                                         v->out.size() - v->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+                         if (n < 0 && errno != EAGAIN && errno != EINTR) return;
+                         if (n > 0) v->sent += static_cast<std::size_t>(n);
+                         if (v->sent < v->out.size()) return write(v);
+                         ::shutdown(v->socket.native_handle(), SHUT_WR);
+                         v->end.cancel();
+                       });
 }
 
 } // namespace qs::zdb

@@ -9,9 +9,8 @@ std::chrono::milliseconds password_guard::judged(std::string_view peer, bool rig
   if (it == seen_.end()) {
     if (right) return {};
     if (seen_.size() >= addresses_max)
-      seen_.erase(std::min_element(seen_.begin(), seen_.end(), [](auto& a, auto& b) {
-        return a.second.last < b.second.last;
-      }));
+      seen_.erase(std::min_element(seen_.begin(), seen_.end(),
+                                   [](auto& a, auto& b) { return a.second.last < b.second.last; }));
     it = seen_.emplace(std::string{peer}, record{0, now}).first;
   }
   auto& r = it->second;

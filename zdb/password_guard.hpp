@@ -1,6 +1,7 @@
 // Slows down who guesses passwords. After a few wrong ones from an address, every answer to that
-// address, right or wrong, waits; so neither a second connection nor hanging up early helps. Bounded
-// memory: a fixed number of addresses, the one that was quiet for longest is forgotten. One thread.
+// address, right or wrong, waits; so neither a second connection nor hanging up early helps.
+// Bounded memory: a fixed number of addresses, the one that was quiet for longest is forgotten. One
+// thread.
 #pragma once
 
 #include <chrono>

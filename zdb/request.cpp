@@ -140,8 +140,7 @@ bool request_parser::line(std::string_view text) {
   total_ += length_;
   if (total_ > request_bytes_max) return fail("Payload too big");
   step_ = step::grant;
-  if (total_ + count_ * sizeof(argument) > unasked_bytes_max)
-    wanted_ = length_ + sizeof(argument);
+  if (total_ + count_ * sizeof(argument) > unasked_bytes_max) wanted_ = length_ + sizeof(argument);
   if (!asks_ || wanted_ == 0) grant();
   return true;
 }

@@ -110,8 +110,7 @@ int dump(const server_options& options) {
     fmt::print("namespace {}: {} entries, mode {}, {} bytes live, {} bytes dead, {} files of {} "
                "bytes in {}\n",
                name, space->entries(), space->settings().sequential ? "seq" : "user",
-               u.live_payload, u.dead + u.tombstones, u.files, u.disk,
-               space->directory().string());
+               u.live_payload, u.dead + u.tombstones, u.files, u.disk, space->directory().string());
   }
   return 0;
 }

@@ -42,16 +42,16 @@ struct server_options {
   std::filesystem::path logfile; ///< empty: stderr
   bool log_json = false;
   bool verbose = false;
-  std::filesystem::path hook; ///< run at events; empty: none
-  std::string metrics;        ///< "address:port" for Prometheus; empty: none
-  bool hide_namespaces = false;     ///< names only to admins and to who is in them
+  std::filesystem::path hook;   ///< run at events; empty: none
+  std::string metrics;          ///< "address:port" for Prometheus; empty: none
+  bool hide_namespaces = false; ///< names only to admins and to who is in them
   /// What compaction may read and write in a second; 0: it is off.
   byte_count compaction = 32 * mib;
-  std::chrono::seconds rotate{0};   ///< a data file takes no more records after so long
-  bool background = false;          ///< go on in a process of its own
-  bool dump = false;                ///< print what there is and end
+  std::chrono::seconds rotate{0};    ///< a data file takes no more records after so long
+  bool background = false;           ///< go on in a process of its own
+  bool dump = false;                 ///< print what there is and end
   std::vector<std::string> warnings; ///< to be said on the log
-  bool show_help = false; ///< --help: print server_usage() and end
+  bool show_help = false;            ///< --help: print server_usage() and end
   bool show_version = false;
   std::chrono::milliseconds watch_every{5000}; ///< are lock and data files still linked?
   std::size_t client_output_bytes = 4 << 20; ///< a client with more unread output is not read from

@@ -127,7 +127,8 @@ status server_core::open_metrics() {
   (void)std::from_chars(text + colon + 1, text + options_.metrics.size(), port);
   QS_TRY_ASSIGN(auto tcp, listen_tcp("metrics", options_.metrics.substr(0, colon), port));
   metrics_address_ = tcp.address;
-  metrics_ = std::make_unique<metrics_endpoint>(io_, std::move(tcp.fd), [this] { return metrics(); });
+  metrics_ =
+      std::make_unique<metrics_endpoint>(io_, std::move(tcp.fd), [this] { return metrics(); });
   log::info("zdb", "metrics at http://{}/metrics", metrics_address_);
   return {};
 }

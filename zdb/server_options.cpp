@@ -200,8 +200,8 @@ status apply_value(server_options& o, std::string_view name, const std::string& 
     o.hook = value;
   else if (name == "metrics")
     return apply_metrics(o, value);
-  else if (name == "memory" || name == "clients" || name == "rotate" ||
-           name == "compaction" || name == "log-format")
+  else if (name == "memory" || name == "clients" || name == "rotate" || name == "compaction" ||
+           name == "log-format")
     return apply_limit(o, name, value);
   else if (name == "sync")
     return apply_sync(o, name, value);

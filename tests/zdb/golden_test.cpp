@@ -183,8 +183,7 @@ void run_talk(const std::filesystem::path& path) {
 TEST_CASE("conversations are as they are written down") {
   log::configure({log::level::off, false, {}});
   std::size_t n = 0;
-  for (auto& entry :
-       std::filesystem::directory_iterator{QS_SOURCE_DIR "/tests/golden/zdb"})
+  for (auto& entry : std::filesystem::directory_iterator{QS_SOURCE_DIR "/tests/golden/zdb"})
     if (entry.path().extension() == ".talk") {
       run_talk(entry.path());
       ++n;

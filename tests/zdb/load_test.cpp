@@ -126,9 +126,8 @@ TEST_CASE("replies of all clients together are bounded; who does not read is dro
     CHECK(metric(server.metrics_address(), "zdb_client_memory_bytes") <= 49U << 20U);
   }
   CHECK(good->get("big").ok());
-  CHECK(eventually([&] {
-    return metric(server.metrics_address(), "zdb_clients_dropped_total") >= 1;
-  }));
+  CHECK(eventually(
+      [&] { return metric(server.metrics_address(), "zdb_clients_dropped_total") >= 1; }));
 }
 
 TEST_CASE("8 MiB that come in small pieces are taken, while others are served") {

@@ -80,7 +80,8 @@ TEST_CASE("who guesses passwords waits longer and longer, right or wrong; others
     CHECK(guard.judged("bad", true, now) == delay); // time tells nothing
     before = delay;
   }
-  for (int i = 0; i < 100; ++i) CHECK(guard.judged("bad", false, now) <= password_guard::longest_delay);
+  for (int i = 0; i < 100; ++i)
+    CHECK(guard.judged("bad", false, now) <= password_guard::longest_delay);
   CHECK(guard.judged("bad", false, now) == password_guard::longest_delay);
   CHECK(guard.judged("good", true, now) == milliseconds{0});
   // Forgiven, one after the other.
@@ -142,7 +143,7 @@ TEST_CASE("histograms count by powers of four") {
   latency_histogram h;
   using std::chrono::nanoseconds;
   for (auto ns : {0, 1, 1000}) h.add(nanoseconds{ns}); // up to 1 µs
-  h.add(nanoseconds{1001});                             // up to 4
+  h.add(nanoseconds{1001});                            // up to 4
   h.add(nanoseconds{4000});
   h.add(nanoseconds{4001}); // up to 16
   h.add(seconds{100});      // above all

@@ -57,10 +57,10 @@ TEST_CASE("a mirror gets what was done, in order, and no connection's password")
   mirror.talk(command({"AUTH", "boss"}), "+OK\r\n");
   mirror.talk(command({"MIRROR"}), "+Starting mirroring\r\n");
   raw_socket c{server.address()};
-  c.talk(command({"AUTH", "boss"}), "+OK\r\n");               // not told
-  c.talk(command({"NSNEW", "n"}), "+OK\r\n");                 // told when it is done
+  c.talk(command({"AUTH", "boss"}), "+OK\r\n"); // not told
+  c.talk(command({"NSNEW", "n"}), "+OK\r\n");   // told when it is done
   c.talk(command({"NSSET", "n", "password", "pw"}), "+OK\r\n");
-  c.talk(command({"SELECT", "n", "pw"}), "+OK\r\n");          // told without it
+  c.talk(command({"SELECT", "n", "pw"}), "+OK\r\n"); // told without it
   c.talk(command({"SET", "k", "v"}), "$1\r\nk\r\n");
   c.talk(command({"SET", "k"}), "-Unexpected arguments\r\n"); // failed: not told
   c.talk(command({"del", "k"}), "+OK\r\n");
@@ -143,15 +143,13 @@ TEST_CASE("hooks are told what happens, without secrets") {
     raw.talk(command({"AUTH", o.admin_password}), "+OK\r\n");
     raw.talk(command({"RELOAD", "default"}), "+OK\r\n");
     auto id = fmt::format(" tcp://{} ", server.address());
-    for (std::string event :
-         {"namespaces-init" + id, "ready" + id.substr(0, id.size() - 1),
-          "namespace-created" + id + "n", "namespace-updated" + id + "n",
-          "namespace-deleted" + id + "n", "jump-index" + id, "jump-data" + id,
-          "namespace-reloaded" + id + "default"}) {
+    for (std::string event : {"namespaces-init" + id, "ready" + id.substr(0, id.size() - 1),
+                              "namespace-created" + id + "n", "namespace-updated" + id + "n",
+                              "namespace-deleted" + id + "n", "jump-index" + id, "jump-data" + id,
+                              "namespace-reloaded" + id + "default"}) {
       CAPTURE(event);
-      CHECK(eventually([&] {
-        return text_of_file(dir.path / "said").find(event) != std::string::npos;
-      }));
+      CHECK(eventually(
+          [&] { return text_of_file(dir.path / "said").find(event) != std::string::npos; }));
     }
     // HOOKS: an array of six each.
     raw.send(command({"HOOKS"}));
@@ -228,7 +226,8 @@ TEST_CASE("overwritten values do not fill the disk: the server compacts by itsel
   auto c = server.connect();
   for (int i = 0; i < 200; ++i) // 20 MB written, 1 MB of it alive
     REQUIRE(c->set(fmt::format("k{}", i % 10),
-                   share(buffer(100'000, static_cast<std::byte>(i / 10 + 1)))).ok());
+                   share(buffer(100'000, static_cast<std::byte>(i / 10 + 1))))
+                .ok());
   CHECK(eventually([&] {
     auto line = c->nsinfo("default")->lines["data_disk_size_bytes"];
     return std::stoull(line) < 4'000'000;
