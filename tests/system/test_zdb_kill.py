@@ -46,5 +46,8 @@ with tempfile.TemporaryDirectory(prefix="qs-zdb-kill-") as tmp:
     finally:
         if server:
             server.kill()
+        compactions = server.log.read_text(errors="replace").count(": compacted ")
+    assert compactions > 0, "no compaction was under way in any round"
     assert manifest.acknowledged > 5000, f"only {manifest.acknowledged} writes were acknowledged"
-print(f"{ROUNDS} rounds in {time.monotonic() - begin:.0f} s, {manifest.acknowledged} acknowledged writes, all right")
+print(f"{ROUNDS} rounds in {time.monotonic() - begin:.0f} s, {manifest.acknowledged} acknowledged writes, "
+      f"{compactions} compactions, all right")

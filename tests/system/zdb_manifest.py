@@ -38,12 +38,13 @@ class Manifest:
             key, value = pending[0]
             r = client.reply()
             pending.pop(0)
-            if key is None:
-                if r == b"OK":
-                    value()
-                return
             if isinstance(r, ZdbError) and str(r) != "Key not found":
                 refused += 1  # not stored; but a sync that failed may have left it there
+                return
+            if refused:  # answered from a memory that may know more than the disk, or with nothing to sync
+                return
+            if key is None:
+                value()
                 return
             self.acknowledged += 1
             self.may_be[key] = {value}
