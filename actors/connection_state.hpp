@@ -1,4 +1,4 @@
-// The state behind a zdb_connection: for zdb_connection.cpp alone.
+// The state behind a zdb_connection: for zdb_connection.cpp (socket, handshake, losing, time) and connection_requests.cpp alone.
 // Every socket event and every request goes through here and ends in settle(). The session calls
 // back from within its own functions, so callbacks only note what they learned (judge); settle()
 // acts on it afterwards.
@@ -22,6 +22,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,8 @@ using connection_broker =
                              caf::reacts_to<caf::io::data_transferred_msg>,
                              caf::reacts_to<dialed_atom, std::uint64_t, dialed_socket_ptr>,
                              caf::reacts_to<alarm_atom, std::uint64_t>>;
+
+inline std::string key_of(const model::object_name& object) { return std::string{as_text(object)}; }
 
 struct connection_state {
   static inline const char* name = "qs.zdb_connection";

@@ -1,6 +1,6 @@
-// The supervisor's state, shared by the three files that implement it: supervisor.cpp (observing,
-// passes), supervisor_steps.cpp (doing), supervisor_commands.cpp (answering). Included nowhere
-// else. One actor, one thread at a time.
+// The supervisor's state, shared by the files that implement it: supervisor.cpp (children, recorded state, passes),
+// supervisor_observing.cpp, supervisor_links.cpp, supervisor_telling.cpp, supervisor_steps.cpp (doing),
+// supervisor_commands.cpp (answering). Included nowhere else but by a test's window into it. One actor, one thread at a time.
 #pragma once
 
 #include <cstdint>
