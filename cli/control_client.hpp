@@ -1,5 +1,5 @@
 // The commands' end of the control socket: HTTP over AF_UNIX, one request at a time. The documents are those of
-// docs/control-socket.md; JSON as text here, parsed by who knows it. Main thread.
+// actors/status_view.cpp and plan_view.cpp; JSON as text here, parsed by who knows it. Main thread.
 #pragma once
 
 #include <chrono>
