@@ -7,6 +7,7 @@
 #include <set>
 
 #include "actors/dispersal.hpp"
+#include "object_names.hpp"
 #include "support/actor_fixture.hpp"
 
 namespace qs::test {
@@ -15,16 +16,10 @@ using namespace qs::actors;
 using namespace std::chrono_literals;
 using volume::shard_outcome;
 
-inline model::object_name name_of(std::string_view text) {
-  model::object_name out{};
-  std::copy_n(as_bytes(text).begin(), std::min(text.size(), out.size()), out.begin());
-  return out;
-}
 inline std::string text_of(const model::object_name& name) {
   auto s = std::string{as_text(name)};
   return s.substr(0, s.find('\0'));
 }
-inline buffer_ptr bytes_of(std::string_view text) { return share(to_buffer(text)); }
 
 /// A node as its connection shows it, with faults on demand.
 struct fake_node {
