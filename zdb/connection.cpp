@@ -16,6 +16,7 @@ namespace {
 constexpr std::size_t turn_bytes = 1 << 20;
 constexpr std::size_t turn_commands = 128;
 constexpr std::size_t turns_at_once = 4; ///< then sockets are looked at
+constexpr std::size_t scratch_bytes_short = 4 << 10;
 constexpr std::size_t held_max = 4096;
 constexpr std::size_t small_bytes = 64 << 10;
 constexpr std::size_t moving_bytes = 1 << 20;
@@ -169,6 +170,7 @@ void connection::wake() {
 }
 
 void connection::finish() {
+  if (waits) return close(); // its answer is not to come
   closing = true;
   stopping_ = true;
   wake();
@@ -236,7 +238,9 @@ void connection::receive() {
   std::size_t turn = 0;
   while (turn < turn_bytes && turn_left_ > 0 && !pending_ && rest_.empty() && may_execute()) {
     auto body = parser_.body_space();
-    auto into = body.empty() ? mutable_byte_span{host_.scratch} : body;
+    // What is not worked on at once is kept; little of it when memory is short.
+    auto most = host_.short_of_memory() ? scratch_bytes_short : host_.scratch.size();
+    auto into = body.empty() ? mutable_byte_span{host_.scratch}.first(most) : body;
     auto n = ::recv(socket_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {

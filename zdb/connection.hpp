@@ -23,7 +23,7 @@ class connection;
 /// and replies count against it. Past half of it, who has more than 64 KiB unread gets no more
 /// work. Past three quarters, large requests and commands with large answers stand in line for
 /// memory, small ones go on; and those who hold some and move less than 1 MiB within `patience` are
-/// dropped. So the total stays below memory_max and one answer.
+/// dropped. So the total stays below memory_max, one answer, and 20 KiB a client.
 class connection_host {
 public:
   connection_host(boost::asio::io_context& context, commands& all, std::size_t output,

@@ -182,6 +182,22 @@ TEST_CASE("a hook that says it is not ready, or is not there, ends the server") 
   log::configure({log::level::warning, false, {}});
 }
 
+TEST_CASE("a crash is told as well, and stays a crash") {
+  temporary_directory dir;
+  auto o = local_options(dir.path / "data");
+  std::filesystem::create_directory(o.data);
+  o.hook = make_hook(dir.path);
+  server_process server{o};
+  auto id = fmt::format("tcp://{}", server.address());
+  CHECK(eventually([&] {
+    return text_of_file(dir.path / "said").find("ready " + id) != std::string::npos;
+  }));
+  CHECK(server.kill(SIGSEGV) == -SIGSEGV);
+  CHECK(eventually([&] {
+    return text_of_file(dir.path / "said").find("crash " + id) != std::string::npos;
+  }));
+}
+
 TEST_CASE("Prometheus is answered, and nothing else over HTTP") {
   temporary_directory dir;
   auto o = local_options(dir.path);
