@@ -177,7 +177,7 @@ TEST_CASE("words: hosts that refused are remembered by the next engine") {
   sim.crash();
   sim.start();
   sim.run_for(1s);
-  for (const auto& [host, at] : before) CHECK(sim.observed().failed_hosts.contains(host));
+  for (const auto& refused : before) CHECK(sim.observed().failed_hosts.contains(refused.first));
   CHECK(sim.run_until([&] { return sim.whole(); }, 3min));
 }
 

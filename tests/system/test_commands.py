@@ -64,7 +64,12 @@ with Sandbox(QS, "brought") as box:
     assert len(str(deep / "control.sock")) > 107
     box.env["QS_STATE_DIR"] = str(deep)
     box.apply()
+    # Ready is answered when the wallet knows what was just reserved.
+    assert float(box.status()["wallet"]["per_month"]) > 0, box.status()["wallet"]
     s = box.wait_ready()
+    for document in (["validate"], ["diff"], ["status"], ["nodes"], ["wallet"], ["version"], ["grid", "hosts"], ["grid", "nodes"], ["apply", "--auto-approve"]):
+        version = box.json(*document)["format_version"]
+        assert version == 1 and isinstance(version, int), (document, version)
     assert stat.S_IMODE((deep / "control.sock").stat().st_mode) == 0o600
     # status --watch: again and again, until it is interrupted.
     watch = subprocess.Popen([box.qs, "status", "--watch", "--json", "--interval", "200ms"], cwd=box.work, env=box.env, stdin=subprocess.DEVNULL,
