@@ -21,10 +21,9 @@ void user_index::grow() {
   }
 }
 
-void user_index::insert(byte_span key, index_entry entry) {
+void user_index::insert_hash(std::uint32_t tag, index_entry entry) {
   QS_ASSERT(entry.place.valid());
   if ((size_ + 1) * 8 > slots_.size() * 7) grow();
-  auto tag = hash(key);
   auto i = home(tag);
   while (slots_[i].file != 0) i = next(i);
   slots_[i] = {entry.place.file, entry.place.offset, entry.length, tag};

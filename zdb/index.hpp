@@ -58,7 +58,8 @@ public:
   /// What the index knows a key by; any thread.
   [[nodiscard]] std::uint32_t hash(byte_span key) const noexcept;
   /// The key must not be there.
-  void insert(byte_span key, index_entry entry);
+  void insert(byte_span key, index_entry entry) { insert_hash(hash(key), entry); }
+  void insert_hash(std::uint32_t tag, index_entry entry);
   void replace(std::size_t at, index_entry entry) noexcept;
   void erase(std::size_t at) noexcept;
   [[nodiscard]] std::size_t size() const noexcept { return size_; }

@@ -309,6 +309,33 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   return write_answer::stored;
 }
 
+status name_space::restore(byte_span key, byte_span value, std::uint32_t timestamp) {
+  auto old = locate(key, false);
+  if (old.state == read_answer::unreadable)
+    return error{errc::io, fmt::format("{}: cannot be read", directory_.string())};
+  record_header header;
+  header.payload_length = static_cast<std::uint32_t>(value.size());
+  header.payload_crc = crc32c(value);
+  header.timestamp = timestamp;
+  header.previous = old.entry.place;
+  header.key_length = static_cast<std::uint8_t>(key.size());
+  record_place place;
+  QS_TRY(append(header, key, value, place));
+  return index_record(header, key, place);
+}
+
+status name_space::use_up_ids(std::uint64_t next) {
+  if (next <= ids_.next_id()) return {};
+  std::array<std::byte, 8> last{};
+  store_le(last.data(), next - 1);
+  record_header header; // a tombstone tells the next start, too
+  header.kind = record_kind::erase;
+  header.key_length = 8;
+  record_place place;
+  QS_TRY(append(header, last, {}, place));
+  return index_record(header, last, place);
+}
+
 write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
   auto old = locate(key, false);
   if (old.state == read_answer::unreadable) return write_answer::failed;

@@ -171,6 +171,11 @@ public:
   write_answer set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new,
                    std::string& id);
   write_answer erase(byte_span key, std::uint32_t timestamp);
+  /// Stores what another server had, under any key or id, without asking quota or worm. Errors: io,
+  /// no_space.
+  status restore(byte_span key, byte_span value, std::uint32_t timestamp);
+  /// Sequential ids below `next` are not given out any more.
+  status use_up_ids(std::uint64_t next);
   [[nodiscard]] read_answer get(byte_span key, value_block& out);
   [[nodiscard]] read_answer look(byte_span key, record_header& out);
   [[nodiscard]] bool exists(byte_span key);
@@ -287,6 +292,7 @@ private:
   status drop_replaced(std::map<std::uint32_t, file_ptr>& found);
   status read_records(data_file& f, const sync_mark& mark);
   void clear();
+  status index_record(const record_header& header, byte_span key, record_place place);
   status apply(const record_header& header, byte_span key, record_place place);
   status append(const record_header& header, byte_span key, byte_span value, record_place& place);
   status rotate(bool flushes);

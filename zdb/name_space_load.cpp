@@ -172,22 +172,29 @@ status name_space::read_records(data_file& f, const sync_mark& mark) {
 }
 
 status name_space::apply(const record_header& header, byte_span key, record_place place) {
-  index_entry entry{place, header.payload_length};
   auto* f = file(place.file);
   auto is_set = header.kind == record_kind::set;
   if (settings_.sequential && !is_sequential_key(key)) return {};
   (is_set ? f->live_bytes : f->tombstone_bytes) += header.record_bytes();
+  return index_record(header, key, place);
+}
+
+/// The record at `place` counts from now on, what it replaces no more.
+status name_space::index_record(const record_header& header, byte_span key, record_place place) {
+  index_entry entry{place, header.payload_length};
+  auto is_set = header.kind == record_kind::set;
   index_entry old;
   user_index::found slot;
+  auto hash = settings_.sequential ? 0 : keys_.hash(key);
   if (settings_.sequential) {
     old = ids_.find(id_of(key));
   } else {
     // The record says which one it replaces; only after a compaction the key itself must tell.
     if (header.previous.valid() && !header.moved)
-      slot = keys_.find(key, [&](record_place p) { return p == header.previous; });
+      slot = keys_.find_hash(hash, [&](record_place p) { return p == header.previous; });
     if (!slot.there()) {
       bool unreadable = false;
-      slot = keys_.find(key, [&](record_place p) {
+      slot = keys_.find_hash(hash, [&](record_place p) {
         auto what = key_at(p, key);
         unreadable = what == seen::unreadable;
         return what != seen::other;
@@ -203,9 +210,10 @@ status name_space::apply(const record_header& header, byte_span key, record_plac
   }
   if (is_set) live_bytes_ += entry.length;
   if (settings_.sequential) {
+    ids_.skip_to(id_of(key) + 1);
     is_set ? ids_.put(id_of(key), entry) : ids_.erase(id_of(key));
   } else if (is_set) {
-    slot.there() ? keys_.replace(slot.slot, entry) : keys_.insert(key, entry);
+    slot.there() ? keys_.replace(slot.slot, entry) : keys_.insert_hash(hash, entry);
   } else if (slot.there()) {
     keys_.erase(slot.slot);
   }

@@ -9,6 +9,7 @@
 
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "zdb/import_0db.hpp"
 
 namespace qs::zdb {
 
@@ -25,6 +26,7 @@ result<std::unique_ptr<store>> store::open(store_options options) {
   QS_TRY(make_directories(s->options_.data));
   QS_TRY(s->take_lock());
   QS_TRY(make_directories(spaces_path(s->options_.data)));
+  QS_TRY(s->take_over_0db());
   QS_TRY(s->load());
   if (!s->find("default")) {
     auto made = s->begin_new("default");
@@ -51,6 +53,38 @@ status store::take_lock() {
     return errno_error(fmt::format("stat {}", path.string()), errno);
   lock_inode_ = st.st_ino;
   return {};
+}
+
+/// Once: a marker says that it was done, so that what is deleted here later does not come back.
+status store::take_over_0db() {
+  auto marker = options_.data / "taken-over";
+  if (fs::exists(marker) || !holds_0db(options_.data)) return {};
+  std::set<std::string> have;
+  std::uint32_t last = 0;
+  std::error_code ec;
+  for (auto& e : fs::directory_iterator{spaces_path(options_.data), ec}) {
+    auto name = e.path().filename().string();
+    std::uint32_t number = 0;
+    auto [p, bad] = std::from_chars(name.data(), name.data() + name.size(), number, 16);
+    if (bad != std::errc{} || name.size() < 8) continue;
+    last = std::max(last, number);
+    if (name.size() != 8) continue;
+    QS_TRY_ASSIGN(auto settings, read_settings(e.path()));
+    have.insert(settings.name);
+  }
+  auto target = [&](const std::string& name) {
+    if (have.contains(name)) {
+      log::warning("zdb", "namespace {} exists here: 0-db's is not taken over", name);
+      return fs::path{};
+    }
+    return spaces_path(options_.data) / fmt::format("{:08x}", ++last);
+  };
+  QS_TRY_ASSIGN(auto report, import_0db(options_.data, options_.index, pool_, limits(), target));
+  log::info("zdb",
+            "took over {} namespaces of 0-db with {} keys and {} bytes, {} damaged ones left out; "
+            "its files are as they were",
+            report.namespaces, report.keys, report.bytes, report.damaged);
+  return write_file_atomic(marker, as_bytes("0-db's namespaces were copied from here\n"));
 }
 
 status store::load() {

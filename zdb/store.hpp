@@ -62,6 +62,7 @@ public:
 private:
   explicit store(store_options options) : options_{std::move(options)} {}
   status take_lock();
+  status take_over_0db();
   status load();
   name_space::limits limits() const {
     return {options_.datasize, hash_key_, options_.rotate_after, options_.jumped};

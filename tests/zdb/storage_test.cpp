@@ -221,5 +221,42 @@ TEST_CASE("reverse and forward walks step over damage") {
   CHECK(keys_of(s.space(), scan_order::oldest_first).size() == 599);
 }
 
+TEST_CASE("memory: at most 37 bytes a key in user mode, 12 in sequential mode and nothing while empty") {
+  user_index keys{{}};
+  CHECK(keys.memory_bytes() == 0);
+  double worst = 0;
+  for (std::uint32_t i = 1; i <= 200'000; ++i) {
+    keys.insert_hash(i * 2654435761U, {{1, i}, 5});
+    if (i > 1000)
+      worst = std::max(worst, static_cast<double>(keys.memory_bytes()) / static_cast<double>(i));
+  }
+  CHECK(worst <= 37);
+  CHECK(worst > 18);
+  sequential_index ids;
+  for (std::uint64_t i = 0; i < 100'000; ++i) ids.put(i, {{1, 64}, 5});
+  CHECK(ids.memory_bytes() == 1'200'000);
+}
+
+TEST_CASE("many namespaces share few descriptors, and none forgets") {
+  quiet no_log;
+  storage s;
+  constexpr int many = 300;
+  for (int i = 0; i < many; ++i) {
+    auto name = fmt::format("tenant{}", i);
+    auto made = s.all->begin_new(name);
+    REQUIRE(s.all->finish_new(made, name_space::create(made.directory, made.settings)).ok());
+    REQUIRE(put(*s.all->find(name), "k", name) == write_answer::stored);
+  }
+  CHECK(s.all->files().open_files() <= 256);
+  for (int start = 0; start < 2; ++start) {
+    for (int i = 0; i < many; ++i) {
+      auto name = fmt::format("tenant{}", i);
+      REQUIRE(value_of(*s.all->find(name), "k") == name);
+    }
+    CHECK(s.all->files().open_files() <= 256);
+    s.reopen();
+  }
+}
+
 } // namespace
 } // namespace qs::zdb
