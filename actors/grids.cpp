@@ -107,7 +107,8 @@ std::vector<grid::hosts_machine> machines_of(const spec::storage_spec& desired) 
 std::vector<grid::hosts_machine> with_former(std::vector<grid::hosts_machine> now,
                                              const std::vector<grid::hosts_machine>& before) {
   for (const auto& old : before) {
-    auto there = std::any_of(now.begin(), now.end(), [&](const auto& m) { return m.name == old.name; });
+    auto there =
+        std::any_of(now.begin(), now.end(), [&](const auto& m) { return m.name == old.name; });
     if (there) continue;
     now.push_back(old);
     now.back().offered = false;

@@ -171,6 +171,7 @@ struct supervisor_state {
   std::string listen_problem; ///< why the status page is not served
   std::string edit_waits;     ///< an edit that was followed and needs a person
   std::map<model::node_id, boot_time> node_retry_at;
+  std::map<model::node_id, std::uint32_t> leaving_tried; ///< how often its end was not settled
 
   std::optional<controller::decision> decided;
   struct condition_age {

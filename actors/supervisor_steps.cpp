@@ -221,11 +221,15 @@ void supervisor_state::node_done(const node_report& report) {
   if (report.ok && report.what == verb::resize) node_retry_at[report.node] = uptime + figures_after;
   if (report.ok && report.what == verb::restart) node_retry_at[report.node] = uptime + retry_after;
   if (!report.ok) {
-    node_retry_at[report.node] = uptime + retry_after;
+    // The machine of a node that leaves may be gone for good: it is asked less and less often.
+    auto leaves = report.row.state == node_state::replaced || report.row.state == node_state::draining;
+    auto tried = leaves ? std::min<std::uint32_t>(leaving_tried[report.node]++, 5) : 0;
+    node_retry_at[report.node] = uptime + retry_after * (1U << tried);
     log::info("supervisor", "{}: {} is not settled: {}", subject, word(report.what), report.detail);
   }
   inspections.erase(report.node);
   if (report.changed) ++node_changes;
+  if (report.ok) leaving_tried.erase(report.node);
   if (report.ok) payment_problem.clear();
   reload(report.node);
 }

@@ -137,8 +137,8 @@ hosts_grid_provider::load_of(zdb::blocking_client& client) const {
   return out;
 }
 
-/// What the user says that the machine gives is taken at its word, and never more than its disk has;
-/// otherwise what the disk has, less what was promised to the namespaces that are there.
+/// What the user says that the machine gives is taken at its word, and never more than its disk
+/// has; otherwise what the disk has, less what was promised to the namespaces that are there.
 byte_count hosts_grid_provider::free_on(const hosts_machine& m, const server_load& load) {
   if (m.capacity) return std::min(less(*m.capacity, load.promised), load.disk_free);
   return less(load.disk_free, load.unused);
@@ -224,8 +224,8 @@ result<std::vector<model::stray_node>> hosts_grid_provider::ours_on(const hosts_
 
 result<std::vector<model::stray_node>> hosts_grid_provider::list_ours() {
   auto all = machines();
-  std::vector<result<std::vector<model::stray_node>>> each(
-      all.size(), error{errc::unreachable, "not asked"});
+  std::vector<result<std::vector<model::stray_node>>> each(all.size(),
+                                                           error{errc::unreachable, "not asked"});
   at_once(all.size(), [&](std::size_t i) { each[i] = ours_on(all[i]); });
   std::vector<model::stray_node> out;
   for (auto& list : each) {

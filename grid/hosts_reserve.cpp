@@ -211,8 +211,7 @@ answer hosts_grid_provider::submit(const request& r) {
   auto order = ours(r);
   if (!order) return say(outcome::refused, order.err().message);
   auto m = machine(order->host);
-  if (!m)
-    return say(outcome::refused, fmt::format("grid hosts has no machine {}", order->host));
+  if (!m) return say(outcome::refused, fmt::format("grid hosts has no machine {}", order->host));
   m->address = order->address; // what was written down is what is sent
   // Until NSNEW is sent nothing can come of it: what goes wrong before is a refusal.
   auto there = look_for(*m, order->name, false);
@@ -234,9 +233,8 @@ answer hosts_grid_provider::make(const hosts_order& order, found& at) {
   auto load = load_of(*at.client);
   if (!load) return say(outcome::refused, describe(load.err()));
   if (auto free = free_on(at.machine, *load); free < order.size)
-    return say(outcome::refused,
-               fmt::format("host {} has {} free, the node needs {}", order.host, format_bytes(free),
-                           format_bytes(order.size)));
+    return say(outcome::refused, fmt::format("host {} has {} free, the node needs {}", order.host,
+                                             format_bytes(free), format_bytes(order.size)));
   auto fresh = at.client->nsnew(order.name);
   step("namespace");
   if (!fresh && fresh.err().code != errc::already_exists)
@@ -324,10 +322,11 @@ inspection hosts_grid_provider::inspect(const request& r) {
             made(*order, there.machine).where};
   case found::state::half: // emptied, or made anew by somebody: nothing of ours is in it
   case found::state::absent:
-    return {inspection::state::gone, "NamespaceGone",
-            fmt::format("there is no namespace {} with our password on {}", order->name,
-                        order->host),
-            {}};
+    return {
+        inspection::state::gone,
+        "NamespaceGone",
+        fmt::format("there is no namespace {} with our password on {}", order->name, order->host),
+        {}};
   case found::state::foreign:
     return {inspection::state::gone, "AccessDenied", describe(there.why), {}};
   case found::state::unknown:
@@ -356,17 +355,17 @@ answer hosts_grid_provider::resize(const request& r, byte_count size) {
   const auto& now = there.info;
   if (now.data_limits_bytes == size) return made(*order, there.machine);
   if (now.data_size_bytes > size)
-    return say(outcome::refused, fmt::format("{} holds {}, more than {}",
-                                             model::to_string(order->node),
-                                             format_bytes(now.data_size_bytes), format_bytes(size)));
+    return say(outcome::refused,
+               fmt::format("{} holds {}, more than {}", model::to_string(order->node),
+                           format_bytes(now.data_size_bytes), format_bytes(size)));
   if (size > now.data_limits_bytes) {
     auto load = load_of(*there.client);
     if (!load) return say(outcome::unknown, describe(load.err()));
     auto more = size - now.data_limits_bytes;
     if (auto free = free_on(there.machine, *load); free < more)
-      return say(outcome::refused, fmt::format("host {} has {} free, {} more are needed",
-                                               order->host, format_bytes(free),
-                                               format_bytes(more)));
+      return say(outcome::refused,
+                 fmt::format("host {} has {} free, {} more are needed", order->host,
+                             format_bytes(free), format_bytes(more)));
   }
   auto limited = there.client->nsset(order->name, "maxsize", std::to_string(size));
   step("limited");

@@ -54,13 +54,14 @@ request prepared(hosts_provider& p, const node_order& o) {
 
 /// A zdb server of ours on a thread.
 struct our_server {
-  explicit our_server(std::string admin = "admin-word") {
+  explicit our_server(std::string admin = "admin-word", bool on_socket = false) {
     std::string name = (std::filesystem::temp_directory_path() / "qs-hosts-XXXXXX").string();
     REQUIRE(::mkdtemp(name.data()) != nullptr);
     directory = name;
     zdb::server_options o;
     o.data = directory / "data";
     o.port = 0;
+    if (on_socket) o.socket = directory / "zdb.sock";
     o.admin_password = std::move(admin);
     auto opened = zdb::server::open(std::move(o));
     REQUIRE_MESSAGE(opened.ok(), (opened.ok() ? "" : describe(opened.err())));
@@ -94,9 +95,9 @@ TEST_CASE("a node is made, found, resized and ended on a server of ours") {
   CHECK(p->submit(r).what == outcome::done); // done again it changes nothing
   auto keys = keys_of("v");
   auto bytes = to_buffer("identity");
-  CHECK(write_identity(made.where, keys.node_password(name_of(1)), keys.identity_name({1}, 1),
-                       bytes)
-            .ok());
+  CHECK(
+      write_identity(made.where, keys.node_password(name_of(1)), keys.identity_name({1}, 1), bytes)
+          .ok());
   CHECK(p->inspect(r).what == inspection::state::running);
   CHECK(p->inspect(r).where == made.where);
 
@@ -114,13 +115,43 @@ TEST_CASE("a node is made, found, resized and ended on a server of ours") {
   REQUIRE(ours->size() == 1);
   CHECK(ours->front().reservation == name_of(1));
   CHECK(ours->front().size == 3 * gib);
-  CHECK(provider_of({machine("nas", s.server->address(), "admin-word")}, "w")->list_ours()->empty());
+  CHECK(
+      provider_of({machine("nas", s.server->address(), "admin-word")}, "w")->list_ours()->empty());
 
   CHECK(p->cancel(r).what == outcome::done);
   CHECK(p->cancel(r).what == outcome::absent);
   CHECK(p->inspect(r).what == inspection::state::gone);
   CHECK(p->inspect(r).reason == "NamespaceGone");
   CHECK(p->list_ours()->empty());
+}
+
+TEST_CASE("a server behind a socket of this machine") {
+  our_server s{"admin-word", true};
+  auto path = (s.directory / "zdb.sock").string();
+  auto p = provider_of({machine("nas", "unix:" + path, "admin-word")});
+  auto r = prepared(*p, order(1));
+  auto made = p->submit(r);
+  REQUIRE_MESSAGE(made.what == outcome::done, made.detail);
+  CHECK(made.where.address == path);
+  CHECK(made.where.port == 0);
+  auto keys = keys_of("v");
+  auto bytes = to_buffer("identity");
+  CHECK(
+      write_identity(made.where, keys.node_password(name_of(1)), keys.identity_name({1}, 1), bytes)
+          .ok());
+  CHECK(p->cancel(r).what == outcome::done);
+}
+
+TEST_CASE("an old server without challenges: passwords in clear stay on this machine") {
+  old_zdb s;
+  s.knows_challenge = false;
+  auto m = machine("nas", s.address(), s.admin);
+  auto p = provider_of({m});
+  CHECK(p->submit(prepared(*p, order(1))).what == outcome::done); // loopback
+  CHECK_FALSE(p->may_send_plain("nas"));                          // as for other machines
+  m.insecure = true;
+  p->configure({m});
+  CHECK(p->may_send_plain("nas"));
 }
 
 TEST_CASE("what 0-db gets: quota, password, private; passwords in clear once") {
@@ -173,9 +204,17 @@ TEST_CASE("whose a namespace is: the derived password opens it, or it is empty a
 
 TEST_CASE("nothing is reserved twice, wherever the connection ends") {
   for (auto kind : {old_zdb::fault::before, old_zdb::fault::after})
-    for (const auto& at : std::vector<std::pair<std::string, int>>{
-             {"AUTH", 0}, {"AUTH", 1}, {"NSINFO", 0}, {"NSLIST", 0}, {"NSINFO", 1}, {"NSNEW", 0},
-             {"NSINFO", 2}, {"NSSET", 0}, {"NSSET", 1}, {"NSSET", 2}, {"SELECT", 0}}) {
+    for (const auto& at : std::vector<std::pair<std::string, int>>{{"AUTH", 0},
+                                                                   {"AUTH", 1},
+                                                                   {"NSINFO", 0},
+                                                                   {"NSLIST", 0},
+                                                                   {"NSINFO", 1},
+                                                                   {"NSNEW", 0},
+                                                                   {"NSINFO", 2},
+                                                                   {"NSSET", 0},
+                                                                   {"NSSET", 1},
+                                                                   {"NSSET", 2},
+                                                                   {"SELECT", 0}}) {
       old_zdb s;
       auto p = provider_of({machine("nas", s.address(), s.admin)});
       auto r = prepared(*p, order(1));
@@ -203,8 +242,7 @@ TEST_CASE("nothing is reserved twice, wherever the connection ends") {
       // And the way back: an NSDEL without an answer is unknown, then absent.
       s.break_at("NSDEL", 0, kind);
       CHECK(p->cancel(r).what == outcome::unknown);
-      CHECK(p->cancel(r).what ==
-            (kind == old_zdb::fault::after ? outcome::absent : outcome::done));
+      CHECK(p->cancel(r).what == (kind == old_zdb::fault::after ? outcome::absent : outcome::done));
       CHECK(s.spaces().empty());
     }
 }

@@ -31,14 +31,18 @@ public:
     std::string mode = "userkey";
     bool locked = false;
   };
-  enum class fault { none, before, after }; ///< the connection ends before, after it was carried out
+  enum class fault {
+    none,
+    before,
+    after
+  }; ///< the connection ends before, after it was carried out
 
   // Set before a client comes, or between two.
   std::string admin = "admin-word";
   bool knows_challenge = true;
   std::uint64_t disk_free = 100ULL << 30;
-  std::string on;  ///< the command …
-  int nth = 0;     ///< … of which the nth (from 0) …
+  std::string on;          ///< the command …
+  int nth = 0;             ///< … of which the nth (from 0) …
   fault how = fault::none; ///< … fails so, once
   std::string garbage;     ///< answered to `on` instead, if not empty
 
@@ -188,11 +192,16 @@ private:
     }
     if (w[0] == "NSSET") {
       if (there == spaces_.end()) return "-Namespace not found\r\n";
-      if (w.at(2) == "maxsize") there->second.maxsize = std::stoull(w.at(3));
-      else if (w[2] == "password") there->second.password = w.at(3);
-      else if (w[2] == "public") there->second.is_public = w.at(3) == "1";
-      else if (w[2] == "mode") there->second.mode = w.at(3) == "user" ? "userkey" : "sequential";
-      else return "-Invalid property\r\n";
+      if (w.at(2) == "maxsize")
+        there->second.maxsize = std::stoull(w.at(3));
+      else if (w[2] == "password")
+        there->second.password = w.at(3);
+      else if (w[2] == "public")
+        there->second.is_public = w.at(3) == "1";
+      else if (w[2] == "mode")
+        there->second.mode = w.at(3) == "user" ? "userkey" : "sequential";
+      else
+        return "-Invalid property\r\n";
       return ok;
     }
     return "-Command not supported\r\n";
