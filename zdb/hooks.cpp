@@ -251,7 +251,14 @@ void install_crash_hook(const std::vector<std::string>& command_line) {
   struct sigaction how {};
   how.sa_handler = on_crash;
   how.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
-  for (auto s : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) ::sigaction(s, &how, nullptr);
+  // Blocked, as the starter may have left them, a fault ends the process without a handler.
+  sigset_t faults;
+  sigemptyset(&faults);
+  for (auto s : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) {
+    ::sigaction(s, &how, nullptr);
+    sigaddset(&faults, s);
+  }
+  ::pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
 }
 
 } // namespace qs::zdb
