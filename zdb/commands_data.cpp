@@ -214,19 +214,21 @@ void commands::check(client& c, arguments args) {
 void commands::length(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
   record_header header;
-  if (c.space->look(args[1].bytes(), header) == read_answer::found)
-    c.out.integer(header.payload_length);
-  else
-    c.out.nil();
+  auto seen = c.space->look(args[1].bytes(), header);
+  if (seen == read_answer::found) return c.out.integer(header.payload_length);
+  if (seen == read_answer::missing) return c.out.nil();
+  fail(c, "Internal Error");
+  if (seen == read_answer::unreadable) disk_trouble();
 }
 
 void commands::keytime(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
   record_header header;
-  if (c.space->look(args[1].bytes(), header) == read_answer::found)
-    c.out.integer(header.timestamp);
-  else
-    c.out.nil();
+  auto seen = c.space->look(args[1].bytes(), header);
+  if (seen == read_answer::found) return c.out.integer(header.timestamp);
+  if (seen == read_answer::missing) return c.out.nil();
+  fail(c, "Internal Error");
+  if (seen == read_answer::unreadable) disk_trouble();
 }
 
 void commands::flush(client& c, arguments) {

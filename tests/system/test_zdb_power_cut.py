@@ -116,6 +116,11 @@ with tempfile.TemporaryDirectory(prefix="qs-zdb-power-") as tmp:
                 other = server.connect()
                 wait_for("SYNC or SET to be refused", lambda: refused(other, "SET", "late", "x") or refused(other, "SYNC"), 20)
                 assert other.call("PING") == b"PONG"
+                # A key that is there and cannot be read is an error, not a missing key.
+                there = next((k for k, v in manifest.may_be.items() if len(v) == 1 and v != {None} and k != b"late"), None)
+                for name in ("GET", "LENGTH", "KEYTIME"):
+                    answer = other.call_many([(name, there)])[0] if there else ZdbError()
+                    assert isinstance(answer, ZdbError), f"{name} of an unreadable key: {answer!r}"
                 assert server.alive(), "the server ended over EIO"
                 server.kill()
                 thread.join(30)
