@@ -55,8 +55,8 @@ public:
 ///   sent, no room, a namespace of that name that is not ours. unknown: anything after NSNEW was
 ///   sent and not answered.
 /// - resolve finishes what submit began, and looks where the order was sent as well as where the
-///   machine is said to be now. absent only when each of these answers, twice, that there is no
-///   such namespace, or that it is somebody else's.
+///   machine is said to be now. absent only when each of these answers, and again when asked again,
+///   that there is no such namespace, or that it is somebody else's.
 /// - inspect gone: NamespaceGone, AccessDenied. unknown: Unreachable. Never stopped: the servers
 ///   are not ours to start.
 /// - hosts(): a machine that does not answer is listed, not available.

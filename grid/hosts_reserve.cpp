@@ -1,6 +1,6 @@
 // One namespace on one machine: made, found again, resized, deleted.
 #include <algorithm>
-#include <thread>
+#include <poll.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -16,8 +16,9 @@ using nlohmann::json;
 constexpr int order_version = 1;
 constexpr byte_count size_max = 1024 * tib;
 constexpr const char* only_looking = "this view of grid hosts is read-only";
-/// Between the two questions after which "no such namespace" is believed.
-constexpr std::chrono::milliseconds second_look_after{150};
+/// So often, and so far apart, "no such namespace" must be said again to be believed.
+constexpr int more_looks = 2;
+constexpr int look_pause_ms = 60;
 
 answer say(outcome what, std::string detail) { return {what, std::move(detail), {}, {}}; }
 
@@ -114,7 +115,7 @@ std::vector<hosts_machine> hosts_grid_provider::candidates(const hosts_order& or
   return out;
 }
 
-/// `sure`: absent is believed only after a second look. What an earlier connection of ours left
+/// `sure`: absent is believed only when it is said again. What an earlier connection of ours left
 /// unread at the server is read by it before that: it serves every socket that has something
 /// before it waits again, and what had not arrived there went with the connection (a client that
 /// gives up resets it).
@@ -134,8 +135,9 @@ hosts_grid_provider::found hosts_grid_provider::look_for(const hosts_machine& m,
   }
   out.client = std::move(*client);
   auto info = out.client->nsinfo(ns);
-  if (!info && info.err().code == errc::not_found && sure) {
-    std::this_thread::sleep_for(second_look_after);
+  for (int look = 0; sure && look < more_looks; ++look) {
+    if (info || info.err().code != errc::not_found) break;
+    ::poll(nullptr, 0, look_pause_ms); // for what is still under way on the network
     info = out.client->nsinfo(ns);
   }
   auto is = [&](found::state what, error why) {
