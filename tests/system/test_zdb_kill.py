@@ -22,11 +22,13 @@ with tempfile.TemporaryDirectory(prefix="qs-zdb-kill-") as tmp:
     server = None
     try:
         for i in range(ROUNDS):
-            server = Server(qs, pathlib.Path(tmp) / "data", "--datasize", "512K", *(["--sync"] if i % 4 == 3 else []))
+            server = Server(qs, pathlib.Path(tmp) / "data", "--datasize", "512K", "--compaction", "1G",
+                            *(["--sync"] if i % 4 == 3 else []))
             client = server.connect()
             manifest.check(client)
             thread, stop = write_in_background(manifest, client)
-            time.sleep(moments.uniform(0.005, 0.08))  # the moment; nothing is waited for
+            # The moment; nothing is waited for. Some rounds are long enough for whole compactions.
+            time.sleep(moments.uniform(0.2, 0.4) if i % 6 == 0 else moments.uniform(0.005, 0.08))
             assert server.alive(), "the server ended by itself"
             server.kill()
             thread.join(30)
