@@ -55,6 +55,7 @@ std::vector<std::string_view> words(std::string_view line) {
 /// Runs a program and gives its exit code; what it prints goes nowhere.
 result<int> run(const char* program, std::vector<std::string> arguments) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (auto& a : arguments) argv.push_back(a.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t files;
