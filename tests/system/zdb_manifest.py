@@ -19,6 +19,7 @@ class Manifest:
         self.may_be = {}  # key -> set of values; one of them alone: it was acknowledged
         self.acknowledged = 0
         self.serial = 0
+        self.cut = False  # set before a power cut: what is answered from then on promises nothing
 
     def next_command(self):
         key = b"key%d" % self.random.randrange(self.keys)
@@ -41,7 +42,7 @@ class Manifest:
             if isinstance(r, ZdbError) and str(r) != "Key not found":
                 refused += 1  # not stored; but a sync that failed may have left it there
                 return
-            if refused:  # answered from a memory that may know more than the disk, or with nothing to sync
+            if refused or self.cut:  # answered from a memory that may know more than the disk, or with nothing to sync
                 return
             if key is None:
                 value()
