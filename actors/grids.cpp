@@ -200,6 +200,7 @@ bool is_recorded(const model::stray_node& s, const codec::volume_keys& keys,
 grid_look look_at_grids(const std::vector<named_provider>& providers,
                         const codec::volume_keys& keys, const model::recorded& recorded) {
   std::vector<std::future<one_look>> asked;
+  asked.reserve(providers.size());
   for (const auto& p : providers)
     asked.push_back(std::async(std::launch::async, [&p] { return look_at(*p.second); }));
   grid_look out;

@@ -54,6 +54,7 @@ std::vector<model::observed_node> probe_all(world& w, const model::recorded& rec
         std::async(std::launch::async, [&w, row, deadline] { return probe(w, row, deadline); }));
   }
   std::vector<model::observed_node> out;
+  out.reserve(running.size());
   for (auto& r : running) out.push_back(r.get());
   return out;
 }

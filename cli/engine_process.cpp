@@ -67,8 +67,9 @@ result<pid_t> spawn(const spawn_request& r) {
   short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
   if (r.session) flags = static_cast<short>(flags | POSIX_SPAWN_SETSID);
   ::posix_spawnattr_setflags(&attributes, flags);
-  std::vector<char*> argv;
   auto arguments = r.arguments;
+  std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (auto& a : arguments) argv.push_back(a.data());
   argv.push_back(nullptr);
   pid_t pid = 0;

@@ -316,8 +316,12 @@ status server_core::sync_everything() {
   for (auto& [name, space] : store_->all()) {
     if (!space->dirty()) continue;
     auto job = space->make_sync_job();
-    auto done = job.ok() ? job->run() : status{std::move(job).err()};
-    if (job.ok()) space->sync_done(*job, done);
+    if (!job.ok()) {
+      all = std::move(job).err();
+      continue;
+    }
+    auto done = job->run();
+    space->sync_done(*job, done);
     if (!done.ok()) all = std::move(done).err();
   }
   return all;
