@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "codec/keys.hpp"
+#include "volume/log.hpp"
 #include "volume/volume.hpp"
 
 namespace qs::volume {
@@ -16,7 +18,8 @@ status destroy_volume(const volume_options& options) {
     if (failed) return errno_error(fmt::format("remove {}", path.string()), failed.value());
     return {};
   };
-  QS_TRY(remove(options.staging_directory.empty() ? options.state_directory / "log" : options.staging_directory));
+  QS_TRY(write_log::erase(options.staging_directory.empty() ? options.state_directory / "log" : options.staging_directory,
+                          codec::volume_keys::derive(options.root, options.name).id()));
   QS_TRY(remove(options.state_directory / "rows"));
   if (!options.cache_directory.empty()) QS_TRY(remove(options.cache_directory / "shards"));
   return remove(options.state_directory / "volume.json");

@@ -62,8 +62,17 @@ struct log_recovery {
   std::string what;                  ///< for people, when corrupt or torn
 };
 
+/// Whose log files lie in a directory.
+enum class log_owner : std::uint8_t { nobody, ours, another };
+
 class write_log {
 public:
+  /// another: at least one file there is a log file of a volume other than `volume`, or cannot be told. Errors: io.
+  static result<log_owner> owner_of(const std::filesystem::path& directory, const model::volume_id& volume);
+  /// Deletes the log of `volume` from there and the directory, if nothing else is in it; the directory is the user's (mount.staging.path),
+  /// and what else lies in it stays. Errors: io.
+  static status erase(const std::filesystem::path& directory, const model::volume_id& volume);
+
   struct options {
     std::filesystem::path directory;
     model::volume_id volume{};

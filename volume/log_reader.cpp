@@ -15,6 +15,70 @@ namespace qs::volume {
 
 using namespace log_layout;
 
+namespace {
+
+/// nobody: too short for a header, so its making was cut off.
+result<log_owner> owner_of_file(const std::filesystem::path& path, const model::volume_id& volume) {
+  QS_TRY_ASSIGN(auto fd, open_file(path, O_RDONLY));
+  buffer bytes(file_header_bytes);
+  auto n = ::pread(fd.get(), bytes.data(), bytes.size(), 0);
+  if (n < 0) return errno_error("read " + path.string(), errno);
+  if (static_cast<std::size_t>(n) < bytes.size()) return log_owner::nobody;
+  auto header = decode_file_header(bytes);
+  return header.ok() && header->volume == volume ? log_owner::ours : log_owner::another;
+}
+
+result<std::vector<std::filesystem::path>> log_files(const std::filesystem::path& directory) {
+  std::vector<std::filesystem::path> out;
+  std::error_code ec;
+  if (!std::filesystem::exists(directory, ec) && !ec) return out;
+  for (const auto& item : std::filesystem::directory_iterator{directory, ec})
+    if (parse_file_name(item.path().filename().string())) out.push_back(item.path());
+  if (ec) return errno_error("list " + directory.string(), ec.value());
+  return out;
+}
+
+status unlink_file(const std::filesystem::path& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return errno_error("delete " + path.string(), errno);
+  return {};
+}
+
+} // namespace
+
+result<log_owner> write_log::owner_of(const std::filesystem::path& directory, const model::volume_id& volume) {
+  QS_TRY_ASSIGN(auto files, log_files(directory));
+  auto owner = log_owner::nobody;
+  for (const auto& path : files) {
+    QS_TRY_ASSIGN(auto whose, owner_of_file(path, volume));
+    if (whose == log_owner::another) return whose;
+    if (whose == log_owner::ours) owner = whose;
+  }
+  return owner;
+}
+
+status write_log::erase(const std::filesystem::path& directory, const model::volume_id& volume) {
+  QS_TRY_ASSIGN(auto files, log_files(directory));
+  bool shared = false;
+  for (const auto& path : files) {
+    QS_TRY_ASSIGN(auto whose, owner_of_file(path, volume));
+    if (whose == log_owner::another) shared = true;
+    else QS_TRY(unlink_file(path));
+  }
+  for (const auto* name : {"watermark", "front"}) {
+    auto path = directory / name;
+    std::error_code ec;
+    if (shared || !std::filesystem::exists(path, ec)) continue;
+    QS_TRY_ASSIGN(auto text, read_file(path, 4096));
+    auto mark = decode_watermark(as_bytes(text));
+    auto front = decode_front_mark(as_bytes(text));
+    auto foreign = (mark && mark->volume != volume) || (front && front->volume != volume);
+    if (!foreign) QS_TRY(unlink_file(path));
+  }
+  if (::rmdir(directory.c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY)
+    return errno_error("delete " + directory.string(), errno);
+  return {};
+}
+
 result<std::unique_ptr<write_log>> write_log::open(options opt) {
   QS_TRY(make_directories(opt.directory));
   std::unique_ptr<write_log> log{new write_log{std::move(opt)}};

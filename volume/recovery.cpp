@@ -82,11 +82,20 @@ status engine::create(const volume_options& options, const volume_environment& e
   if (!found.ok() && std::filesystem::exists(rows, ec))
     return error{errc::already_exists,
                  rows.string() + " holds rows of a volume whose volume.json is missing; nothing was changed"};
+  // mount.staging.path is a directory of the user's: another volume's log may lie there, and its only copy of what is not on nodes yet.
+  auto log_directory = log_path(options);
+  QS_TRY_ASSIGN(auto owner, write_log::owner_of(log_directory, keys.id()));
+  if (owner == log_owner::another)
+    return error{errc::refused, log_directory.string() + " holds the log of another volume; nothing was changed. Give each volume a "
+                                                         "mount.staging.path of its own"};
+  if (!found.ok() && owner == log_owner::ours)
+    return error{errc::already_exists,
+                 log_directory.string() + " holds the log of this volume, but its volume.json is missing; nothing was changed"};
   if (found.ok()) { // an earlier attempt that did not come to its end: nothing was ever in it
-    for (const auto& left : {rows, log_path(options)}) {
-      std::filesystem::remove_all(left, ec);
-      if (ec) return errno_error("delete what is left of an unfinished volume in " + left.string(), ec.value());
-    }
+    std::filesystem::remove_all(rows, ec);
+    if (ec) return errno_error("delete what is left of an unfinished volume in " + rows.string(), ec.value());
+    if (auto gone = write_log::erase(log_directory, keys.id()); !gone.ok())
+      return std::move(gone).err().with("delete what is left of an unfinished volume in " + log_directory.string());
   }
   locked_random random{*env.random};
   std::vector<codec::volume_key> list{codec::volume_key::make(1, random)};

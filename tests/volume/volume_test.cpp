@@ -1,4 +1,5 @@
 // The common way of bytes through a volume: log, segment, nodes and back.
+#include "base/posix.hpp"
 #include <doctest/doctest.h>
 
 #include <cerrno>
@@ -164,12 +165,51 @@ TEST_CASE("any two of six nodes may be wiped, are made anew, and then any two ot
 
 TEST_CASE("what is left of an unfinished volume goes before a new attempt, or nothing is begun") {
   volume_fixture f;
-  f.options.staging_directory = "/proc/self/fdinfo"; // nothing can be made or deleted there
+  auto place = f.options.state_directory.parent_path() / "staging-of-a-user";
+  REQUIRE(make_directories(place / "front").ok()); // neither a file to be opened nor one to be deleted
+  f.options.staging_directory = place;
   REQUIRE(!f.create().ok());
   auto again = f.create();
   REQUIRE(!again.ok());
-  CHECK(again.err().message.find("unfinished volume") != std::string::npos);
-  CHECK(again.err().message.find("/proc/self/fdinfo") != std::string::npos);
+  CHECK(describe(again.err()).find("unfinished volume") != std::string::npos);
+  CHECK(describe(again.err()).find(place.string()) != std::string::npos);
   f.options.staging_directory.clear();
   f.begin();
+}
+
+TEST_CASE("a staging directory is the user's: another volume's log and other files in it stay") {
+  volume_fixture f;
+  auto place = f.options.state_directory.parent_path() / "staging-of-a-user";
+  REQUIRE(make_directories(place).ok());
+  REQUIRE(write_file_atomic(place / "letter.txt", as_bytes("mine")).ok());
+  f.options.staging_directory = place;
+  f.begin();
+  auto listing = [&] {
+    std::map<std::string, std::uintmax_t> out;
+    for (const auto& item : std::filesystem::directory_iterator{place}) out[item.path().filename()] = item.file_size();
+    return out;
+  };
+  auto before = listing();
+  REQUIRE(before.size() >= 2);
+
+  auto other = f.options;
+  other.name = "another";
+  other.state_directory = f.options.state_directory.parent_path() / "another";
+  for (int tries = 0; tries < 3; ++tries) { // the supervisor tries again, too
+    auto made = create_volume(other, f.env());
+    REQUIRE(!made.ok());
+    CHECK(made.err().code == errc::refused);
+    CHECK(describe(made.err()).find(place.string()) != std::string::npos);
+  }
+  REQUIRE(destroy_volume(other).ok());
+  CHECK(listing() == before);
+
+  auto again = f.options;
+  again.state_directory = other.state_directory; // the same words and name, the state directory lost
+  CHECK(create_volume(again, f.env()).err().code == errc::already_exists);
+  CHECK(listing() == before);
+
+  f.crash();
+  REQUIRE(destroy_volume(f.options).ok());
+  CHECK(listing() == std::map<std::string, std::uintmax_t>{{"letter.txt", 4}});
 }
