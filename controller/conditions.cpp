@@ -142,7 +142,8 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
       w.recorded.suspended   ? "Suspended"
       : w.recorded.cancelled ? "Cancelled"
                              : "Running",
-      w.recorded.suspended   ? "nothing is reserved, started, replaced or repaired; 'qs resume' goes on"
+      w.recorded.suspended   ? "no node is reserved, started, replaced or given up, shards are "
+                               "repaired onto the nodes that are there; 'qs resume' goes on"
       : w.recorded.cancelled ? "of what was applied nothing more is begun, repair goes on; 'qs "
                                "resume' goes on with it, 'qs apply' takes the file as it is now"
                              : "reconciling");

@@ -346,6 +346,8 @@ TEST_CASE("a partial view, and suspend") {
   w.recorded.suspended = true;
   CHECK(w.pass() == 0);
   CHECK(w.last.state == "Suspended");
+  for (const auto& c : w.last.conditions) // shards are repaired all the same
+    if (c.type == "Paused") CHECK(c.message.find("shards are repaired") != std::string::npos);
   w.recorded.suspended = false;
   w.advance(1s);
   CHECK(w.settle());
