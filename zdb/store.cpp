@@ -18,6 +18,17 @@ namespace fs = std::filesystem;
 
 fs::path spaces_path(const fs::path& data) { return data / "namespaces"; }
 fs::path lock_path(const fs::path& data) { return data / "lock"; }
+
+/// A namespace that nobody was told about. Out of the way by its name first: what of it cannot be
+/// deleted must not be opened by the next start.
+void discard(const fs::path& directory) {
+  auto gone = directory;
+  gone += ".gone";
+  std::error_code ignored;
+  fs::rename(directory, gone, ignored);
+  fs::remove_all(gone, ignored);
+  fs::remove_all(directory, ignored);
+}
 } // namespace
 
 result<std::unique_ptr<store>> store::open(store_options options) {
@@ -77,6 +88,7 @@ status store::take_over_0db() {
       log::warning("zdb", "namespace {} exists here: 0-db's is not taken over", name);
       return fs::path{};
     }
+    have.insert(name); // once, whatever 0-db's directories say
     return spaces_path(options_.data) / fmt::format("{:08x}", ++last);
   };
   QS_TRY_ASSIGN(auto report, import_0db(options_.data, options_.index, pool_, limits(), target));
@@ -139,12 +151,15 @@ store::creation store::begin_new(std::string_view name) {
 status store::finish_new(const creation& what, const status& made) {
   making_.erase(what.settings.name);
   if (!made.ok()) {
-    std::error_code ignored;
-    fs::remove_all(what.directory, ignored);
+    discard(what.directory);
     return made;
   }
-  QS_TRY_ASSIGN(auto ns, name_space::open(pool_, what.directory, limits()));
-  spaces_.emplace(what.settings.name, std::move(ns));
+  auto ns = name_space::open(pool_, what.directory, limits());
+  if (!ns.ok()) { // else the next try makes a second one of the name
+    discard(what.directory);
+    return std::move(ns).err();
+  }
+  spaces_.emplace(what.settings.name, std::move(*ns));
   return {};
 }
 
