@@ -419,13 +419,14 @@ result<sync_job> name_space::make_sync_job() {
   sync_job job;
   job.directory = directory_;
   job.mark = end();
-  job.names_changed = std::exchange(names_changed_, false);
   for (auto it = files_.lower_bound(synced_.file); it != files_.end(); ++it) {
     if (it->second->header().compacted) continue; // synced before it got its name
     if (it->first == synced_.file && it->second->size() == synced_.size) continue;
     QS_TRY_ASSIGN(auto fd, it->second->descriptor());
     job.files.push_back(std::move(fd));
   }
+  // Only now: a job that is not made syncs no directory, and the next one must.
+  job.names_changed = std::exchange(names_changed_, false);
   return job;
 }
 
@@ -437,6 +438,7 @@ void name_space::sync_done(const sync_job& job, const status& outcome) {
   // The kernel may have dropped the pages it could not write, and would say yes the next time:
   // never ask again.
   failed_ = true;
+  names_changed_ = names_changed_ || job.names_changed;
   ++write_errors;
   last_error_at = static_cast<std::uint32_t>(std::time(nullptr));
   log::error("zdb", "namespace {}: {}: no more writes until the server is started anew",

@@ -258,5 +258,44 @@ TEST_CASE("many namespaces share few descriptors, and none forgets") {
   }
 }
 
+TEST_CASE("a sync that could not begin leaves the directory's sync to the next one") {
+  quiet no_log;
+  temporary_directory dir;
+  auto at = dir.path / "one";
+  namespace_settings settings;
+  settings.name = "one";
+  REQUIRE(name_space::create(at, settings).ok());
+  file_pool pool{1};
+  auto ns = name_space::open(pool, at, {});
+  REQUIRE(ns.ok());
+  REQUIRE(put(**ns, "a", "1") == write_answer::stored);
+  REQUIRE((*ns)->jump().ok());
+  REQUIRE(put(**ns, "b", "2") == write_answer::stored); // the first file's descriptor is closed
+  auto first = data_file_path(at, 1);
+  std::filesystem::rename(first, dir.path / "away");
+  REQUIRE(!(*ns)->make_sync_job().ok());
+  std::filesystem::rename(dir.path / "away", first);
+  auto job = (*ns)->make_sync_job();
+  REQUIRE(job.ok());
+  CHECK(job->names_changed);
+  CHECK(job->run().ok());
+}
+
+TEST_CASE("a new namespace that cannot be opened leaves nothing behind: the next try and start are good") {
+  quiet no_log;
+  storage s;
+  auto made = s.all->begin_new("n");
+  auto created = name_space::create(made.directory, made.settings);
+  REQUIRE(created.ok());
+  REQUIRE(write_file_atomic(made.directory / "namespace", as_bytes("damaged")).ok());
+  CHECK(!s.all->finish_new(made, created).ok());
+  CHECK(!std::filesystem::exists(made.directory));
+  CHECK(!s.all->is_taken("n"));
+  auto again = s.all->begin_new("n");
+  REQUIRE(s.all->finish_new(again, name_space::create(again.directory, again.settings)).ok());
+  s.reopen();
+  CHECK(s.all->find("n"));
+}
+
 } // namespace
 } // namespace qs::zdb
