@@ -243,7 +243,12 @@ result<server_options> options_from_args(std::span<const std::string> args) {
   o.data = "zdb-data";
   if (auto* env = std::getenv("QS_ZDB_ADMIN"); env != nullptr) {
     o.admin_password = env;
-    ::unsetenv("QS_ZDB_ADMIN"); // whatever is started from here does not get it
+    // Whatever is started from here does not get it, and /proc/PID/environ does not keep it.
+    ::explicit_bzero(env, o.admin_password.size());
+    ::unsetenv("QS_ZDB_ADMIN");
+    // Without a password everybody is admin: never because a variable was left empty.
+    if (o.admin_password.empty() || o.admin_password.size() > 128)
+      return error{errc::invalid_argument, "QS_ZDB_ADMIN: a password of 1 to 128 bytes is expected"};
   }
   for (std::size_t i = 0; i < args.size(); ++i) {
     std::string_view arg = args[i];

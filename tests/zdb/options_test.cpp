@@ -97,6 +97,18 @@ TEST_CASE("the admin password comes from a private file or the environment") {
   ::setenv("QS_ZDB_ADMIN", "from env", 1);
   CHECK(parse({})->admin_password == "from env");
   CHECK(std::getenv("QS_ZDB_ADMIN") == nullptr); // not for hooks and other children
+  for (auto& bad : {std::string{}, std::string(129, 'x')}) { // never "everybody is admin"
+    ::setenv("QS_ZDB_ADMIN", bad.c_str(), 1);
+    auto* in_place = std::getenv("QS_ZDB_ADMIN");
+    auto refused_env = parse({});
+    REQUIRE(!refused_env.ok());
+    CHECK(refused_env.err().message.find("QS_ZDB_ADMIN") != std::string::npos);
+    CHECK(refused_env.err().message.find("xxx") == std::string::npos);
+    CHECK(std::string_view{in_place}.empty()); // overwritten where it stood
+    CHECK(std::getenv("QS_ZDB_ADMIN") == nullptr);
+  }
+  REQUIRE(write_file_atomic(file, as_bytes("\n"), 0600).ok());
+  CHECK(!parse({"--admin-file", file}).ok());
   auto wrong = parse({"--admin", std::string(200, 'x')});
   REQUIRE(!wrong.ok());
   CHECK(wrong.err().message.find("xxx") == std::string::npos); // a secret is not repeated
