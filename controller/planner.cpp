@@ -137,6 +137,16 @@ void planner::check_rules() {
                                format_bytes(now.capacity), format_bytes(used),
                                format_bytes(used - now.capacity)));
   }
+  auto staging = [](const spec::storage_spec& s) {
+    return s.mount && s.mount->staging.path ? s.mount->staging.path->value : std::string{};
+  };
+  // The log is the only copy of what is not on nodes yet: it does not move by an edit.
+  if (recorded_.volume.created && staging(before) != staging(desired_)) {
+    auto shown = [](const std::string& path) { return path.empty() ? "the state directory" : path; };
+    refuse(true, fmt::format("mount.staging.path cannot be changed: the log of this volume is in {}, the "
+                             "file says {}",
+                             shown(staging(before)), shown(staging(desired_))));
+  }
   if (recorded_.protect && !now.protect) {
     auto alone = before;
     alone.storage.protect = false;
