@@ -247,6 +247,7 @@ void commands::start_sync(const std::shared_ptr<name_space>& space) {
 void commands::later(client& c, admin_job job) {
   job.reply = promise_answer(c);
   c.blocked = true;
+  if (!job.name.empty()) pending_names_.insert(job.name);
   admin_jobs_.push_back(std::move(job));
   if (admin_jobs_.size() == 1) next_admin_job();
 }
@@ -255,6 +256,8 @@ void commands::next_admin_job() {
   auto end = [this](std::string_view reply) {
     auto job = std::move(admin_jobs_.front());
     admin_jobs_.pop_front();
+    if (auto it = pending_names_.find(job.name); it != pending_names_.end())
+      pending_names_.erase(it);
     if (auto who = job.reply.who.lock()) who->blocked = false;
     answer(job.reply, fmt::format("{}\r\n", reply));
   };

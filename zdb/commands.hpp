@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -110,6 +111,7 @@ private:
     /// At its turn: an answer at once, or `work` for the helper thread.
     std::function<std::optional<std::string>(std::function<status()>& work)> prepare;
     std::function<std::string(const status&)> finish;
+    std::string name; ///< of the namespace that it changes; empty: none
     promise reply;
   };
 
@@ -152,6 +154,7 @@ private:
   void nsinfo(client& c, arguments args);
   void nsjump(client& c, arguments args);
   void reload(client& c, arguments args);
+  [[nodiscard]] std::string describe_namespace(const client& c, const name_space& space) const;
   // watching others
   void wait(client& c, arguments args);
   void mirror(client& c, arguments args);
@@ -200,6 +203,9 @@ private:
   std::int64_t boot_seconds_ = 0;
   boot_time started_{};
   std::deque<admin_job> admin_jobs_;
+  /// Namespaces that they change: whether these exist is told behind them only, for who asks may
+  /// be the one who has lost the connection on which he asked for the change.
+  std::multiset<std::string, std::less<>> pending_names_;
   bool gone_ = false;
   password_guard guard_;
   boot_time guess_said_{};

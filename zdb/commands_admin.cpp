@@ -26,6 +26,7 @@ void commands::nsnew(client& c, arguments args) {
   if (is_reserved(name)) return fail(c, "This name is not allowed");
   auto what = std::make_shared<store::creation>();
   admin_job job;
+  job.name = name;
   job.prepare = [this, name, what](std::function<status()>& work) -> std::optional<std::string> {
     if (store_.is_taken(name)) return "-This namespace is not available";
     *what = store_.begin_new(name);
@@ -48,6 +49,7 @@ void commands::nsdel(client& c, arguments args) {
   if (name == "default") return fail(c, "Cannot remove default namespace");
   auto space = std::make_shared<std::shared_ptr<name_space>>();
   admin_job job;
+  job.name = name;
   job.prepare = [this, name, space,
                  current = c.space](std::function<status()>& work) -> std::optional<std::string> {
     *space = store_.find(name);
@@ -120,6 +122,7 @@ void commands::nsset(client& c, arguments args) {
   };
   auto s = std::make_shared<state>();
   admin_job job;
+  job.name = name;
   job.prepare = [this, name, property, value,
                  s](std::function<status()>& work) -> std::optional<std::string> {
     s->space = store_.find(name);
@@ -148,7 +151,26 @@ void commands::nsset(client& c, arguments args) {
 
 void commands::nsinfo(client& c, arguments args) {
   auto space = store_.find(args[1].text());
-  if (!space || !may_know(c, *space)) return fail(c, "Namespace not found");
+  auto hidden = options_.hide_namespaces && !c.admin && (!space || !may_know(c, *space));
+  if (!hidden && pending_names_.contains(args[1].text())) {
+    // What is being made or deleted is neither there nor not there: the answer waits for it.
+    admin_job job;
+    job.prepare = [this, name = std::string{args[1].text()},
+                   asks = c.weak_from_this()](std::function<status()>&) -> std::string {
+      auto who = asks.lock();
+      auto now = store_.find(name);
+      if (!who || !now || !may_know(*who, *now)) return "-Namespace not found";
+      auto text = describe_namespace(*who, *now);
+      return fmt::format("${}\r\n", text.size()) + text;
+    };
+    return later(c, std::move(job));
+  }
+  if (!space || hidden) return fail(c, "Namespace not found");
+  c.out.bulk(describe_namespace(c, *space));
+}
+
+std::string commands::describe_namespace(const client& c, const name_space& shown) const {
+  auto* space = &shown;
   auto& s = space->settings();
   std::string t;
   auto line = [&](std::string_view name, auto value) { t += fmt::format("{}: {}\n", name, value); };
@@ -202,7 +224,7 @@ void commands::nsinfo(client& c, arguments args) {
     line("data_current_id", space->active_file());
     line("data_current_offset", space->end().size);
   }
-  c.out.bulk(t);
+  return t;
 }
 
 void commands::nsjump(client& c, arguments) {

@@ -110,7 +110,8 @@ void commands::select(client& c, arguments args) {
   auto space = store_.find(args[1].text());
   // A hidden name and one that does not exist sound the same: both have a password that is wrong.
   auto hidden = options_.hide_namespaces && !c.admin && (!space || c.space != space);
-  if (!space && !hidden) return fail(c, "Namespace not found");
+  if (!space && !hidden) // what is being made or deleted is neither there nor not there
+    return fail(c, pending_names_.contains(args[1].text()) ? "Try again" : "Namespace not found");
   std::string password = space ? space->settings().password : to_hex(env_.random->array<16>());
   if (space && options_.protect && space->settings().name == "default")
     password = options_.admin_password;
