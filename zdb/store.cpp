@@ -37,6 +37,7 @@ result<std::unique_ptr<store>> store::open(store_options options) {
   QS_TRY(make_directories(s->options_.data));
   QS_TRY(s->take_lock());
   QS_TRY(make_directories(spaces_path(s->options_.data)));
+  s->drop_leftovers();
   QS_TRY(s->take_over_0db());
   QS_TRY(s->load());
   if (!s->find("default")) {
@@ -64,6 +65,20 @@ status store::take_lock() {
     return errno_error(fmt::format("stat {}", path.string()), errno);
   lock_inode_ = st.st_ino;
   return {};
+}
+
+/// What is half made or half deleted goes first: what is taken over may need its space.
+void store::drop_leftovers() {
+  std::error_code ec;
+  std::vector<fs::path> leftovers;
+  for (auto& entry : fs::directory_iterator{spaces_path(options_.data), ec}) {
+    auto name = entry.path().filename().string();
+    if (name.ends_with(".new") || name.ends_with(".gone")) leftovers.push_back(entry.path());
+  }
+  for (auto& path : leftovers) {
+    fs::remove_all(path, ec);
+    if (ec) log::warning("zdb", "delete {}: {}", path.string(), ec.message());
+  }
 }
 
 /// Once: a marker says that it was done, so that what is deleted here later does not come back.
@@ -114,12 +129,7 @@ status store::load() {
     auto [p, bad] = std::from_chars(name.data(), name.data() + name.size(), number, 16);
     if (bad != std::errc{} || name.size() < 8) continue;
     last_directory_ = std::max(last_directory_, number);
-    if (name.ends_with(".new") || name.ends_with(".gone")) { // half made or half deleted
-      std::error_code ignored;
-      fs::remove_all(path, ignored);
-      continue;
-    }
-    if (name.size() != 8) continue;
+    if (name.size() != 8) continue; // also what drop_leftovers could not delete
     QS_TRY_ASSIGN(auto ns, name_space::open(pool_, path, limits()));
     auto [it, fresh] = spaces_.emplace(ns->settings().name, ns);
     if (!fresh)
@@ -182,7 +192,14 @@ status store::remove_files(const fs::path& directory) {
   gone += ".gone";
   if (::rename(directory.c_str(), gone.c_str()) != 0)
     return errno_error(fmt::format("rename {}", directory.string()), errno);
-  QS_TRY(sync_directory(directory.parent_path()));
+  // From here on it is removed: it has lost its name, and to say otherwise would be to serve files
+  // that are not where they were put.
+  if (auto synced = sync_directory(directory.parent_path()); !synced.ok()) {
+    // A power cut may bring the name back: then with all that was in it.
+    log::error("zdb", "{} is deleted at the next start: {}", gone.string(),
+               describe(synced.err()));
+    return {};
+  }
   std::error_code ec;
   fs::remove_all(gone, ec); // what stays is removed at the next start
   return {};

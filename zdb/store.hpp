@@ -62,6 +62,7 @@ public:
 private:
   explicit store(store_options options) : options_{std::move(options)} {}
   status take_lock();
+  void drop_leftovers();
   status take_over_0db();
   status load();
   name_space::limits limits() const {
