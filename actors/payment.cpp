@@ -56,6 +56,14 @@ std::chrono::hours runway(const model::wallet_view& v) {
 
 } // namespace
 
+model::money expected_cost(world& w, const model::recorded_node& row) {
+  if (row.price.units != 0) return row.price;
+  // Stands in for one that is paid for, and carries the limit of that one.
+  const auto* provider = w.providers.find(row.provider);
+  if (provider != nullptr && !provider->charges()) return {};
+  return row.price_limit;
+}
+
 struct payment_state {
   explicit payment_state(payment_actor::pointer p) : self{p} {}
 
@@ -103,7 +111,7 @@ struct payment_state {
   /// nobody.
   caf::result<done> price(const price_check& check) {
     auto answer = self->make_response_promise<done>();
-    auto cost = check.row.price.units != 0 ? check.row.price : check.row.price_limit;
+    auto cost = expected_cost(*config.shared, check.row);
     if (cost.units == 0) { // a grid that charges nothing needs no wallet
       answer.deliver(done{});
       return answer;

@@ -20,6 +20,10 @@ struct payment_config {
   std::chrono::milliseconds interval{30'000};
 };
 
+/// What a month of this node costs as far as it is known: its price, before that the limit that was
+/// agreed to, and nothing where its grid does not charge. Any thread.
+model::money expected_cost(world& w, const model::recorded_node& row);
+
 payment_actor make_payment(caf::actor_system& system, payment_config config);
 
 } // namespace qs::actors

@@ -1,4 +1,5 @@
 // The supervisor's links: a connection for every node that may hold something of ours, and what volume and payment are told of nodes.
+#include "actors/payment.hpp"
 #include "actors/supervisor_state.hpp"
 
 namespace qs::actors {
@@ -80,7 +81,7 @@ void supervisor_state::tell_budget() {
     if (r.state == node_state::gone || r.state == node_state::replaced ||
         r.state == node_state::draining || r.replaced_by)
       continue;
-    b.burn += r.price.units != 0 ? r.price : r.price_limit;
+    b.burn += expected_cost(*config.shared, r);
   }
   self->send(payment_, b);
 }
