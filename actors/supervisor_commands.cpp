@@ -169,6 +169,14 @@ void supervisor_state::finish_plan(const std::string& text, bool destroy, const 
     plans.erase(plans.begin());
   }
   plans[hash] = p;
+  plan_remarks fine;
+  // The text may be as accepted and a value behind a ${…} not, or its work cancelled: the accept takes the one and
+  // lifts the other. The values are compared, never shown.
+  if (!destroy && recorded.accepted) {
+    auto values = open_references(config.shared->keys, sealed) != references;
+    if (values) fine.warnings.emplace_back("what a ${…} of the file stands for has changed; apply takes it");
+    fine.refresh = values || recorded.cancelled;
+  }
   plan_references[hash] = std::move(sealed);
   // The mount point is looked at before anything is promised; a machine without FUSE does
   // everything else.
@@ -177,21 +185,28 @@ void supervisor_state::finish_plan(const std::string& text, bool destroy, const 
   auto answer_with = [answer, made](const plan_remarks& r) mutable {
     give(answer, {200, plan_document(made, r)});
   };
-  if (!wanted || (port && port->mounted())) return answer_with({});
-  if (!port)
-    return answer_with({0, {}, {"this machine has no FUSE: everything but the mount will work"}});
+  if (!wanted || (port && port->mounted())) return answer_with(fine);
+  if (!port) {
+    fine.warnings.emplace_back("this machine has no FUSE: everything but the mount will work");
+    return answer_with(fine);
+  }
   mount_settings s;
   s.path = from.spec->mount->path.value;
   s.volume_name = config.shared->options.volume;
   run_blocking<status>(
       self, config.blocking, lane::volume, {}, 60s, [port, s] { return port->check(s); },
-      [answer_with](status how) mutable {
-        if (how.ok()) return answer_with({});
+      [answer_with, fine](status how) mutable {
+        if (how.ok()) return answer_with(fine);
         auto message = describe(how.err());
         // A machine without FUSE does everything else; a mount point that cannot be used is the
         // file's fault.
-        if (how.err().code == errc::unsupported) return answer_with({0, {}, {message}});
-        answer_with({1, {message}, {}});
+        if (how.err().code == errc::unsupported) {
+          fine.warnings.push_back(message);
+          return answer_with(fine);
+        }
+        fine.exit = 1;
+        fine.errors.push_back(message);
+        answer_with(fine);
       },
       [answer](const error& e) mutable { give(answer, failure(e)); });
 }
@@ -367,7 +382,7 @@ caf::result<control_reply> supervisor_state::cancel() {
     return r.state == node_state::planned || r.state == node_state::reserving ||
            r.state == node_state::deploying;
   };
-  auto nothing = under_way() == 0 && (!decided || decided->steps.empty()) &&
+  auto nothing = under_way() == 0 && (!decided || decided->to_do() == 0) &&
                  std::none_of(recorded.nodes.begin(), recorded.nodes.end(), unfinished);
   if (nothing || !desired) return good({{"cancelled", false}});
   auto answer = self->make_response_promise<control_reply>();

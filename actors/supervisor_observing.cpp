@@ -92,8 +92,17 @@ void supervisor_state::refresh_providers() {
   look_at_providers([] {});
 }
 
+bool supervisor_state::ends(model::node_id node) const {
+  return decided && decided->ending.contains(node);
+}
+
 std::size_t supervisor_state::under_way() const {
-  return busy_nodes.size() + (volume_busy ? 1 : 0) + (mount_busy ? 1 : 0) + (state_busy ? 1 : 0) +
+  // A node that left, that nothing needs and whose end was not settled at the first try: its machine may be dead for good, and
+  // nobody shall wait for that.
+  auto waited_for = std::count_if(busy_nodes.begin(), busy_nodes.end(), [this](model::node_id n) {
+    return !ends(n) || !leaving_tried.contains(n);
+  });
+  return static_cast<std::size_t>(waited_for) + (volume_busy ? 1 : 0) + (mount_busy ? 1 : 0) + (state_busy ? 1 : 0) +
          (node_changes != money_changes ? 1 : 0);
 }
 
@@ -140,7 +149,8 @@ void supervisor_state::look_at_providers(std::function<void()> then) {
 void supervisor_state::inspect_silent() {
   auto now = config.shared->time->boot();
   for (const auto& n : round.nodes) {
-    if (n.state != model::reach::silent || busy_nodes.contains(n.id)) continue;
+    if (n.state != model::reach::silent || busy_nodes.contains(n.id) || ends(n.id))
+      continue;
     auto* r = row(n.id);
     if (r == nullptr || r->state == model::node_state::lost || r->state == model::node_state::gone)
       continue;

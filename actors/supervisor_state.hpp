@@ -55,6 +55,7 @@ struct supervisor_state {
   void refresh_providers();
   void look_at_providers(std::function<void()> then);
   [[nodiscard]] std::size_t under_way() const; ///< steps begun and not answered, the wallet's new burn among them
+  [[nodiscard]] bool ends(model::node_id node) const;  ///< it left, nothing needs it: only its reservation has still to end
   void inspect_silent();
   void update_connections();
   void tell_nodes();

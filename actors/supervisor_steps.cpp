@@ -180,6 +180,7 @@ void supervisor_state::order_node(model::recorded_node r, verb what, byte_count 
                 reservations.erase(found);
               }
               node_retry_at[node] = config.shared->time->boot() + retry_after;
+              if (ends(node)) ++leaving_tried[node];
               reload(node);
             });
 }

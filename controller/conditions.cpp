@@ -71,7 +71,8 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
   out.redundancy_left = redundancy;
   auto blind = !w.observed.complete;
   auto quorum = !blind && !w.any_held();
-  auto busy = !out.steps.empty();
+  auto to_do = out.to_do();
+  auto busy = to_do > 0;
   auto rebuilding = f.missing > 0 || f.moving > 0 || f.repairing > 0;
   auto mount_wanted = w.spec.mount && w.recorded.mount_wanted;
   auto mounted = !mount_wanted || w.observed.mounted_at == w.spec.mount->path.value;
@@ -81,7 +82,7 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
                !w.recorded.destroying;
 
   // Of what was accepted and cancelled something is left, and nobody goes on with it.
-  auto cut = w.recorded.cancelled && !ready && out.steps.empty() && f.in_flight > f.repairing;
+  auto cut = w.recorded.cancelled && !ready && !busy && f.in_flight > f.repairing;
   if (w.recorded.suspended || (cut && !blind))
     out.state = "Suspended";
   else if (!quorum)
@@ -103,7 +104,13 @@ void judge(const world& w, decision& out, const std::vector<approval>& waiting) 
   add("Synced",
       w.recorded.suspended || blind ? "Unknown" : truth(!busy && !rebuilding && f.in_flight == 0),
       busy ? "Reconciling" : "InSync",
-      busy ? fmt::format("{} steps to do", out.steps.size()) : "nothing to do");
+      busy                 ? fmt::format("{} steps to do", to_do)
+      : out.ending.empty() ? "nothing to do"
+                           : fmt::format("{} that left {} still to be ended",
+                                         out.ending.size() == 1
+                                             ? "1 node"
+                                             : fmt::format("{} nodes", out.ending.size()),
+                                         out.ending.size() == 1 ? "has" : "have"));
   add("Reachable", blind || f.unknown > 0 ? "Unknown" : truth(f.answering == f.members),
       f.lost > 0     ? "NodesLost"
       : f.silent > 0 ? "NodesSilent"

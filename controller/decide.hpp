@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -153,6 +154,11 @@ struct decision {
   std::vector<condition> conditions;
   std::string state; ///< Deploying, Ready, Degraded, Rebuilding, ReadOnly, Suspended, Unknown
   int redundancy_left = 0; ///< shards that may still be lost in the worst group, nodes that do not answer counted as lost
+  /// Nodes that left and are needed by nothing: their reservations have still to end, which may take for ever when the machine is
+  /// dead. Empty during a destroy, which waits for all of them.
+  std::set<model::node_id> ending;
+  /// Steps that Synced waits for: all but those that only end what `ending` names.
+  [[nodiscard]] std::size_t to_do() const;
 };
 
 /// The next steps towards the accepted spec. `desired` is the parsed accepted text. Safe to repeat: the same world gives the same

@@ -41,6 +41,9 @@ public:
       }
     }
     out.steps = std::move(steps_);
+    if (!w_.recorded.destroying)
+      for (const auto& r : w_.recorded.nodes)
+        if (w_.spare(r)) out.ending.insert(r.id);
     judge(w_, out, waiting_);
     return out;
   }
@@ -286,21 +289,8 @@ private:
   // Cancelled only when nothing needs the node: no slot, no source, not one of the last k,
   // everything whole without it.
   void retire() {
-    const auto& v = w_.observed.volume;
-    auto stored = w_.recorded.volume.created || !w_.groups.empty();
-    auto all_whole =
-        std::all_of(w_.groups.begin(), w_.groups.end(), [&](const auto& g) { return w_.whole(g); });
-    auto contains = [](const std::vector<model::node_id>& list, model::node_id id) {
-      return std::find(list.begin(), list.end(), id) != list.end();
-    };
     for (const auto& r : w_.recorded.nodes) {
-      if ((r.state != node_state::draining && r.state != node_state::replaced) || busy(r) ||
-          w_.held(r.id))
-        continue;
-      if (stored && (!v.open || !all_whole || w_.in_groups(r.id) || contains(v.sources, r.id) ||
-                     contains(v.indispensable, r.id)))
-        continue;
-      if (stored && w_.any_held()) continue;
+      if (busy(r) || !w_.spare(r)) continue;
       add(step_kind::retire, r.id,
           r.replaced_by ? fmt::format("{} has taken over", to_string(*r.replaced_by)) : "emptied");
     }
@@ -381,6 +371,14 @@ private:
 };
 
 } // namespace
+
+std::size_t decision::to_do() const {
+  return static_cast<std::size_t>(std::count_if(steps.begin(), steps.end(), [&](const step& s) {
+    auto ends = s.kind == step_kind::resolve || s.kind == step_kind::retire ||
+                s.kind == step_kind::restart;
+    return !ends || !ending.contains(s.node);
+  }));
+}
 
 std::string_view to_string(step_kind kind) noexcept {
   switch (kind) {

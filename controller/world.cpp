@@ -100,6 +100,18 @@ bool world::lost(const model::recorded_node& row) const {
          state == reach::access_denied;
 }
 
+bool world::spare(const model::recorded_node& row) const {
+  if ((row.state != node_state::draining && row.state != node_state::replaced) || held(row.id))
+    return false;
+  if (!recorded.volume.created && groups.empty()) return true; // nothing is stored
+  const auto& v = observed.volume;
+  auto in = [&](const std::vector<model::node_id>& list) {
+    return std::find(list.begin(), list.end(), row.id) != list.end();
+  };
+  return v.open && !any_held_ && !in_groups(row.id) && !in(v.sources) && !in(v.indispensable) &&
+         std::all_of(groups.begin(), groups.end(), [&](const auto& g) { return whole(g); });
+}
+
 bool world::overdue(const model::recorded_node& row) const {
   const auto* o = seen(row.id);
   if (o == nullptr || o->state != reach::silent || o->stopped) return false;

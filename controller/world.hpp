@@ -41,6 +41,9 @@ public:
   static bool in_flight(const model::recorded_node& row) noexcept;
   /// Confirmed lost, by the record or by what was seen.
   [[nodiscard]] bool lost(const model::recorded_node& row) const;
+  /// Leaves, and nothing needs it any more: everything is whole without it, it has no slot, is no source and none of the
+  /// last k. All that is left is that its reservation ends.
+  [[nodiscard]] bool spare(const model::recorded_node& row) const;
   /// Silent for so long that it is replaced.
   [[nodiscard]] bool overdue(const model::recorded_node& row) const;
   /// The one that shall have this node's slots: the end of the chain of replacements; the node

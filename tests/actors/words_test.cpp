@@ -140,10 +140,40 @@ TEST_CASE("words: cancel stops what is not begun, not repair; resume goes on, a 
     CHECK(v.sim.command("resume").status == 200);
     CHECK(v.sim.run_until([&] { return v.sim.whole() && v.in_state(node_state::ready) == 5; }, 5min));
   }
+  SUBCASE("the same file again: nothing changes, and accepting it goes on") {
+    auto again = plan_of(v.sim, small_spec(2, 1, 5, "1GiB", "  protect: false\n"));
+    CHECK(again["empty"] == true);
+    CHECK(again["refresh"] == true);
+    CHECK(v.sim.command("accept", json{{"plan_hash", again["plan_hash"]}}.dump()).status == 200);
+    CHECK(v.status()["cancelled"] == false);
+    CHECK(v.sim.run_until([&] { return v.sim.whole() && v.in_state(node_state::ready) == 5; }, 5min));
+  }
   SUBCASE("the file as it was before") {
     REQUIRE(v.sim.apply(three) == 0);
     CHECK(v.sim.run_until([&] { return v.sim.whole() && v.in_state(node_state::planned) == 0 && v.in_state(node_state::ready) == 3; }, 5min));
     CHECK(v.status()["cancelled"] == false);
+  }
+}
+
+TEST_CASE("words: a new value behind the same text is taken by an accept, and never shown") {
+  volume_of_three v;
+  auto look = [&](const std::string& value) {
+    return v.sim.command("plan", json{{"text", three}, {"references", {{"env:NAS_ADMIN", value}}}}.dump()).body;
+  };
+  CHECK(plan_of(v.sim, three)["refresh"] == false);
+  for (std::string value : {"first-secret", "second-secret"}) {
+    auto said = look(value);
+    CHECK(said.find("-secret") == std::string::npos);
+    auto plan = json::parse(said);
+    CHECK(plan["empty"] == true);
+    CHECK(plan["refresh"] == true);
+    CHECK(plan["warnings"].size() >= 1);
+    CHECK(v.sim.command("accept", json{{"plan_hash", plan["plan_hash"]}}.dump()).status == 200);
+    CHECK(json::parse(look(value))["refresh"] == false);
+    v.sim.stop(); // sealed again: a restart knows it
+    v.sim.start();
+    REQUIRE(v.sim.run_until([&] { return v.sim.whole(); }, 60s));
+    CHECK(json::parse(look(value))["refresh"] == false);
   }
 }
 
@@ -225,3 +255,34 @@ TEST_CASE("words: what the headline says of redundancy is what the condition say
 }
 
 } // namespace
+
+TEST_CASE("words: nobody waits for the end of a node whose machine is dead for good, and it is still tried") {
+  volume_of_three v;
+  auto* node = v.sim.grid->find(model::node_id{1});
+  REQUIRE(node != nullptr);
+  v.sim.grid->dead_hosts.insert(node->host);
+  v.sim.grid->kill_for_good(*node, true);
+  auto nothing_to_do = [&] {
+    auto s = v.status();
+    return s["state"] == "Ready" && s["under_way"] == 0 && v.sim.condition("Synced") == "True";
+  };
+  REQUIRE(v.sim.run_until([&] { return v.in_state(node_state::replaced) == 1 && v.in_state(node_state::ready) == 3 && nothing_to_do(); }, 5min));
+  CHECK(v.sim.recorded().nodes.front().state == node_state::replaced);
+  CHECK(v.sim.run_until([&] { return v.status()["conditions"].dump().find("1 node that left has still to be ended") != std::string::npos && nothing_to_do(); }, 1min));
+  // What is applied while it is dead comes to its end, and stays there.
+  REQUIRE(v.sim.apply(small_spec(2, 1, 4, "1GiB", "  protect: false\n")) == 0);
+  REQUIRE(v.sim.run_until([&] { return v.in_state(node_state::ready) == 4 && nothing_to_do(); }, 5min));
+  auto tried = v.sim.grid->counters["resolve"];
+  v.sim.run_for(1min);
+  for (int i = 0; i < 60; ++i) {
+    v.sim.run_for(1s);
+    CHECK(v.sim.condition("Synced") == "True");
+    CHECK(v.status()["under_way"] == 0);
+  }
+  CHECK(json::parse(v.sim.command("cancel").body)["cancelled"] == false);
+  v.sim.run_for(3min);
+  CHECK(v.sim.grid->counters["resolve"] > tried);
+  // It is there again: its reservation ends without anybody's word.
+  v.sim.grid->dead_hosts.clear();
+  CHECK(v.sim.run_until([&] { return v.sim.whole() && v.in_state(node_state::replaced) == 0; }, 5min));
+}

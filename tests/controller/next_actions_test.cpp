@@ -480,3 +480,66 @@ TEST_CASE(
     if (!w.broken.empty()) break;
   }
 }
+
+TEST_CASE("a node that left and cannot be ended holds up nothing, but only when all is whole without it") {
+  for (auto lost : {true, false}) {
+    CAPTURE(lost);
+    auto w = deployed();
+    auto a = w.members()[1];
+    if (lost) {
+      lose(w, a);
+    } else {
+      w.row(a).state = node_state::draining;
+      w.row(a).reason = "Asked";
+    }
+    auto before = 0;
+    auto after = 0;
+    for (int i = 0; i < 400 && w.row(a).state != node_state::gone; ++i) {
+      auto o = w.observe();
+      model::intent open;
+      open.node = a;
+      o.open_intents.push_back(open);
+      auto d = controller::next_actions(w.spec, w.recorded, o);
+      auto synced = [&] {
+        for (const auto& c : d.conditions)
+          if (c.type == "Synced") return c;
+        return controller::condition{};
+      }();
+      // It is tried in every pass, whatever is waited for.
+      CHECK(std::any_of(d.steps.begin(), d.steps.end(), [&](const auto& s) {
+        return s.kind == step_kind::resolve && s.node == a;
+      }));
+      auto& r = w.row(a);
+      auto slots = std::any_of(w.groups.begin(), w.groups.end(), [&](const auto& g) {
+        return std::find(g.slots.begin(), g.slots.end(), a) != g.slots.end();
+      });
+      auto rebuilt = std::all_of(o.volume.health.begin(), o.volume.health.end(), [](const auto& h) {
+        return h.segments_missing_shards == 0 && h.segments_on_older_generation == 0;
+      });
+      auto left = r.state == node_state::replaced || r.state == node_state::draining;
+      if (left && rebuilt && !slots) {
+        ++after;
+        CHECK(d.ending.contains(a));
+        CHECK(d.to_do() == 0);
+        CHECK(synced.status == "True");
+        CHECK(synced.message == "1 node that left has still to be ended");
+        CHECK(d.state == "Ready");
+        auto going = w.recorded;
+        going.destroying = true;
+        auto all = controller::next_actions(w.spec, going, o);
+        CHECK(all.ending.empty());
+        CHECK(all.to_do() == all.steps.size());
+      } else {
+        ++before;
+        CHECK(d.ending.empty());
+        CHECK(synced.status == "False");
+      }
+      w.pass();
+      w.repair();
+      w.advance(10s);
+    }
+    CHECK(before > 0);
+    CHECK(after > 0);
+    check_sound(w);
+  }
+}

@@ -149,6 +149,7 @@ answer simulated_grid::resolve(const std::string& request) {
     ++counters["resolve unknown"];
     return {outcome::unknown, "no answer", {}, {}};
   }
+  if (dead_hosts.contains(parse(request).host)) return {outcome::unknown, "no answer", {}, {}};
   if (auto* n = find(name)) return standing(*n);
   if (late_.contains(name)) return {outcome::unknown, "it may still come", {}, {}};
   ++counters["resolve absent"];
@@ -170,6 +171,7 @@ answer simulated_grid::cancel(const std::string& request) {
     ++counters["cancel lost"];
     return {outcome::unknown, "no answer", {}, {}};
   }
+  if (dead_hosts.contains(parse(request).host)) return {outcome::unknown, "no answer", {}, {}};
   auto was = find(name) != nullptr;
   remove(name);
   if (chance(faults.lost_answer)) {

@@ -69,6 +69,7 @@ public:
   void power_cut(simulated_node& n);                ///< what no barrier covered is gone; it is stopped
 
   grid_faults faults;
+  std::set<std::string> dead_hosts; ///< whether something there is ended nobody can say: cancel and resolve get no answer
   std::map<std::string, int> counters;              ///< prove that rare paths ran
   std::vector<std::string> violations;
   std::map<std::pair<std::uint32_t, std::uint32_t>, int> made;    ///< (node, incarnation) → reservations ever made
