@@ -9,7 +9,7 @@
 //   GET  /v1/hello            {protocol, version, spec_versions[], state_schema, pid, name,
 //   started, accepted: bool} POST /v1/plan             {text, references{}, destroy}        →
 //   {format_version, exit, empty, plan{…diff --json…}, human, human_colour,
-//                             needs_typed_name, only_unknown, errors[], warnings[]}   (fresh look;
+//                             needs_typed_name, only_unknown, refresh (accept it even if empty), errors[], warnings[]}   (fresh look;
 //                             exit 3 or 1 when refused: errors says why)
 //   POST /v1/accept           {plan_hash, serial}                  → {generation, serial}; 409 exit
 //   3 when stale GET  /v1/status           the document of `qs status --json` GET  /v1/nodes … of

@@ -18,6 +18,7 @@ std::string plan_document(const controller::diff_result& made, const plan_remark
   if (made.made) {
     const auto& p = *made.made;
     out["empty"] = p.empty();
+    out["refresh"] = remarks.refresh;
     out["only_unknown"] = controller::only_unknown(p);
     out["needs_typed_name"] = p.needs_typed_name;
     out["human"] = controller::render(p);

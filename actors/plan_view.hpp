@@ -16,6 +16,7 @@ struct plan_remarks {
   int exit = 0; ///< when not 0: why it cannot be accepted stands in `errors`
   std::vector<std::string> errors;
   std::vector<std::string> warnings;
+  bool refresh = false; ///< to be accepted even if it changes nothing: what is recorded beside the spec is stale
 };
 
 std::string plan_document(const controller::diff_result& made, const plan_remarks& remarks);
