@@ -242,7 +242,13 @@ caf::result<control_reply> supervisor_state::accept(const std::string& body) {
     a.protect = parsed.spec->storage.protect;
     parsed_spec = std::move(parsed.spec);
   }
-  if (request.value("only_additions", false)) {
+  auto followed = request.value("only_additions", false);
+  if (followed && recorded.accepted && recorded.accepted->hash == p.spec_hash) {
+    // No edit: whoever cancelled what was accepted is not overruled by the file as it was all along.
+    edit_waits.clear();
+    return good({{"unchanged", true}, {"serial", recorded.serial}});
+  }
+  if (followed) {
     auto parsed = spec::load(p.spec_text, spec::fixed_environment{open_references(
                                               config.shared->keys, a.sealed_references)});
     if (!parsed.spec ||

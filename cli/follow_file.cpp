@@ -64,6 +64,8 @@ struct file_follower::impl {
     if (!accepted->ok()) return say(accepted->why().message);
     settled = true;
     remember_file(*volume);
+    auto answer = json::parse(accepted->body, nullptr, false);
+    if (answer.is_object() && answer.value("unchanged", false)) return; // what is under way goes on or is cancelled: no matter of the file
     log::info("follow", "storage.yaml only adds; accepted:\n{}", plan->human);
     said.clear();
   }

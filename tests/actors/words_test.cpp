@@ -140,19 +140,31 @@ TEST_CASE("words: cancel stops what is not begun, not repair; resume goes on, a 
     CHECK(v.sim.command("resume").status == 200);
     CHECK(v.sim.run_until([&] { return v.sim.whole() && v.in_state(node_state::ready) == 5; }, 5min));
   }
-  SUBCASE("the same file again: nothing changes, and accepting it goes on") {
-    auto again = plan_of(v.sim, small_spec(2, 1, 5, "1GiB", "  protect: false\n"));
-    CHECK(again["empty"] == true);
-    CHECK(again["refresh"] == true);
-    CHECK(v.sim.command("accept", json{{"plan_hash", again["plan_hash"]}}.dump()).status == 200);
-    CHECK(v.status()["cancelled"] == false);
-    CHECK(v.sim.run_until([&] { return v.sim.whole() && v.in_state(node_state::ready) == 5; }, 5min));
-  }
   SUBCASE("the file as it was before") {
     REQUIRE(v.sim.apply(three) == 0);
     CHECK(v.sim.run_until([&] { return v.sim.whole() && v.in_state(node_state::planned) == 0 && v.in_state(node_state::ready) == 3; }, 5min));
     CHECK(v.status()["cancelled"] == false);
   }
+}
+
+TEST_CASE("words: when what was in flight at a cancel was all of it, the same file accepted lifts the cancel") {
+  volume_of_three v;
+  auto four = small_spec(2, 1, 4, "1GiB", "  protect: false\n");
+  v.sim.grid->faults.pending = 100; // the fourth takes some seconds
+  REQUIRE(v.sim.apply(four) == 0);
+  REQUIRE(v.sim.run_until([&] { return v.in_state(node_state::reserving) == 1; }, 1min));
+  v.sim.grid->faults = {};
+  CHECK(json::parse(v.sim.command("cancel").body)["cancelled"] == true);
+  REQUIRE(v.sim.run_until([&] { return v.in_state(node_state::ready) == 4; }, 3min));
+  v.sim.run_for(1min);
+  CHECK(v.status()["cancelled"] == true);
+  auto again = plan_of(v.sim, four);
+  CHECK(again["empty"] == true);
+  CHECK(again["refresh"] == true);
+  CHECK(v.sim.command("accept", json{{"plan_hash", again["plan_hash"]}}.dump()).status == 200);
+  CHECK(v.status()["cancelled"] == false);
+  CHECK(v.sim.run_until([&] { return v.sim.whole() && v.sim.state() == "Ready"; }, 3min));
+  CHECK(plan_of(v.sim, four)["refresh"] == false);
 }
 
 TEST_CASE("words: a new value behind the same text is taken by an accept, and never shown") {
@@ -193,6 +205,37 @@ TEST_CASE("words: of edits that are followed only those that add are accepted") 
   CHECK(v.sim.recorded().serial == 2);
   CHECK(offer(small_spec(2, 1, 5, "2GiB", "  protect: false\n")) == 200);
   CHECK(v.status()["conditions"].dump().find("EditNeedsPerson") == std::string::npos);
+}
+
+TEST_CASE("words: a file that is followed and was not edited takes no cancel back, also after a restart") {
+  volume_of_three v;
+  auto four = small_spec(2, 1, 4, "1GiB", "  protect: false\n");
+  auto offer = [&](const std::string& text) {
+    auto plan = plan_of(v.sim, text);
+    CHECK(plan["empty"] == false);
+    return v.sim.command("accept", json{{"plan_hash", plan.value("plan_hash", "")}, {"only_additions", true}}.dump());
+  };
+  v.sim.grid->faults.refuse = 100;
+  REQUIRE(v.sim.apply(four) == 0);
+  CHECK(json::parse(v.sim.command("cancel").body)["cancelled"] == true);
+  v.sim.run_for(5s);
+  v.sim.grid->faults.refuse = 0;
+  v.sim.stop();
+  v.sim.start();
+  v.sim.run_for(30s);
+  REQUIRE(v.in_state(node_state::planned) == 1);
+  auto serial = v.sim.recorded().serial;
+  auto answer = offer("# a remark\n" + four); // means the same
+  CHECK(answer.status == 200);
+  CHECK(json::parse(answer.body)["unchanged"] == true);
+  v.sim.run_for(1min);
+  CHECK(v.status()["cancelled"] == true);
+  CHECK(v.in_state(node_state::planned) == 1);
+  CHECK(v.sim.recorded().serial == serial);
+  // An edit is a new word.
+  CHECK(!json::parse(offer(small_spec(2, 1, 5, "1GiB", "  protect: false\n")).body).contains("unchanged"));
+  CHECK(v.status()["cancelled"] == false);
+  CHECK(v.sim.run_until([&] { return v.sim.whole() && v.in_state(node_state::ready) == 5; }, 5min));
 }
 
 TEST_CASE("words: hosts that refused are remembered by the next engine") {
