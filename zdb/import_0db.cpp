@@ -169,9 +169,15 @@ private:
   /// The index says what is alive.
   status by_index(const std::vector<std::pair<std::uint32_t, fs::path>>& files, bool sequential) {
     std::uint64_t next_id = 0;
+    std::uint32_t expected = 0;
     for (auto& [number, path] : files) {
+      // Without one of them deleted keys would come back, and ids would be other values'.
+      if (number != expected++)
+        return error{errc::corrupt, fmt::format("{}: i{} is missing, i{} is there", index_.string(),
+                                                expected - 1, number)};
       QS_TRY_ASSIGN(auto f, old_file::open(path, "IDX0", index_version, index_header_bytes));
-      for (std::uint64_t at = index_header_bytes; at + item_bytes <= f.size();) {
+      std::uint64_t at = index_header_bytes;
+      while (at + item_bytes <= f.size()) {
         QS_TRY_ASSIGN(auto item, f.read(at, item_bytes));
         byte_reader in{item};
         auto key_length = in.get<std::uint8_t>();
@@ -182,7 +188,7 @@ private:
         auto file = in.get<std::uint32_t>();
         auto timestamp = in.get<std::uint32_t>();
         at += item_bytes + (sequential ? 8U : key_length);
-        if (at > f.size()) break; // torn
+        if (at > f.size()) break; // torn; counted below
         auto id = next_id++;
         if ((flags & 1) != 0) continue;
         std::string key(8, '\0');
@@ -194,6 +200,9 @@ private:
         }
         QS_TRY(take(key, file, offset, timestamp, sequential));
       }
+      if (at == f.size()) continue;
+      ++report_.damaged;
+      log::error("zdb", "{}: its last item is torn: left out", path.string());
     }
     return sequential ? space_->use_up_ids(next_id) : status{};
   }

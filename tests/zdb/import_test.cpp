@@ -220,5 +220,24 @@ TEST_CASE("damage, a missing index, a running 0-db") {
   }
 }
 
+TEST_CASE("an index with a file missing is refused; a torn last item is left out") {
+  quiet no_log;
+  old_zdb old;
+  old.descriptor("default", 1, "", 0);
+  old.golden("default");
+  auto i0 = old.index / "default" / "i0";
+  auto bytes = *read_file(i0);
+  REQUIRE(write_file_atomic(old.index / "default" / "i2", as_bytes(bytes)).ok());
+  auto refused = old.open();
+  REQUIRE(!refused.ok());
+  CHECK(refused.err().code == errc::corrupt);
+  CHECK(describe(refused.err()).find("i1 is missing") != std::string::npos);
+  fs::remove(old.index / "default" / "i2");
+  REQUIRE(write_file_atomic(i0, as_bytes(bytes + "torn")).ok());
+  auto s = old.open();
+  REQUIRE(s.ok());
+  CHECK((*s)->find("default")->entries() == 1);
+}
+
 } // namespace
 } // namespace qs::zdb
