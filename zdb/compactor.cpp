@@ -252,6 +252,9 @@ struct compactor::pass : std::enable_shared_from_this<compactor::pass> {
                        if (!outcome->ok()) return self->fail(outcome->err());
                        if (!self->space->still_valid(self->plan))
                          return self->fail({errc::cancelled, "the namespace was emptied or removed"});
+                       // Made worm since the pass began: its old versions are to stay.
+                       if (self->space->settings().worm)
+                         return self->fail({errc::cancelled, "the namespace became worm"});
                        self->name();
                      });
   }
