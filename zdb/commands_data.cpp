@@ -191,7 +191,11 @@ void commands::del(client& c, arguments args) {
 
 void commands::exists(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
-  c.out.integer(c.space->exists(args[1].bytes()) ? 1 : 0);
+  auto seen = c.space->exists(args[1].bytes());
+  // A damaged value is one that SETNX does not replace.
+  if (seen != read_answer::unreadable) return c.out.integer(seen == read_answer::missing ? 0 : 1);
+  fail(c, "Internal Error");
+  disk_trouble();
 }
 
 void commands::check(client& c, arguments args) {
@@ -244,14 +248,21 @@ void commands::flush(client& c, arguments) {
   }
   // The file that says "nothing before me counts" is on disk before anything is deleted.
   auto p = promise_answer(c);
-  sync(c.space, [this, p, paths = std::move(*old)](const status& done) {
-    if (!done.ok()) return answer(p, "-Cannot write data right now\r\n");
+  ++c.space->deleting_files;
+  sync(c.space, [this, p, space = c.space, paths = std::move(*old)](const status& done) {
+    if (!done.ok()) {
+      --space->deleting_files;
+      return answer(p, "-Cannot write data right now\r\n");
+    }
     env_.disk(
         [paths] {
           std::error_code ignored; // what stays is deleted at the next start
           for (auto& path : paths) std::filesystem::remove(path, ignored);
         },
-        [this, p] { answer(p, "+OK\r\n"); });
+        [this, p, space] {
+          --space->deleting_files;
+          answer(p, "+OK\r\n");
+        });
   });
 }
 

@@ -91,7 +91,7 @@ name_space::position name_space::locate(byte_span key, bool with_header) {
   return p;
 }
 
-bool name_space::exists(byte_span key) { return locate(key, false).state != read_answer::missing; }
+read_answer name_space::exists(byte_span key) { return locate(key, false).state; }
 
 read_answer name_space::look(byte_span key, record_header& out) {
   auto p = locate(key, true);

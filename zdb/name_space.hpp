@@ -178,7 +178,8 @@ public:
   status use_up_ids(std::uint64_t next);
   [[nodiscard]] read_answer get(byte_span key, value_block& out);
   [[nodiscard]] read_answer look(byte_span key, record_header& out);
-  [[nodiscard]] bool exists(byte_span key);
+  /// Whether there is one, without reading more than it takes: in sequential mode nothing.
+  [[nodiscard]] read_answer exists(byte_span key);
   /// Bytes [offset, offset + length) of the payload, cut at its end (an offset past it gives
   /// none); reads no others. The record's header and key are checked against their checksum, the
   /// payload's checksum only if all of it was asked for: who reads pieces brings checksums of its
@@ -207,7 +208,8 @@ public:
 
   /// From now on a new file is written to. Nothing happens if the current one has no records.
   status jump();
-  /// Everything read again from the disk. errc::busy while it is synced or compacted.
+  /// Everything read again from the disk. errc::busy while it is synced or compacted or files of a
+  /// FLUSH are deleted. After another error reads go on as before, writes do not.
   status reload();
   /// Files in which a record was overwritten or deleted since the last forget_changed_files().
   [[nodiscard]] std::vector<std::uint32_t> changed_files() const;
@@ -280,6 +282,7 @@ public:
   };
   std::vector<waiter> waiters;
   bool syncing = false;
+  unsigned deleting_files = 0; ///< FLUSHes whose files are not yet deleted
   std::uint64_t read_errors = 0;
   std::uint64_t write_errors = 0;
   std::uint32_t last_error_at = 0; ///< unix seconds; 0: none
@@ -291,7 +294,6 @@ private:
   result<file_ptr> open_one(std::uint32_t id, const sync_mark& mark);
   status drop_replaced(std::map<std::uint32_t, file_ptr>& found);
   status read_records(data_file& f, const sync_mark& mark);
-  void clear();
   status index_record(const record_header& header, byte_span key, record_place place);
   status apply(const record_header& header, byte_span key, record_place place);
   status append(const record_header& header, byte_span key, byte_span value, record_place& place);

@@ -36,23 +36,35 @@ name_space::open(file_pool& pool, const std::filesystem::path& directory, limits
   return ns;
 }
 
-void name_space::clear() {
-  order_.clear();
-  files_.clear();
-  keys_ = user_index{limits_.hash_key};
-  ids_ = {};
-  live_bytes_ = 0;
-  active_ = last_log_ = 0;
+/// Beside what is served, which stays when it fails: keys must not vanish because a disk hiccuped.
+status name_space::reload() {
+  if (syncing || compacting_ || deleting_files > 0)
+    return error{errc::busy, "the namespace is being synced, compacted or emptied"};
+  std::unique_ptr<name_space> fresh{new name_space{pool_, directory_, limits_}};
+  fresh->settings_ = settings_;
+  fresh->last_file_ = last_file_;
+  auto loaded = fresh->load();
+  read_errors += fresh->read_errors;
+  if (!loaded.ok()) {
+    failed_ = true; // what is in memory may not be what is on the disk
+    return loaded;
+  }
+  order_ = std::move(fresh->order_);
+  files_ = std::move(fresh->files_);
+  keys_ = std::move(fresh->keys_);
+  ids_ = std::move(fresh->ids_);
+  changed_.clear();
+  live_bytes_ = fresh->live_bytes_;
+  active_ = fresh->active_;
+  last_log_ = fresh->last_log_;
+  last_file_ = fresh->last_file_;
+  active_since_ = fresh->active_since_;
+  synced_ = fresh->synced_;
+  names_changed_ = names_changed_ || fresh->names_changed_;
+  left_aside_ = fresh->left_aside_;
   moving_to_ = 0;
   ++epoch_;
-}
-
-status name_space::reload() {
-  if (syncing || compacting_) return error{errc::busy, "the namespace is being synced or compacted"};
-  clear();
-  auto loaded = load();
-  if (!loaded.ok()) failed_ = true; // what is in memory is not what is on the disk
-  return loaded;
+  return {};
 }
 
 status name_space::load() {
