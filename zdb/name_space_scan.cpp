@@ -146,7 +146,7 @@ result<name_space::page> name_space::scan_forward(byte_span cursor, byte_span pr
       last_origin = origin;
       if (begins_with(key, prefix) && is_live(header, key, here))
         out.items.push_back({to_string(key), header.payload_length, header.timestamp});
-      full = out.items.size() >= page_items || clock.over(out.items.empty());
+      full = out.items.size() >= page_items || clock.over(out.items.empty() && prefix.empty());
       return true;
     };
     auto begin = after.valid() ? f.start_for(after) : std::uint32_t{file_header_bytes};
@@ -187,10 +187,12 @@ result<name_space::page> name_space::scan_backward(byte_span cursor) {
       block.clear();
       record_header first;
       record_place first_origin;
+      bool past = false;
       auto visit = [&](const record_header& header, byte_span key, std::uint32_t offset) {
         record_place here{f.id(), offset};
         auto origin = header.origin(here);
-        if (offset >= end || origin >= before) return false;
+        past = offset >= end || origin >= before;
+        if (past) return false;
         if (!first_origin.valid()) {
           first = header;
           first_origin = origin;
@@ -200,14 +202,21 @@ result<name_space::page> name_space::scan_backward(byte_span cursor) {
                            make_cursor(header, origin)});
         return true;
       };
-      QS_TRY(f.walk(start, f.size(), visit));
+      for (std::uint64_t from = start; from < end;) {
+        QS_TRY_ASSIGN(from, f.walk(from, f.size(), visit));
+        if (past || from >= end) break;
+        note_read_error({errc::corrupt,
+                         fmt::format("{} at {}: RSCAN steps over damage", f.path().string(), from)});
+        QS_TRY_ASSIGN(from, f.next_record(from + 1));
+      }
       for (auto i = block.rbegin(); i != block.rend() && out.items.size() < page_items; ++i) {
         out.items.push_back(std::move(i->found));
         out.cursor = std::move(i->cursor);
       }
       auto empty = out.items.empty();
       if (empty && first_origin.valid()) out.cursor = make_cursor(first, first_origin);
-      if (out.items.size() >= page_items || clock.due(empty)) return out;
+      // Without a cursor (all of it damaged so far) this would say that nothing is left.
+      if (out.items.size() >= page_items || (clock.due(empty) && !out.cursor.empty())) return out;
       if (start <= file_header_bytes) break;
       end = start;
       start = f.start_before(end);

@@ -1,6 +1,9 @@
 // The storage engine below the commands: versions, cursors, walks both ways, ranges, raw records.
 #include "support/zdb_store.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "base/random.hpp"
 
 namespace qs::zdb {
@@ -295,6 +298,37 @@ TEST_CASE("a new namespace that cannot be opened leaves nothing behind: the next
   REQUIRE(s.all->finish_new(again, name_space::create(again.directory, again.settings)).ok());
   s.reopen();
   CHECK(s.all->find("n"));
+}
+
+TEST_CASE("a reload that fails takes nothing away") {
+  quiet no_log;
+  storage s;
+  auto& ns = s.space();
+  REQUIRE(put(ns, "a", "1") == write_answer::stored);
+  ns.deleting_files = 1;
+  REQUIRE(!ns.reload().ok());
+  CHECK(ns.reload().err().code == errc::busy);
+  ns.deleting_files = 0;
+  std::filesystem::create_directory(data_file_path(ns.directory(), 2)); // cannot be opened
+  auto failed = ns.reload();
+  REQUIRE(!failed.ok());
+  CHECK(failed.err().code != errc::busy);
+  CHECK(value_of(ns, "a") == "1");
+  CHECK(ns.entries() == 1);
+  CHECK(put(ns, "b", "2") == write_answer::failed);
+}
+
+TEST_CASE("both walks step over a damaged record") {
+  quiet no_log;
+  storage s;
+  auto& ns = s.space();
+  for (auto* key : {"a", "b", "c"}) REQUIRE(put(ns, key, "1") == write_answer::stored);
+  auto fd = open_file(data_file_path(ns.directory(), 1), O_RDWR);
+  REQUIRE(fd.ok());
+  char junk = 0x55;
+  REQUIRE(::pwrite(fd->get(), &junk, 1, 64 + 34 + 7) == 1); // in the header of b
+  CHECK(keys_of(ns, scan_order::oldest_first) == std::vector<std::string>{"a", "c"});
+  CHECK(keys_of(ns, scan_order::newest_first) == std::vector<std::string>{"c", "a"});
 }
 
 } // namespace
