@@ -190,6 +190,7 @@ private:
   void walk(client& c, arguments args, scan_order order);
   struct prefix_scan;
   void go_on(const std::shared_ptr<prefix_scan>& s);
+  void scan_later();
   void try_reload(const promise& p, const std::shared_ptr<name_space>& space, int tries);
   void tell_waiting(const client& source, const name_space* space, std::size_t ran);
   std::string encode_copy(const client& source, arguments args, std::size_t at) const;
@@ -206,6 +207,8 @@ private:
   /// Namespaces that they change: whether these exist is told behind them only, for who asks may
   /// be the one who has lost the connection on which he asked for the change.
   std::multiset<std::string, std::less<>> pending_names_;
+  std::deque<std::shared_ptr<prefix_scan>> scans_; ///< KSCANs that go on, in turn
+  bool scan_due_ = false;
   bool gone_ = false;
   password_guard guard_;
   boot_time guess_said_{};

@@ -93,8 +93,8 @@ void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
   auto more = !page->cursor.empty();
   if (more) s->cursor = page->cursor;
   if (more && s->keys.size() < prefix_bytes_max) {
-    env_.timers->add(env_.time->boot(), [this, s] { go_on(s); });
-    return;
+    scans_.push_back(s);
+    return scan_later();
   }
   if (s->count == 0) return end("-No keys match\r\n");
   auto next = more ? s->cursor : std::string{"0"};
@@ -102,12 +102,26 @@ void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
       s->keys);
 }
 
+/// One page of one of them in a pass of the loop, however many there are.
+void commands::scan_later() {
+  if (scans_.empty() || std::exchange(scan_due_, true)) return;
+  env_.timers->add(env_.time->boot(), [this] {
+    scan_due_ = false;
+    auto s = std::move(scans_.front());
+    scans_.pop_front();
+    go_on(s);
+    scan_later();
+  });
+}
+
 void commands::keycur(client& c, arguments args) {
   if (!key_fits(c, args[1], "Key not found") || !may_read(c)) return;
   std::string cursor;
-  if (c.space->cursor_of(args[1].bytes(), cursor) != read_answer::found)
-    return fail(c, "Key not found");
-  c.out.bulk(cursor);
+  auto seen = c.space->cursor_of(args[1].bytes(), cursor);
+  if (seen == read_answer::found) return c.out.bulk(cursor);
+  if (seen == read_answer::missing) return fail(c, "Key not found");
+  fail(c, "Internal Error");
+  if (seen == read_answer::unreadable) disk_trouble();
 }
 
 void commands::history(client& c, arguments args) {

@@ -15,6 +15,7 @@ namespace {
 /// Received from one client, and commands run for it, before the others get their turn.
 constexpr std::size_t turn_bytes = 1 << 20;
 constexpr std::size_t turn_commands = 128;
+constexpr auto turn_time = std::chrono::milliseconds{2}; ///< looked at behind each command
 constexpr std::size_t turns_at_once = 4; ///< then sockets are looked at
 constexpr std::size_t scratch_bytes_short = 4 << 10;
 constexpr std::size_t held_max = 4096;
@@ -209,6 +210,7 @@ bool connection::run_pending() {
   pending_ = false;
   --turn_left_;
   host_.table.execute(*this, parser_.arguments());
+  if (std::chrono::steady_clock::now() >= turn_until_) turn_left_ = 0;
   parser_.release();
   account();
   return true;
@@ -287,6 +289,7 @@ void connection::turn() {
   if (closed_) return;
   if (drain_until_) return drain();
   turn_left_ = turn_commands;
+  turn_until_ = std::chrono::steady_clock::now() + turn_time;
   if (pending_ && may_execute()) (void)run_pending();
   if (!pending_ && !rest_.empty() && may_execute()) {
     auto todo = std::exchange(rest_, {});

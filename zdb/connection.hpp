@@ -110,6 +110,7 @@ private:
   std::size_t moved_ = 0; ///< since slow_since_
   std::chrono::steady_clock::time_point slow_since_;
   std::size_t turn_left_ = 0; ///< commands
+  std::chrono::steady_clock::time_point turn_until_;
   bool readable_ = false;     ///< the socket may have more
   bool queued_ = false;
   bool hungry_ = false;

@@ -95,5 +95,25 @@ TEST_CASE("whether a namespace exists is told behind what makes or deletes it") 
   CHECK(t.ask(*asker, {"SELECT", "n"}) == "-Namespace not found\r\n");
 }
 
+TEST_CASE("KSCANs that go on take turns, one page in a pass") {
+  table t;
+  auto& ns = t.s.space();
+  for (int i = 0; i < 9000; ++i) REQUIRE(put(ns, fmt::format("k{}", i), "v") == write_answer::stored);
+  auto one = t.connect();
+  auto two = t.connect();
+  CHECK(t.ask(*one, {"KSCAN", "k"}).empty());
+  CHECK(t.ask(*two, {"KSCAN", "k"}).empty());
+  int passes = 0;
+  for (; t.timers.size() > 0; ++passes) {
+    CHECK(t.timers.size() == 1);
+    t.timers.run(system_clock().boot());
+  }
+  CHECK(passes >= 4); // two more pages each
+  for (auto& c : {one, two}) {
+    CHECK(!c->blocked);
+    CHECK(c->take().starts_with("*2\r\n$1\r\n0\r\n*9000\r\n"));
+  }
+}
+
 } // namespace
 } // namespace qs::zdb
