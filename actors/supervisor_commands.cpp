@@ -161,6 +161,10 @@ void supervisor_state::finish_plan(const std::string& text, bool destroy, const 
           ? controller::diff_destroy(recorded, world)
           : controller::diff(*from.spec, text, desired ? &*desired : nullptr,
                              with_first_lineage(recorded, to_hex(config.shared->keys.id())), world);
+  // The edit that waited for a person was taken back, or nothing of it is left to do.
+  auto as_accepted = !destroy && recorded.accepted &&
+                     spec::canonical_hash(*from.spec) == recorded.accepted->hash;
+  if (as_accepted || (!destroy && made.made && made.made->empty())) edit_waits.clear();
   if (!made.made) return give(answer, {200, plan_document(made, {})});
   auto& p = *made.made;
   auto hash = p.hash;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "controller/decide.hpp"
+#include "controller/world.hpp"
 
 namespace qs::controller {
 
@@ -15,6 +16,13 @@ bool only_adds(const plan& p, const spec::storage_spec* previous, const spec::st
     auto is = [&](const model::recorded_node& r) { return r.id == a.node; };
     auto before = std::find_if(recorded.nodes.begin(), recorded.nodes.end(), is);
     return before != recorded.nodes.end() && a.size >= before->size;
+  };
+  // What was accepted before and is not finished is in every plan: it says nothing about this edit.
+  auto on_its_way = [&](const action& a) {
+    return std::any_of(recorded.nodes.begin(), recorded.nodes.end(), [&](const auto& r) {
+      if (a.kind == action_kind::destroy_node) return r.id == a.node && !world::member(r);
+      return r.replaces == a.node && world::in_flight(r) && a.host == r.host;
+    });
   };
   return std::all_of(p.actions.begin(), p.actions.end(), [&](const action& a) {
     switch (a.kind) {
@@ -32,6 +40,7 @@ bool only_adds(const plan& p, const spec::storage_spec* previous, const spec::st
       return a.address == "setting.storage.capacity" || a.address == "setting.storage.nodes";
     case action_kind::replace_node:
     case action_kind::destroy_node:
+      return on_its_way(a);
     case action_kind::destroy_volume:
       return false;
     }

@@ -203,6 +203,11 @@ TEST_CASE("words: of edits that are followed only those that add are accepted") 
   CHECK(v.status()["conditions"].dump().find("EditNeedsPerson") != std::string::npos);
   CHECK(offer(small_spec(2, 1, 4, "2GiB", "  protect: true\n")) == 409); // a setting is no addition
   CHECK(v.sim.recorded().serial == 2);
+  // The edit is taken back: nothing waits for anybody any more.
+  CHECK(plan_of(v.sim, small_spec(2, 1, 4, "2GiB", "  protect: false\n"))["empty"] == true);
+  CHECK(v.status()["conditions"].dump().find("EditNeedsPerson") == std::string::npos);
+  CHECK(offer(three) == 409);
+  CHECK(v.status()["conditions"].dump().find("EditNeedsPerson") != std::string::npos);
   CHECK(offer(small_spec(2, 1, 5, "2GiB", "  protect: false\n")) == 200);
   CHECK(v.status()["conditions"].dump().find("EditNeedsPerson") == std::string::npos);
 }

@@ -543,3 +543,39 @@ TEST_CASE("a node that left and cannot be ended holds up nothing, but only when 
     check_sound(w);
   }
 }
+
+TEST_CASE("what is under way already does not keep an edit that only adds from being followed") {
+  auto w = deployed();
+  auto bigger = six;
+  bigger.replace(bigger.find("nodes: 6"), 8, "nodes: 7");
+  auto more = test::parse(bigger);
+  auto offered = [&](const spec::storage_spec& desired) {
+    auto d = controller::diff(desired, bigger, &w.spec, w.recorded, w.observe());
+    REQUIRE_MESSAGE(d.made, (d.refusals.empty() ? "" : d.refusals[0].message));
+    REQUIRE(!d.made->empty());
+    return controller::only_adds(*d.made, &w.spec, desired, w.recorded);
+  };
+  CHECK(offered(more));
+  auto a = w.members()[1];
+  lose(w, a);
+  CHECK_FALSE(offered(more)); // the plan itself would replace it
+  for (int i = 0; i < 5 && w.row(a).state != node_state::replaced; ++i) w.pass();
+  REQUIRE(w.row(a).state == node_state::replaced);
+  auto d = w.diff(w.spec);
+  REQUIRE(d.made);
+  CHECK(std::any_of(d.made->actions.begin(), d.made->actions.end(),
+                    [](const auto& x) { return x.kind == controller::action_kind::destroy_node; }));
+  CHECK(offered(more));
+  // What takes its place is on its way, too.
+  auto heir = *w.row(a).replaced_by;
+  w.row(heir).state = node_state::deploying;
+  d = w.diff(w.spec);
+  REQUIRE(d.made);
+  CHECK(std::any_of(d.made->actions.begin(), d.made->actions.end(),
+                    [](const auto& x) { return x.kind == controller::action_kind::replace_node; }));
+  CHECK(offered(more));
+  // And what takes away still needs a person.
+  auto fewer = six;
+  fewer.replace(fewer.find("mount: {path: /mnt/x}"), 21, "");
+  CHECK_FALSE(offered(test::parse(fewer)));
+}
