@@ -263,11 +263,19 @@ void server_core::open_compactor() {
 void server_core::compact() {
   compaction_due_ = false;
   if (!compactor_ || stopping_ || compactor_->working_on()) return;
-  for (auto& [name, space] : store_->all())
-    if (compactor_->consider(space, false, [this](const status& s) {
-          if (s.ok()) asio::post(io_, [this] { compact(); });
-        }))
-      return;
+  // On from where the last pass was: one that is always worth it, or always fails, is not the only
+  // one that is looked at.
+  auto& all = store_->all();
+  auto it = all.upper_bound(last_compacted_);
+  for (std::size_t i = 0; i < all.size(); ++i, ++it) {
+    if (it == all.end()) it = all.begin();
+    auto begun = compactor_->consider(it->second, false, [this](const status& s) {
+      if (s.ok()) asio::post(io_, [this] { compact(); });
+    });
+    if (!begun) continue;
+    last_compacted_ = it->first;
+    return;
+  }
 }
 
 void server_core::tell_ready() {

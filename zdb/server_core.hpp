@@ -66,6 +66,7 @@ private:
   hook_runner hooks_;
   std::unique_ptr<compactor> compactor_; ///< none: off
   bool compaction_due_ = false;
+  std::string last_compacted_; ///< a namespace's name
   std::unique_ptr<connection_host> host_;
   std::unique_ptr<metrics_endpoint> metrics_;
   std::list<listener> listeners_;
