@@ -80,7 +80,7 @@ struct applying {
     if (o.wait == "none")
       t.note("Accepted. The engine works on it: 'qs status --watch'.");
     else
-      t.note(plan.empty || plan.only_unknown ? "Nothing to change; the volume is as the file says." : fmt::format("Done: '{}' is {}.", volume.name, o.wait));
+      t.note((plan.empty || plan.only_unknown) && !plan.refresh ? "Nothing to change; the volume is as the file says." : fmt::format("Done: '{}' is {}.", volume.name, o.wait));
     return exit_done;
   }
 };
@@ -103,11 +103,12 @@ int apply_text(const apply_options& o, const chosen_volume& volume, terminal& t)
   if (auto exit = report_plan(*plan, t); exit != 0) return a.give_up(exit);
   if (!o.common.json) t.print(t.colour() ? plan->human_colour : plan->human);
   // What is only unknown is left untouched: there is nothing to accept, and nobody to ask.
-  if (plan->empty || plan->only_unknown) {
+  auto nothing = plan->empty || plan->only_unknown;
+  if (nothing && !plan->refresh) {
     remember_file(volume);
     return a.finish(*plan, generation_of(*a.engine.client), newest_event(*a.engine.client));
   }
-  auto wanted = a.consent(*plan);
+  auto wanted = nothing ? result<bool>{true} : a.consent(*plan);
   if (!wanted.ok()) {
     auto code = wanted.err().code == errc::invalid_argument ? exit_usage : exit_of(wanted.err().code);
     return a.give_up(t.fail(code, describe(wanted.err())));

@@ -28,6 +28,7 @@ plan_answer read_plan(const std::string& document) {
   out.exit = d.value("exit", 0);
   out.empty = d.value("empty", false);
   out.only_unknown = d.value("only_unknown", false);
+  out.refresh = d.value("refresh", false);
   out.needs_typed_name = d.value("needs_typed_name", false);
   out.human = d.value("human", "");
   out.human_colour = d.value("human_colour", out.human);

@@ -14,6 +14,7 @@ struct plan_answer {
   int exit = 0; ///< 3 or 1: refused, `errors` says why
   bool empty = false;
   bool only_unknown = false;
+  bool refresh = false; ///< to be accepted even when it changes nothing (plan_view.hpp)
   bool needs_typed_name = false;
   std::string human;
   std::string human_colour;
