@@ -54,19 +54,22 @@ counted count_nodes(const json& status) {
 judgement judge_status(const std::string& text, const follow_request& what) {
   auto s = json::parse(text, nullptr, false);
   if (!s.is_object() || s.value("generation", std::uint64_t{0}) < what.generation) return {};
-  // Nobody goes on with it: waiting longer brings nothing.
-  if (s.value("suspended", false)) return {verdict::paused, "the volume is suspended, so nothing of it is begun; 'qs resume' goes on"};
-  if (s.value("cancelled", false)) return {verdict::paused, "it was cancelled; 'qs resume' goes on with it, 'qs apply' takes the file as it is then"};
+  // Ready is about the data; a node that is still to be made larger is a step to do.
+  const auto* synced = condition(s, "Synced");
+  auto busy = (synced != nullptr && synced->value("status", "") == "False") || s.value("under_way", 0) > 0;
+  // Nobody goes on with it: waiting longer brings nothing. What was in flight at a cancel may have been all of it.
+  auto ready = s.value("state", "") == "Ready" && !busy;
+  if (!ready && s.value("suspended", false))
+    return {verdict::paused, "the volume is suspended, so nothing of it is begun; 'qs resume' goes on"};
+  if (!ready && s.value("cancelled", false))
+    return {verdict::paused, "it was cancelled; 'qs resume' goes on with it, 'qs apply' takes the file as it is then"};
   auto nodes = count_nodes(s);
   auto created = s.contains("volume") && s["volume"].value("created", false);
   auto deployed = created && nodes.all > 0 && nodes.ready == nodes.all;
   if (what.wait == "deployed") return {deployed ? verdict::done : verdict::not_yet, {}};
   const auto* served = condition(s, "StatusServed");
   auto unserved = served != nullptr && served->value("status", "") == "False";
-  // Ready is about the data; a node that is still to be made larger is a step to do.
-  const auto* synced = condition(s, "Synced");
-  auto busy = (synced != nullptr && synced->value("status", "") == "False") || s.value("under_way", 0) > 0;
-  if (s.value("state", "") == "Ready" && !busy) {
+  if (ready) {
     if (unserved) return {verdict::degraded, served->value("message", "")};
     return {verdict::done, {}};
   }

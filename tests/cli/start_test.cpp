@@ -146,6 +146,8 @@ TEST_CASE("cli follow: nobody goes on with what is suspended or cancelled; steps
   CHECK(cli::judge_status(suspended.dump(), what).reason.find("qs resume") != std::string::npos);
   auto cancelled = s;
   cancelled["cancelled"] = true;
+  CHECK(cli::judge_status(cancelled.dump(), what).how == verdict::done); // what was in flight was all of it
+  cancelled["state"] = "Suspended";
   CHECK(cli::judge_status(cancelled.dump(), what).how == verdict::paused);
   cli::follow_request later{3, "ready", {}, 0, true};
   CHECK(cli::judge_status(suspended.dump(), later).how == verdict::not_yet); // of the generation before

@@ -180,6 +180,17 @@ TEST_CASE("cli follow: when a wait is over") {
   growing["conditions"].push_back(condition("Synced", "False", "Reconciling", "6 steps to do"));
   CHECK(cli::judge_status(growing.dump(), ready).how == verdict::not_yet);
 
+  auto cancelled = healthy(); // what was in flight was all of it
+  cancelled["cancelled"] = true;
+  CHECK(cli::judge_status(cancelled.dump(), ready).how == verdict::done);
+  cancelled["conditions"].push_back(condition("Synced", "False", "Reconciling", "1 steps to do"));
+  CHECK(cli::judge_status(cancelled.dump(), ready).how == verdict::paused);
+  CHECK(cli::judge_status(cancelled.dump(), deployed).how == verdict::paused);
+  auto suspended = healthy();
+  suspended["state"] = "Suspended";
+  suspended["suspended"] = true;
+  CHECK(cli::judge_status(suspended.dump(), ready).how == verdict::paused);
+
   auto half = healthy();
   half["state"] = "Deploying";
   half["nodes"][5]["state"] = "deploying";
