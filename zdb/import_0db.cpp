@@ -201,6 +201,8 @@ private:
         QS_TRY(take(key, file, offset, timestamp, sequential));
       }
       if (at == f.size()) continue;
+      if (sequential && number != files.back().first) // how many ids it used up is not known
+        return error{errc::corrupt, fmt::format("{}: torn, and others follow", path.string())};
       ++report_.damaged;
       log::error("zdb", "{}: its last item is torn: left out", path.string());
     }
