@@ -203,6 +203,9 @@ TEST_CASE("cli plan: the engine's answer taken apart") {
   json d{{"format_version", 1}, {"exit", 0}, {"empty", false}, {"only_unknown", false}, {"needs_typed_name", true}, {"human", "plan"}, {"human_colour", "PLAN"},
          {"plan", {{"format_version", 1}}}, {"plan_hash", "abc"}, {"serial", 4}, {"errors", json::array()}, {"warnings", {"no FUSE"}}};
   auto p = cli::read_plan(d.dump());
+  CHECK(!p.refresh); // of an engine that does not say so
+  d["refresh"] = true;
+  CHECK(cli::read_plan(d.dump()).refresh);
   CHECK(p.exit == 0);
   CHECK(p.needs_typed_name);
   CHECK(p.plan_hash == "abc");
