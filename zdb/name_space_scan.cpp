@@ -205,8 +205,8 @@ result<name_space::page> name_space::scan_backward(byte_span cursor) {
       for (std::uint64_t from = start; from < end;) {
         QS_TRY_ASSIGN(from, f.walk(from, f.size(), visit));
         if (past || from >= end) break;
-        note_read_error({errc::corrupt,
-                         fmt::format("{} at {}: RSCAN steps over damage", f.path().string(), from)});
+        note_read_error({errc::corrupt, fmt::format("{} at {}: RSCAN steps over damage",
+                                                    f.path().string(), from)});
         QS_TRY_ASSIGN(from, f.next_record(from + 1));
       }
       for (auto i = block.rbegin(); i != block.rend() && out.items.size() < page_items; ++i) {
