@@ -194,8 +194,8 @@ void supervisor_state::node_done(const node_report& report) {
     if (r->state != report.row.state) {
       if (report.row.state == node_state::ready)
         note("info", "NodeReady", subject,
-             fmt::format("on {} ({}, {})", report.row.host, report.row.place.farm,
-                         report.row.place.country));
+             fmt::format("on {} ({}{}{})", report.row.host, report.row.place.farm,
+                         report.row.place.country.empty() ? "" : ", ", report.row.place.country));
       else if (report.row.state == node_state::gone)
         note("info", "NodeGone", subject,
              fmt::format("its reservation on {} has ended", report.row.host));
