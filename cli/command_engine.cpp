@@ -95,7 +95,11 @@ int command_wallet_topup(const wallet_options& o, terminal& t) {
 
 int command_mount(const common_flags& o, terminal& t) { return simple(o, t, "/v1/mount", "mounted"); }
 int command_umount(const common_flags& o, terminal& t) { return simple(o, t, "/v1/umount", "unmounted; it stays so until 'qs mount'"); }
-int command_suspend(const common_flags& o, terminal& t) { return simple(o, t, "/v1/suspend", "suspended: no node is reserved, started, replaced or given up until 'qs resume'; shards are repaired onto the nodes that are there"); }
+int command_suspend(const common_flags& o, terminal& t) {
+  return simple(o, t, "/v1/suspend",
+                "suspended: no node is reserved, started, replaced or given up until 'qs resume'; "
+                "shards are repaired onto the nodes that are there");
+}
 int command_resume(const common_flags& o, terminal& t) { return simple(o, t, "/v1/resume", "reconciling again"); }
 int command_cache_drop(const common_flags& o, terminal& t) {
   t.progress("sealing and waiting until nothing is at risk");
