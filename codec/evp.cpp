@@ -12,10 +12,23 @@ nonce nonce_of(std::uint32_t number) noexcept {
   return out;
 }
 
+namespace {
+/// Looked up once: libcrypto's own short-hands look through its providers each time.
+const EVP_CIPHER* type_of(cipher_id cipher) {
+  struct free_it {
+    void operator()(EVP_CIPHER* c) const noexcept { EVP_CIPHER_free(c); }
+  };
+  using type = std::unique_ptr<EVP_CIPHER, free_it>;
+  static const type aes{EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr)};
+  static const type chacha{EVP_CIPHER_fetch(nullptr, "ChaCha20-Poly1305", nullptr)};
+  return cipher == cipher_id::aes256_gcm ? aes.get() : chacha.get();
+}
+} // namespace
+
 context make_context(cipher_id cipher, const key32& key, direction dir) {
   context c{EVP_CIPHER_CTX_new()};
-  const auto* type = cipher == cipher_id::aes256_gcm ? EVP_aes_256_gcm() : EVP_chacha20_poly1305();
-  if (!c || EVP_CipherInit_ex(c.get(), type, nullptr, uchars(key.bytes()), nullptr,
+  const auto* type = type_of(cipher);
+  if (!c || type == nullptr || EVP_CipherInit_ex(c.get(), type, nullptr, uchars(key.bytes()), nullptr,
                               static_cast<int>(dir)) != 1)
     return nullptr;
   return c;

@@ -126,24 +126,41 @@ bool looks_compressible(byte_span plain) noexcept {
   // their single bytes: for noise, 7.82 bits a byte from so few; text has 4 to 5, base64 6, code 6.
   // From 7.2 on Huffman's part is a tenth at most, which is not worth what zstd takes: five times
   // the rest of sealing. Noise that repeats itself over a distance passes for noise: rare, kept raw.
+  // Every second sample alone decides where there is nothing to decide: noise has 7.64 ± 0.03 there,
+  // and what is below 7.2 in the end had 7.05.
   constexpr std::size_t samples = 16, sample_bytes = 64, taken = samples * sample_bytes;
   if (plain.size() < taken) return true; // zstd is as quick as looking
   std::array<std::uint16_t, 256> counts{};
   auto stride = plain.size() / samples;
   auto room = std::min<std::size_t>(8, stride / sample_bytes);
-  for (std::size_t s = 0; s < samples; ++s)
-    for (auto b : plain.subspan(s * stride + s * 3 % room * sample_bytes, sample_bytes))
-      ++counts[static_cast<std::size_t>(b)];
+  auto count = [&](std::size_t first) {
+    auto sample = [&](std::size_t s) {
+      return plain.subspan(s * stride + s * 3 % room * sample_bytes, sample_bytes);
+    };
+    // All on their way at once: one after the other each would be waited for.
+    for (auto s = first; s < samples; s += 2) {
+      __builtin_prefetch(sample(s).data());
+      __builtin_prefetch(sample(s).data() + sample_bytes - 1);
+    }
+    for (auto s = first; s < samples; s += 2)
+      for (auto b : sample(s)) ++counts[static_cast<std::size_t>(b)];
+  };
   static const auto weighted = [] { // c * log2(c)
     std::array<float, taken + 1> table{};
     for (std::size_t c = 1; c <= taken; ++c)
       table[c] = static_cast<float>(c) * std::log2(static_cast<float>(c));
     return table;
   }();
-  float sum = 0;
-  for (std::size_t c : counts) sum += weighted[c];
-  constexpr float bits_of_taken = 10; // log2(1024)
-  return bits_of_taken - sum / taken < 7.2F;
+  auto entropy = [&](float of, float bits) { // bits = log2(of)
+    std::array<float, 4> sums{};             // one alone would wait for itself at each step
+    for (std::size_t i = 0; i < counts.size(); i += sums.size())
+      for (std::size_t j = 0; j < sums.size(); ++j) sums[j] += weighted[counts[i + j]];
+    return bits - (sums[0] + sums[1] + sums[2] + sums[3]) / of;
+  };
+  count(0);
+  if (entropy(taken / 2, 9) > 7.45F) return false;
+  count(1);
+  return entropy(taken, 10) < 7.2F;
 }
 
 class frame_cipher::impl {
@@ -161,20 +178,39 @@ frame_cipher::frame_cipher(const volume_id& volume, const volume_key& key, const
 
 frame_cipher::~frame_cipher() = default;
 
+result<packed_frame> pack_frame(byte_span plain, mutable_byte_span scratch) {
+  if (plain.empty() || plain.size() > frame_plain_max || scratch.size() < plain.size())
+    return error{errc::invalid_argument,
+                 fmt::format("a frame of {} bytes with {} to pack it in: it must have 1 to {} and as "
+                             "much room",
+                             plain.size(), scratch.size(), frame_plain_max)};
+  packed_frame out{plain, static_cast<std::uint32_t>(plain.size()), frame_codec::raw};
+  if (auto compressed = compress(plain, scratch); compressed != 0) {
+    out.body = scratch.first(compressed);
+    out.codec = frame_codec::zstd;
+  }
+  return out;
+}
+
 result<frame_size> frame_cipher::seal(std::uint32_t frame_number, byte_span plain,
                                       mutable_byte_span out) const {
-  if (plain.empty() || plain.size() > frame_plain_max ||
-      out.size() < plain.size() + frame_tag_bytes)
-    return error{
-        errc::invalid_argument,
-        fmt::format("a frame of {} bytes into {}: it must have 1 to {} and room for them and a tag",
-                    plain.size(), out.size(), frame_plain_max)};
-  auto compressed = compress(plain, out);
-  auto codec = compressed == 0 ? frame_codec::raw : frame_codec::zstd;
-  // What was compressed into `out` is sealed in place, raw bytes on their way there.
-  auto body = compressed == 0 ? plain : byte_span{out.first(compressed)};
-  auto plain_length = static_cast<std::uint32_t>(plain.size());
-  auto ad = associated_data(plain_length, codec);
+  // What is compressed into `out` is sealed in place, raw bytes on their way there. The tag's room is
+  // asked for whether or not it compresses, so that no length works by luck.
+  auto room = out.size() - std::min<std::size_t>(out.size(), frame_tag_bytes);
+  QS_TRY_ASSIGN(auto packed, pack_frame(plain, out.first(room)));
+  return seal(frame_number, packed, out);
+}
+
+result<frame_size> frame_cipher::seal(std::uint32_t frame_number, const packed_frame& packed,
+                                      mutable_byte_span out) const {
+  const auto& body = packed.body;
+  if (body.empty() || body.size() > packed.plain_length || packed.plain_length > frame_plain_max ||
+      out.size() < packed.stored_length())
+    return error{errc::invalid_argument,
+                 fmt::format("a frame of {} bytes, {} packed, does not go into {}: it needs room for "
+                             "a tag",
+                             packed.plain_length, body.size(), out.size())};
+  auto ad = associated_data(packed.plain_length, packed.codec);
   auto iv = evp::nonce_of(frame_number);
   auto lease = impl_->sealing.take();
   auto* context = lease.get();
@@ -190,7 +226,7 @@ result<frame_size> frame_cipher::seal(std::uint32_t frame_number, byte_span plai
       EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, frame_tag_bytes,
                           out.data() + body.size()) != 1)
     return crypto_failed("seal");
-  return frame_size{static_cast<std::uint32_t>(body.size()) + frame_tag_bytes, plain_length, codec};
+  return frame_size{packed.stored_length(), packed.plain_length, packed.codec};
 }
 
 status frame_cipher::open(std::uint32_t frame_number, frame_codec codec, byte_span stored,

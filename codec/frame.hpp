@@ -58,6 +58,20 @@ struct frame_size {
 /// means.
 bool looks_compressible(byte_span plain) noexcept;
 
+/// A frame as it will be sealed: compressed, or as it is. What it takes is known before it is sealed,
+/// so that it can be sealed straight into its place.
+struct packed_frame {
+  byte_span body; ///< the plain bytes themselves, or in the caller's scratch
+  std::uint32_t plain_length = 0;
+  frame_codec codec = frame_codec::raw;
+  [[nodiscard]] std::uint32_t stored_length() const noexcept {
+    return static_cast<std::uint32_t>(body.size() + frame_tag_bytes);
+  }
+};
+/// Compresses `plain` (1 to frame_plain_max bytes) into `scratch` (at least as long; may not
+/// overlap) if that saves at least 3 %. Errors: invalid_argument.
+result<packed_frame> pack_frame(byte_span plain, mutable_byte_span scratch);
+
 /// Seals and opens the frames of one segment. The key is derived once; contexts of libcrypto are
 /// kept and reused. Thread-safe: several threads may seal and open at the same time. Costs about 2
 /// µs to make.
@@ -69,10 +83,14 @@ public:
   frame_cipher(const frame_cipher&) = delete;
   frame_cipher& operator=(const frame_cipher&) = delete;
 
-  /// Compresses if that saves at least 3 %, seals into `out` (at least plain.size() +
-  /// frame_tag_bytes; may not overlap) and says how many bytes it took. `plain` has 1 to
-  /// frame_plain_max bytes. Errors: invalid_argument, io (libcrypto or zstd failed).
+  /// pack_frame() and seal in one: compresses into `out` (at least plain.size() + frame_tag_bytes;
+  /// may not overlap), seals there and says how many bytes it took. Errors: invalid_argument, io
+  /// (libcrypto failed).
   result<frame_size> seal(std::uint32_t frame_number, byte_span plain, mutable_byte_span out) const;
+  /// Seals what was packed into the first stored_length() bytes of `out`, which may begin where
+  /// `packed.body` does. Errors: invalid_argument, io.
+  result<frame_size> seal(std::uint32_t frame_number, const packed_frame& packed,
+                          mutable_byte_span out) const;
   /// Opens into `out`, whose size must be the frame's plain length. On an error `out` holds zeros.
   /// Errors: corrupt.
   status open(std::uint32_t frame_number, frame_codec codec, byte_span stored,

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/buffer_pool.hpp"
 #include "codec/segment.hpp"
 
 namespace qs::codec {
@@ -52,19 +53,38 @@ struct shard {
   }
 };
 
-/// A frame's sealed bytes and their place.
-struct placed_frame {
-  frame_place place;
-  byte_span bytes;
+/// The data shards of one segment while their frames are put in place: sealed, or read from the log,
+/// where they will be sent from, so that nothing is copied afterwards. Not thread-safe, but rooms of
+/// different frames may be filled by different threads.
+class segment_body {
+public:
+  /// Shards of at most `shard_length` payload bytes (S at most), out of `pool`, which is used until
+  /// build_shards() returns.
+  explicit segment_body(buffer_pool& pool, std::uint32_t shard_length = shard_payload_max);
+
+  /// Where the sealed bytes of the frame at `place` belong: all of them are to be written before
+  /// build_shards(). Once per frame. Errors: invalid_argument (a shard or a range that cannot be).
+  result<mutable_byte_span> room(const frame_place& place, std::uint32_t stored_length);
+
+private:
+  friend class shard_builder;
+  struct extent {
+    std::uint32_t position = 0, length = 0;
+  };
+  struct data_shard {
+    std::shared_ptr<buffer> value; ///< header and payload
+    std::vector<extent> frames;
+  };
+  buffer_pool* pool_;
+  std::uint32_t shard_length_;
+  std::vector<data_shard> shards_; ///< by index
 };
 
-/// All k + m values of a segment, by index; null for the implied ones (used_shards … k-1). `frames`
-/// are exactly those of the layout that was sealed, in any order. Deterministic. Errors:
-/// invalid_argument (a frame outside its shard, overlapping frames, k or m out of bounds),
-/// not_found, io.
+/// All k + m values of a segment, by index; null for the implied ones (used_shards … k-1). The
+/// frames in `body` are exactly those of the layout that was sealed. Deterministic. Errors:
+/// invalid_argument (frames that are not the directories', k or m out of bounds), not_found, io.
 result<std::vector<buffer_ptr>> build_shards(const key_ring& ring, const seal_record& record,
-                                             std::span<const placed_frame> frames,
-                                             unsigned parity_shards);
+                                             segment_body body, unsigned parity_shards);
 
 /// `expected`: whose value this must be; a sound value of another place is corrupt too.
 struct shard_address {

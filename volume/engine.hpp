@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/buffer_pool.hpp"
 #include "base/limits.hpp"
 #include "codec/shard.hpp"
 #include "volume/caches.hpp"
@@ -340,6 +341,7 @@ private:
   volume_options options_;
   volume_environment env_;
   locked_random random_;
+  buffer_pool shard_values_; ///< of the next segments to be sent
   std::optional<codec::key_ring> ring_;
   codec::session_id session_;
   std::unique_ptr<write_log> log_;   ///< before rows_: its flushes sync the log

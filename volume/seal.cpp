@@ -1,5 +1,6 @@
 // Open segments: handing out frame numbers, and sealing once (volume.md 2, 3).
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "volume/engine.hpp"
@@ -108,10 +109,13 @@ result<frame_ticket> engine::reserve() {
 
 result<sealed_frame> engine::seal_frame(byte_span plain) {
   QS_TRY_ASSIGN(auto ticket, reserve());
+  // Packed before it is sealed, so that a frame of text holds no more memory than it takes.
+  static thread_local std::array<std::byte, codec::frame_plain_max> scratch;
+  QS_TRY_ASSIGN(auto packed, codec::pack_frame(plain, scratch));
   sealed_frame frame;
-  auto room = plain.size() + codec::frame_tag_bytes;
+  auto room = packed.stored_length();
   frame.bytes = std::make_unique_for_overwrite<std::byte[]>(room);
-  QS_TRY_ASSIGN(frame.size, ticket.segment()->cipher->seal(ticket.number(), plain, {frame.bytes.get(), room}));
+  QS_TRY_ASSIGN(frame.size, ticket.segment()->cipher->seal(ticket.number(), packed, {frame.bytes.get(), room}));
   frame.ticket = std::move(ticket);
   return frame;
 }

@@ -59,22 +59,16 @@ result<std::vector<buffer_ptr>> engine::shard_values(local_segment& segment) {
     frames.assign(segment.frames.begin(), segment.frames.end());
     record = *segment.record;
   }
-  std::uint64_t total = 0;
-  for (const auto& [number, f] : frames) total += f.stored;
-  auto bytes = std::make_unique_for_overwrite<std::byte[]>(total);
-  std::vector<codec::placed_frame> placed;
-  placed.reserve(frames.size());
-  std::uint64_t at = 0;
+  // Read where they will be sent from: nothing is copied after that.
+  codec::segment_body body{shard_values_, record.shard_length};
   std::shared_ptr<const log_file> file;
   for (const auto& [number, f] : frames) {
     if (!file || file->number() != f.where.file) file = log_->file(f.where.file);
     if (!file) return error{errc::io, "the log file of a pinned segment is gone"};
-    mutable_byte_span out{bytes.get() + at, f.stored};
+    QS_TRY_ASSIGN(auto out, body.room({f.shard, f.position}, f.stored));
     QS_TRY(file->read(f.where.offset, out));
-    placed.push_back({{f.shard, f.position}, out});
-    at += f.stored;
   }
-  return codec::build_shards(*ring_, record, placed, options_.parity_shards);
+  return codec::build_shards(*ring_, record, std::move(body), options_.parity_shards);
 }
 
 void engine::send(const segment_ptr& segment) {

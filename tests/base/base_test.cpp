@@ -6,6 +6,7 @@
 
 #include <sodium.h>
 
+#include "base/buffer_pool.hpp"
 #include "base/bytes.hpp"
 #include "base/diagnostic.hpp"
 #include "base/phrase.hpp"
@@ -81,4 +82,39 @@ TEST_CASE("diagnostics show place and caret in file order") {
                                                    "a.yaml:2:3: error: second [QS0002]\n"
                                                    "    2 |   two\n"
                                                    "      |   ^^^\n");
+}
+
+TEST_CASE("pooled buffers come back, up to a number; small ones are made for the occasion") {
+  qs::buffer_pool pool{1000, 1};
+  auto a = pool.take(1000);
+  auto b = pool.take(900);
+  CHECK(a->size() == 1000);
+  CHECK(b->size() == 900);
+  CHECK(pool.idle() == 0);
+  const auto* memory = a->data();
+  a.reset();
+  CHECK(pool.idle() == 1);
+  b.reset(); // one is enough
+  CHECK(pool.idle() == 1);
+  auto small = pool.take(500);
+  CHECK(small->size() == 500);
+  CHECK(small->capacity() < 1000);
+  auto large = pool.take(1001);
+  CHECK(large->size() == 1001);
+  CHECK(pool.idle() == 1);
+  auto again = pool.take(800);
+  CHECK(again->data() == memory);
+  CHECK(again->size() == 800);
+  small.reset();
+  large.reset();
+  CHECK(pool.idle() == 0);
+}
+
+TEST_CASE("a pooled buffer may outlive its pool") {
+  std::shared_ptr<qs::buffer> last;
+  {
+    qs::buffer_pool pool{100, 4};
+    last = pool.take(100);
+  }
+  CHECK(last->size() == 100);
 }

@@ -119,13 +119,35 @@ TEST_CASE("a frame opens only under its number, codec, length and segment (invar
 TEST_CASE("lengths that no frame has are refused when sealing") {
   auto cipher = *make_frame_cipher(sample_ring(), sample_info(cipher_id::aes256_gcm));
   buffer out(frame_stored_max + 1);
-  CHECK(cipher->seal(1, {}, out).err().code == errc::invalid_argument);
+  CHECK(cipher->seal(1, byte_span{}, out).err().code == errc::invalid_argument);
   CHECK(cipher->seal(1, buffer(frame_plain_max + 1), out).err().code == errc::invalid_argument);
   CHECK(cipher->seal(1, buffer(100), mutable_byte_span{out}.first(115)).err().code ==
         errc::invalid_argument);
   auto info = sample_info(cipher_id::aes256_gcm);
   info.generation = 8;
   CHECK(make_frame_cipher(sample_ring(), info).err().code == errc::not_found);
+}
+
+TEST_CASE("packed first and sealed in its place, a frame has the bytes it has when sealed at once") {
+  auto ring = sample_ring();
+  auto cipher = *make_frame_cipher(ring, sample_info(cipher_id::aes256_gcm));
+  for (const auto& plain : {noise(65536, 3), prose(65536), prose(300), noise(1, 4)}) {
+    buffer once(plain.size() + frame_tag_bytes), scratch(plain.size());
+    auto whole = *cipher->seal(7, plain, once);
+    auto packed = pack_frame(plain, scratch);
+    REQUIRE(packed.ok());
+    CHECK(packed->stored_length() == whole.stored);
+    CHECK(packed->codec == whole.codec);
+    buffer out(packed->stored_length());
+    CHECK(*cipher->seal(7, *packed, out) == whole);
+    once.resize(whole.stored);
+    CHECK(out == once);
+    CHECK(cipher->seal(7, *packed, mutable_byte_span{out}.first(out.size() - 1)).err().code ==
+          errc::invalid_argument);
+  }
+  buffer small(99);
+  CHECK(pack_frame(buffer(100), small).err().code == errc::invalid_argument);
+  CHECK(pack_frame({}, small).err().code == errc::invalid_argument);
 }
 
 TEST_CASE(

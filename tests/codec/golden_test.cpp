@@ -145,7 +145,7 @@ TEST_CASE("golden: frames, directories, seal records, shard values of both ciphe
     }
 
     auto m = v["m"].get<unsigned>();
-    auto values = build_shards(ring, *record, placed, m);
+    auto values = build_from(ring, *record, placed, m);
     REQUIRE(values.ok());
     std::vector<shard> have;
     for (unsigned i = 0; i < values->size(); ++i) {

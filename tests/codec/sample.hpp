@@ -10,6 +10,7 @@
 #include <doctest/doctest.h>
 
 #include "codec/shard.hpp"
+#include "support/placed_frames.hpp"
 
 namespace qs::codec::test {
 
@@ -105,7 +106,7 @@ inline std::unique_ptr<sample_segment> make_segment(cipher_id cipher, unsigned k
   auto record = seal_segment(s->ring, info, packer.layout(), random);
   REQUIRE(record.ok());
   s->record = std::move(*record);
-  auto values = build_shards(s->ring, s->record, s->placed, m);
+  auto values = build_from(s->ring, s->record, s->placed, m);
   REQUIRE_MESSAGE(values.ok(), (values.ok() ? "" : values.err().message));
   s->values = std::move(*values);
   return s;

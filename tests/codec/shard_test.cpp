@@ -68,7 +68,7 @@ TEST_CASE("shard values depend on seal record and frames only (invariant 2)") {
   auto record = decode_seal_record(encode(s->record)); // as after a start
   REQUIRE(record.ok());
   std::vector<placed_frame> other_order{s->placed.rbegin(), s->placed.rend()};
-  auto again = build_shards(s->ring, *record, other_order, 5);
+  auto again = build_from(s->ring, *record, other_order, 5);
   REQUIRE(again.ok());
   for (unsigned i = 0; i < 6; ++i)
     CHECK(same((*again)[i], s->values[i])); // a greater m touches none
@@ -106,7 +106,7 @@ TEST_CASE("any k shards give all others, byte-identical, implied ones included (
 
 TEST_CASE("shards beyond the m they were built with are the ones a greater m would have given") {
   auto s = make_segment(cipher_id::aes256_gcm, 3, 2, {65536, 65536, 9});
-  auto more = build_shards(s->ring, s->record, s->placed, 16);
+  auto more = build_from(s->ring, s->record, s->placed, 16);
   REQUIRE(more.ok());
   auto have = open_all(*s);
   have.erase(have.begin());
@@ -231,7 +231,7 @@ TEST_CASE("the header's nonce covers the MAC: another body gives another nonce (
   CHECK(same(a->values[0], b->values[0]));
   auto placed = b->placed; // the same id, salt, lengths, directory; one byte of a frame differs
   b->stored[0][100] ^= std::byte{1};
-  auto changed = build_shards(b->ring, b->record, placed, 1);
+  auto changed = build_from(b->ring, b->record, placed, 1);
   REQUIRE(changed.ok());
   auto nonce = [](const buffer_ptr& value) { return to_hex(byte_span{*value}.subspan(8, 24)); };
   CHECK(nonce((*changed)[0]) != nonce(a->values[0]));
@@ -242,7 +242,7 @@ TEST_CASE("the header's nonce covers the MAC: another body gives another nonce (
 TEST_CASE("building refuses frames that are not the directory's") {
   auto s = make_segment(cipher_id::aes256_gcm, 2, 1, {5000, 60000, 65536});
   auto fails = [&](const std::vector<placed_frame>& frames) {
-    auto got = build_shards(s->ring, s->record, frames, 1);
+    auto got = build_from(s->ring, s->record, frames, 1);
     return !got.ok() && got.err().code == errc::invalid_argument;
   };
   auto missing = s->placed;
@@ -262,8 +262,8 @@ TEST_CASE("building refuses frames that are not the directory's") {
   CHECK(fails(shorter));
   auto record = s->record;
   record.shard_length += 1;
-  CHECK(build_shards(s->ring, record, s->placed, 1).err().code == errc::invalid_argument);
-  CHECK(build_shards(s->ring, s->record, s->placed, 17).err().code == errc::invalid_argument);
+  CHECK(build_from(s->ring, record, s->placed, 1).err().code == errc::invalid_argument);
+  CHECK(build_from(s->ring, s->record, s->placed, 17).err().code == errc::invalid_argument);
 }
 
 TEST_CASE("what is no frame and no directory is zero (invariants 11, 12)") {

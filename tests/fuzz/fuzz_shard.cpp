@@ -11,11 +11,14 @@
 #include "codec/directory.hpp"
 #include "codec/evp.hpp"
 #include "codec/shard.hpp"
+#include "support/placed_frames.hpp"
 
 namespace {
 
 using namespace qs;
 using namespace qs::codec;
+using qs::codec::test::build_from;
+using qs::codec::test::placed_frame;
 
 const key_ring& ring() {
   static const key_ring one{volume_keys::derive(root_secret{buffer(32)}, "fuzz"),
@@ -146,7 +149,7 @@ void rebuild(byte_span in) {
   }
   for (std::size_t i = 0; i < placed.size(); ++i) placed[i].bytes = bytes[i];
   auto sealed = *seal_segment(ring(), info, packer.layout(), random);
-  auto values = *build_shards(ring(), sealed, placed, m);
+  auto values = *build_from(ring(), sealed, placed, m);
   std::vector<shard> have;
   std::vector<unsigned> all;
   for (unsigned i = 0; i < values.size(); ++i) {
