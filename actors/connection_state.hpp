@@ -111,7 +111,8 @@ struct connection_state {
   std::unique_ptr<zdb::session> session;
   std::deque<zdb::piece> outgoing; ///< taken from the session, not yet given to CAF
   std::size_t handed = 0;          ///< given to CAF, not yet to the kernel
-  boot_time progress{0};           ///< when bytes last went either way
+  bool backed_up = false;          ///< the kernel did not take all of it last time
+  boot_time progress{0};           ///< when bytes last came, or the node took some
   boot_time received{0};           ///< when bytes last came
   std::optional<std::pair<link_state, error>> verdict;
   std::uint32_t failures = 0;

@@ -36,8 +36,9 @@ struct dispersal_config {
   std::size_t total_background_window = 8 << 20;
   std::chrono::milliseconds hedge_least{30};
   std::chrono::milliseconds fetch_deadline{15'000};
-  /// Of a read whose nodes have been silent for most of that time already.
-  std::chrono::milliseconds silent_fetch_deadline{5'000};
+  /// Of a read whose nodes have been silent for most of that time already. One read of a program may
+  /// meet it three or four times over (the kernel's read-ahead, then page by page).
+  std::chrono::milliseconds silent_fetch_deadline{2'000};
   std::chrono::milliseconds barrier_every{1'000};
 };
 

@@ -42,13 +42,17 @@ void dispersal_state::start_fetch(const fetch_job_ptr& job) {
   auto& req = job->request;
   f->deadline = req.until.count() > 0 ? req.until : f->started + cfg.fetch_deadline;
   f->latest = req.latest.count() > 0 ? req.latest : f->started + queued_most;
-  // The kernel asks again for the page when its read-ahead failed: not twice the whole wait.
-  if (!req.background && is_out_of_reach(*f))
-    f->deadline = std::min(f->deadline, f->started + cfg.silent_fetch_deadline);
+  if (!req.background) shorten_if_out_of_reach(*f);
   if (req.background && req.wanted >= 0) unhurried[{req.segment, req.wanted}] = f;
   ++fetches;
   advance(f);
   arm();
+}
+
+/// The kernel asks again, for the page whose read-ahead failed and for what was read beside it, and
+/// the program for what it did not get: not the whole wait each time.
+void dispersal_state::shorten_if_out_of_reach(fetch& f) const {
+  if (is_out_of_reach(f)) f.deadline = std::min(f.deadline, now() + cfg.silent_fetch_deadline);
 }
 
 /// From the background's queues to the front's, with the deadline of a read that begins now.
@@ -59,6 +63,7 @@ void dispersal_state::hurry(model::segment_ref segment, std::uint8_t wanted) {
   unhurried.erase(it);
   f->job->request.background = false;
   f->deadline = now() + cfg.fetch_deadline;
+  shorten_if_out_of_reach(*f);
   for (std::size_t i = 0; i < f->sources.size() && !f->finished; ++i) {
     auto& s = f->sources[i];
     if (s.state == source::stage::asked)
@@ -213,7 +218,7 @@ bool dispersal_state::is_out_of_reach(const fetch& f) const {
   for (auto& s : req.sources) {
     auto to = find(s.node);
     auto silent =
-        !to || (to->suspect && to->suspect_since + cfg.fetch_deadline * 2 / 3 <= f.started);
+        !to || (to->suspect && to->suspect_since + cfg.fetch_deadline * 2 / 3 <= now());
     if (silent) continue;
     if (s.index == req.wanted) return false;
     indices.insert(s.index);

@@ -133,6 +133,7 @@ struct dispersal_state {
   void suspect(const link_ptr& to);
   std::chrono::milliseconds hedge_after(const link& to, bool background) const;
   bool is_out_of_reach(const fetch& f) const;
+  void shorten_if_out_of_reach(fetch& f) const;
   bool is_moving(const link& to) const; ///< it answered somebody lately
   void on_timer(const fetch_ptr& f);
   void set_timer(const fetch_ptr& f);

@@ -118,6 +118,7 @@ void connection_state::on_dialed(std::uint64_t number, dialed_socket& dialed) {
   self->ack_writes(hdl, true);
   outgoing.clear();
   handed = 0;
+  backed_up = false;
   progress = cfg.time->boot();
   zdb::session_options options;
   options.name_space = cfg.where.ns;
@@ -310,7 +311,9 @@ void connection_state::on_data(const caf::io::new_data_msg& m) {
 
 void connection_state::on_sent(const caf::io::data_transferred_msg& m) {
   if (m.handle != hdl) return;
-  progress = cfg.time->boot();
+  // What fits into the kernel's buffer says nothing of the node: one that stands still takes that,
+  // too. Only a buffer that was full and has room again shows that the other side takes something.
+  if (std::exchange(backed_up, m.remaining > 0)) progress = cfg.time->boot();
   handed = m.remaining;
   pump();
 }
@@ -341,7 +344,8 @@ void connection_state::arm() {
   caf::delayed_anon_send(caf::actor_cast<caf::actor>(self), delay, alarm_atom_v, ++alarm_number);
 }
 
-/// Bytes either way show that the node is alive and only slow; without any for this long it is not.
+/// Bytes that come, or that it takes, show that the node is alive and only slow; without any for
+/// this long it is not.
 boot_time connection_state::progress_limit() const {
   auto oldest = cfg.time->boot() - session->waiting().value_or(boot_time{0});
   auto patience = syncing.empty() ? boot_time{limits::node_request_deadline} : sync_deadline;

@@ -218,10 +218,20 @@ TEST_CASE_FIXTURE(dispersal_fixture, "fetch: when too many have been silent for 
   CHECK(code(first) == errc::timed_out);
   CHECK(code(second) == errc::timed_out);
   auto third = fetch(request(6, 2, 4));
-  advance(4900ms, 100ms);
+  advance(1900ms, 100ms);
   CHECK_FALSE(third->has_value());
   advance(200ms, 100ms);
   CHECK(code(third) == errc::timed_out);
+  auto behind = request(6, 2, 4); // what is read ahead and then wanted is a read like others
+  behind.background = true;
+  auto fourth = fetch(std::move(behind));
+  advance(1s, 100ms);
+  port->hurry(request(6, 2, 4).segment, 2);
+  run();
+  advance(1900ms, 100ms);
+  CHECK_FALSE(fourth->has_value());
+  advance(200ms, 100ms);
+  CHECK(code(fourth) == errc::timed_out);
   CHECK(code(fetch(request(6, 4, 4))) == errc::none); // the others give what they have
   SUBCASE("one of them is enough") {
     free(1);

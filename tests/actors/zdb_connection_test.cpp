@@ -189,6 +189,23 @@ TEST_CASE_FIXTURE(connection_fixture, "connection: no bytes for the deadline is 
     CHECK(state() != link_state::ready);
     CHECK_FALSE(network->is_open(server));
   }
+  SUBCASE("silence, however much is sent: the kernel takes it for the node") {
+    auto more = get("identity");
+    run();
+    advance(2s);
+    CHECK(code_of(g) == errc::timed_out);
+    CHECK(code_of(more) == errc::timed_out);
+    CHECK(state() != link_state::ready);
+  }
+  SUBCASE("a full socket that drains is a slow node") {
+    network->pretend_sent(server, 1000, 500); // full now …
+    advance(500ms);
+    network->pretend_sent(server, 100, 400); // … and now it takes more
+    advance(9s);
+    CHECK_FALSE(g->has_value());
+    advance(2s);
+    CHECK(code_of(g) == errc::timed_out);
+  }
   SUBCASE("a slow answer") {
     network->say(server, "$7\r\nI a");
     advance(8s);

@@ -146,6 +146,12 @@ public:
       if (s == &server) fixture_.mpx.virtual_send(hdl, {bytes.begin(), bytes.end()});
     fixture_.run();
   }
+  /// The kernel took so many bytes of what is sent to it; so many are left.
+  void pretend_sent(scripted_zdb& server, std::size_t bytes, std::size_t left) {
+    for (auto& [hdl, s] : links_)
+      if (s == &server) fixture_.mpx.impl_ptr(hdl)->data_transferred(&fixture_.mpx, bytes, left);
+    fixture_.run();
+  }
   void release(scripted_zdb& server) { say(server, server.release()); }
   [[nodiscard]] bool is_open(const scripted_zdb& server) const {
     for (auto& [hdl, s] : links_)

@@ -33,7 +33,7 @@ with Sandbox(sys.argv[1], "away") as box:
         except OSError as e:
             assert e.errno == errno.EIO, e
         waited = time.monotonic() - began
-        # 15 s for what the kernel read ahead, and 5 when it asks again for the page it needs.
+        # 15 s for what the kernel read ahead, and 2 each time it or the program asks again for what it needs.
         assert waited < 26, f"EIO came after {waited:.0f} s"
         began = time.monotonic()
         try:
