@@ -294,6 +294,7 @@ private:
   void get_shard(shard_key key, std::optional<boot_time> since, shard_done done);
   struct shard_fetch;
   void begin_fetch(shard_key key);
+  void ask_for(shard_fetch f);
   void set_times(shard_fetch& f);
   void fetch_shard(shard_fetch f);
   void fetched(shard_fetch f, result<std::vector<fetched_shard>> got);

@@ -59,15 +59,20 @@ void engine::get_shard(shard_key key, std::optional<boot_time> since, shard_done
 void engine::begin_fetch(shard_key key) {
   shard_fetch f;
   f.key = key;
+  set_times(f);
+  ask_for(std::move(f));
+}
+
+/// fetch_shard(), and who came while a background one was not yet asked for hurries it: his own call had nothing to hurry.
+void engine::ask_for(shard_fetch f) {
+  auto key = f.key;
+  bool background = f.background;
   std::uint64_t number = 0;
   {
     std::lock_guard lock{fetch_mutex_};
     number = fetching_.at(key).number;
   }
-  set_times(f);
-  bool background = f.background;
   fetch_shard(std::move(f));
-  // Who came between the two had nothing to hurry yet.
   bool hurry = false;
   {
     std::lock_guard lock{fetch_mutex_};
@@ -179,7 +184,7 @@ void engine::fetched(shard_fetch f, result<std::vector<fetched_shard>> got) {
   if (!got.ok()) {
     bool was_background = f.background;
     set_times(f);
-    if (was_background && !f.background) return fetch_shard(std::move(f)); // who came since begins with a whole try
+    if (was_background && !f.background) return ask_for(std::move(f)); // who came since begins with a whole try
     auto e = std::move(got).err();
     auto quiet = next_read_note_.load();
     if (now() >= quiet && next_read_note_.compare_exchange_strong(quiet, now() + std::chrono::seconds{1}))
@@ -232,7 +237,7 @@ void engine::fetched(shard_fetch f, result<std::vector<fetched_shard>> got) {
   if (f.bad.size() > bad_before && f.attempt < 8) {
     ++f.attempt;
     set_times(f);
-    return fetch_shard(std::move(f));
+    return ask_for(std::move(f));
   }
   shard_arrived(key, error{errc::no_quorum, "too few sound shards of segment " + model::to_string(key.segment), EIO});
 }

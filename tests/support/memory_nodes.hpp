@@ -92,6 +92,8 @@ public:
   };
   std::vector<asked_for> asked;
   std::vector<std::pair<model::segment_ref, std::uint8_t>> hurried;
+  std::size_t asked_when_hurried = 0; ///< size of `asked` at the last hurry
+  std::function<void()> before_fetch; ///< called by the next fetch, once, before it is known here
   bool hold_fetches = false; ///< fetches get no answer before release_fetches()
   std::string violation; ///< empty while all is well
 
@@ -184,6 +186,7 @@ public:
   }
 
   void fetch(volume::fetch_request request, volume::fetch_done done) override {
+    if (auto first = std::exchange(before_fetch, nullptr)) first();
     std::lock_guard lock{mutex_};
     asked.push_back({request.background, request.until});
     if (hold_fetches) {
@@ -222,6 +225,7 @@ public:
   void hurry(model::segment_ref segment, std::uint8_t wanted) override {
     std::lock_guard lock{mutex_};
     hurried.emplace_back(segment, wanted);
+    asked_when_hurried = asked.size();
   }
 
   void remove(model::node_id id, std::vector<model::object_name> names, std::function<void(status)> done) override {

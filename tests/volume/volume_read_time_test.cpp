@@ -170,6 +170,35 @@ TEST_CASE("who comes to what is being read ahead is no background; what failed b
   CHECK(too.got->ok());
 }
 
+TEST_CASE("who comes just when a damaged shard that was read ahead is asked for again hurries that") {
+  volume_fixture f{4, 2, 6, false};
+  f.groups.resize(1);
+  f.begin();
+  auto data = noise(1, 4 * mib);
+  auto inode = f.stored_file("a", data);
+  REQUIRE(f.read(inode, 0, 65536).ok());
+  f.ports.asked.clear();
+  f.ports.hold_fetches = true;
+  answer next, later;
+  ask(f, inode, 65536, 65536, next); // in order: reads ahead
+  f.settle();
+  auto ahead = f.ports.held();
+  REQUIRE(ahead > 0);
+  for (unsigned n = 1; n <= 6; ++n) f.ports.damage(n);
+  auto asked = f.ports.asked.size();
+  f.ports.before_fetch = [] {}; // of give_one() itself
+  f.ports.give_one();
+  f.ports.before_fetch = [&] { ask(f, inode, 512 * kib + 65536, 65536, later); };
+  f.settle();
+  REQUIRE(f.ports.before_fetch == nullptr);
+  CHECK(f.ports.asked.size() > asked);
+  CHECK(f.ports.hurried.size() == 2); // too early the first time
+  CHECK(f.ports.asked_when_hurried == f.ports.asked.size());
+  f.ports.release_fetches();
+  f.settle();
+  CHECK(later.got.has_value());
+}
+
 TEST_CASE("one deadline for a read, however many shards turn out damaged") {
   volume_fixture f{4, 3, 7, false};
   f.groups.resize(1);
