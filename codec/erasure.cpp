@@ -6,6 +6,7 @@
 #include <isa-l/erasure_code.h>
 
 #include "base/assert.hpp"
+#include "base/vector_state.hpp"
 
 namespace qs::codec::erasure {
 namespace {
@@ -102,6 +103,7 @@ void transform::run(std::size_t length, std::span<const std::byte* const> source
   for (auto* o : outputs) out.push_back(reinterpret_cast<unsigned char*>(o));
   ec_encode_data(static_cast<int>(length), static_cast<int>(in.size()), static_cast<int>(rows_),
                  const_cast<unsigned char*>(tables_.data()), in.data(), out.data());
+  clear_vector_upper();
 }
 
 } // namespace qs::codec::erasure
