@@ -1,7 +1,7 @@
 #include "zdb/commands.hpp"
 
 #include <algorithm>
-#include <cctype>
+#include <array>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -12,12 +12,25 @@ namespace qs::zdb {
 
 namespace {
 
+constexpr char upper(char c) noexcept {
+  return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+}
+
 /// 0-db compares over the received length only: any beginning of a name is that name.
 bool is_prefix(std::string_view given, std::string_view name) {
   if (given.size() > name.size()) return false;
-  return std::equal(given.begin(), given.end(), name.begin(), [](char a, char b) {
-    return std::toupper(static_cast<unsigned char>(a)) == b;
-  });
+  return std::equal(given.begin(), given.end(), name.begin(),
+                    [](char a, char b) { return upper(a) == b; });
+}
+
+/// The first row whose name begins with each letter: where looking may begin.
+std::array<std::uint8_t, 256> first_rows() {
+  std::array<std::uint8_t, 256> at{};
+  auto rows = commands::table();
+  at.fill(static_cast<std::uint8_t>(rows.size()));
+  for (auto i = rows.size(); i-- > 0;)
+    at[static_cast<unsigned char>(rows[i].name.front())] = static_cast<std::uint8_t>(i);
+  return at;
 }
 
 constexpr std::size_t any = request_arguments_max;
@@ -73,8 +86,12 @@ std::span<const commands::row> commands::table() {
 }
 
 std::optional<std::size_t> commands::find(std::string_view name) {
+  static const auto first = first_rows();
   auto rows = table();
-  auto r = std::find_if(rows.begin(), rows.end(), [&](auto& x) { return is_prefix(name, x.name); });
+  std::size_t begin = 0; // no name at all is the beginning of any
+  if (!name.empty()) begin = first[static_cast<unsigned char>(upper(name.front()))];
+  auto r = std::find_if(rows.begin() + static_cast<std::ptrdiff_t>(begin), rows.end(),
+                        [&](auto& x) { return is_prefix(name, x.name); });
   if (r == rows.end()) return std::nullopt;
   return static_cast<std::size_t>(r - rows.begin());
 }

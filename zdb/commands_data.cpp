@@ -201,7 +201,7 @@ void commands::exists(client& c, arguments args) {
 void commands::check(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
   value_block value;
-  switch (c.space->get(args[1].bytes(), value)) {
+  switch (c.space->get(args[1].bytes(), value, name_space::source::disk)) {
   case read_answer::found:
     return c.out.integer(1);
   case read_answer::missing:

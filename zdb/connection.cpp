@@ -227,7 +227,10 @@ std::size_t connection::work(byte_span bytes) {
     std::size_t used = 0;
     pending_ = parser_.feed(bytes.subspan(done), used);
     done += used;
-    if (pending_ && !run_pending()) break;
+    if (pending_ && !run_pending()) {
+      parser_.keep(); // it waits for memory; these bytes do not
+      break;
+    }
     if (!parser_.failed()) continue;
     ++host_.table.stats.failed;
     out.error(parser_.error());

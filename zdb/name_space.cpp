@@ -13,7 +13,8 @@
 namespace qs::zdb {
 
 namespace {
-constexpr std::size_t compare_bytes = 64 << 10;
+/// Of what is written: more than this is kept in memory only when it is read.
+constexpr std::size_t written_bytes_cached = 16 << 10;
 } // namespace
 
 name_space::name_space(file_pool& pool, std::filesystem::path directory, limits lim)
@@ -37,160 +38,6 @@ void name_space::note_read_error(const error& why) {
   if (now != last_error_at) errors_said_ = 0;
   last_error_at = now;
   if (errors_said_++ < 10) log::error("zdb", "{}", describe(why));
-}
-
-// -- looking up -----------------------------------------------------------------------------------
-
-name_space::seen name_space::key_at(record_place place, byte_span key, record_header* header) {
-  auto* f = file(place.file);
-  if (f == nullptr) return seen::unreadable;
-  std::array<std::byte, record_header_bytes + 255> bytes; // NOLINT: filled by the read
-  auto whole = mutable_byte_span{bytes}.first(record_header_bytes + key.size());
-  if (std::uint64_t{place.offset} + whole.size() > f->size()) return seen::other; // a shorter key
-  if (auto got = f->read(whole, place.offset); !got.ok()) {
-    note_read_error(got.err());
-    return seen::unreadable;
-  }
-  auto head = byte_span{whole}.first(record_header_bytes);
-  auto stored_header = peek_record_header(head);
-  if (stored_header.key_length != key.size()) return seen::other;
-  auto stored = byte_span{whole}.subspan(record_header_bytes);
-  if (!std::equal(stored.begin(), stored.end(), key.begin())) return seen::other;
-  if (!record_header_fits(head, stored, place.offset)) {
-    note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged",
-                                                f->path().string(), place.offset)});
-    return seen::damaged;
-  }
-  if (header != nullptr) *header = stored_header;
-  return seen::same;
-}
-
-name_space::position name_space::locate(byte_span key, bool with_header) {
-  position p;
-  auto look_at = [&](record_place place) {
-    auto what = key_at(place, key, &p.header);
-    // What cannot be read might be it: to go on would be to say that it is not there.
-    p.state = what == seen::unreadable ? read_answer::unreadable
-              : what == seen::damaged  ? read_answer::damaged
-              : what == seen::same     ? read_answer::found
-                                       : read_answer::missing;
-    return what != seen::other;
-  };
-  if (settings_.sequential) {
-    if (!is_sequential_key(key)) return p;
-    p.entry = ids_.find(id_of(key));
-    if (!p.entry.place.valid()) return p;
-    p.state = read_answer::found;
-    // Another key at an id's place is damage.
-    if (with_header && !look_at(p.entry.place)) p.state = read_answer::damaged;
-    return p;
-  }
-  auto found = keys_.find(key, look_at);
-  p.slot = found.slot;
-  p.entry = found.entry;
-  return p;
-}
-
-read_answer name_space::exists(byte_span key) { return locate(key, false).state; }
-
-read_answer name_space::look(byte_span key, record_header& out) {
-  auto p = locate(key, true);
-  out = p.header;
-  return p.state;
-}
-
-read_answer name_space::get(byte_span key, value_block& out) {
-  record_place place;
-  std::uint32_t crc = 0;
-  // Header, key and payload in one read: the slot knows the length.
-  auto read = [&](record_place at, std::uint32_t length) -> read_answer {
-    auto* f = file(at.file);
-    if (f == nullptr) return read_answer::unreadable;
-    if (std::uint64_t{at.offset} + record_header_bytes + key.size() + length > f->size())
-      return read_answer::missing; // a shorter key with the same hash
-    std::array<std::byte, record_header_bytes + 255> head; // NOLINT: filled by the read
-    value_block body{length};
-    iovec parts[2] = {{head.data(), record_header_bytes + key.size()},
-                      {body.bytes().data(), length}};
-    if (auto got = f->read({parts, length > 0 ? 2U : 1U}, at.offset); !got.ok()) {
-      note_read_error(got.err());
-      return read_answer::unreadable;
-    }
-    auto header = byte_span{head}.first(record_header_bytes);
-    auto stored = byte_span{head}.subspan(record_header_bytes, key.size());
-    auto found = peek_record_header(header);
-    if (found.key_length != key.size() || !std::equal(stored.begin(), stored.end(), key.begin()))
-      return read_answer::missing; // another key with the same hash
-    if (!record_header_fits(header, stored, at.offset) || found.payload_length != length)
-      return read_answer::damaged;
-    crc = found.payload_crc;
-    out = std::move(body);
-    return read_answer::found;
-  };
-  auto answer = read_answer::missing;
-  if (settings_.sequential) {
-    if (!is_sequential_key(key)) return answer;
-    auto entry = ids_.find(id_of(key));
-    if (!entry.place.valid()) return answer;
-    place = entry.place;
-    answer = read(entry.place, entry.length);
-    if (answer == read_answer::missing) answer = read_answer::damaged;
-  } else {
-    keys_.find(key, [&](record_place at, std::uint32_t length) {
-      answer = read(at, length);
-      place = at;
-      return answer != read_answer::missing;
-    });
-  }
-  if (answer == read_answer::found && crc32c(out.bytes()) != crc) answer = read_answer::damaged;
-  if (answer == read_answer::damaged) {
-    auto* f = file(place.file);
-    note_read_error(
-        {errc::corrupt, fmt::format("{} at {}: the record is damaged",
-                                    f != nullptr ? f->path().string() : "?", place.offset)});
-  }
-  return answer;
-}
-
-read_answer name_space::get_range(byte_span key, std::uint64_t offset, std::uint64_t length,
-                                  value_block& out) {
-  auto p = locate(key, true);
-  if (p.state != read_answer::found) return p.state;
-  std::uint64_t size = p.header.payload_length;
-  offset = std::min(offset, size);
-  length = std::min(length, size - offset);
-  value_block body{static_cast<std::size_t>(length)};
-  auto* f = file(p.entry.place.file);
-  auto at = std::uint64_t{p.entry.place.offset} + record_header_bytes + key.size() + offset;
-  if (auto got = f->read(body.bytes(), at); !got.ok()) {
-    note_read_error(got.err());
-    return read_answer::unreadable;
-  }
-  if (length == size && crc32c(body.bytes()) != p.header.payload_crc) {
-    note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged",
-                                                f->path().string(), p.entry.place.offset)});
-    return read_answer::damaged;
-  }
-  out = std::move(body);
-  return read_answer::found;
-}
-
-bool name_space::same_value(record_place place, byte_span key, byte_span value) {
-  auto* f = file(place.file);
-  buffer piece(std::min(compare_bytes, value.size()));
-  for (std::size_t at = 0; at < value.size();) {
-    auto n = std::min(piece.size(), value.size() - at);
-    auto part = mutable_byte_span{piece}.first(n);
-    auto got = f->read(part, std::uint64_t{place.offset} + record_header_bytes + key.size() + at);
-    if (!got.ok()) {
-      note_read_error(got.err());
-      return false;
-    }
-    if (!std::equal(part.begin(), part.end(), value.begin() + static_cast<std::ptrdiff_t>(at)))
-      return false;
-    at += n;
-  }
-  return true;
 }
 
 // -- writing --------------------------------------------------------------------------------------
@@ -221,7 +68,10 @@ status name_space::jump() {
 
 void name_space::died(record_place place, std::uint64_t bytes) {
   changed_.insert(place.file);
-  if (auto* f = file(place.file)) f->live_bytes -= std::min(f->live_bytes, bytes);
+  auto* f = file(place.file);
+  if (f == nullptr) return;
+  f->live_bytes -= std::min(f->live_bytes, bytes);
+  pool_.cache.drop(f->serial(), place.offset);
 }
 
 status name_space::append(const record_header& header, byte_span key, byte_span value,
@@ -258,7 +108,20 @@ status name_space::append(const record_header& header, byte_span key, byte_span 
   place = {active.id(), offset};
   active.passed(offset, place);
   (header.kind == record_kind::set ? active.live_bytes : active.tombstone_bytes) += need;
+  if (header.kind == record_kind::set && value.size() <= written_bytes_cached)
+    remember(active, offset, head, key, value);
   return {};
+}
+
+/// It is likely to be asked for, or to be replaced, soon.
+void name_space::remember(const data_file& f, std::uint32_t offset, byte_span head, byte_span key,
+                          byte_span value) {
+  auto size = head.size() + key.size() + value.size();
+  if (!pool_.cache.takes(size)) return;
+  value_block record{size};
+  auto* to = record.bytes().data();
+  for (auto part : {head, key, value}) to = std::copy(part.begin(), part.end(), to);
+  pool_.cache.put(f.serial(), offset, std::move(record));
 }
 
 namespace {
@@ -291,8 +154,8 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   header.timestamp = timestamp;
   header.previous = old.entry.place;
   header.key_length = static_cast<std::uint8_t>(key.size());
-  if (old.state == read_answer::found && old.header.payload_crc == header.payload_crc && old_length == value.size() &&
-      same_value(old.entry.place, key, value))
+  if (old.state == read_answer::found && old.header.payload_crc == header.payload_crc &&
+      old_length == value.size() && same_value(old.entry.place, key, value))
     return write_answer::identical;
 
   index_entry entry{{}, header.payload_length};

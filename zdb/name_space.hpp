@@ -176,7 +176,9 @@ public:
   status restore(byte_span key, byte_span value, std::uint32_t timestamp);
   /// Sequential ids below `next` are not given out any more.
   status use_up_ids(std::uint64_t next);
-  [[nodiscard]] read_answer get(byte_span key, value_block& out);
+  /// Where a value may come from: `disk` says what stands there, whatever is in memory.
+  enum class source : std::uint8_t { anywhere, disk };
+  [[nodiscard]] read_answer get(byte_span key, value_block& out, source from = source::anywhere);
   [[nodiscard]] read_answer look(byte_span key, record_header& out);
   /// Whether there is one, without reading more than it takes: in sequential mode nothing.
   [[nodiscard]] read_answer exists(byte_span key);
@@ -314,7 +316,13 @@ private:
   [[nodiscard]] bool tombstones_needless(std::uint32_t first, std::uint32_t last) const noexcept;
   enum class seen : std::uint8_t { same, other, damaged, unreadable };
   /// Is it this key's record that stands there?
-  seen key_at(record_place place, byte_span key, record_header* header = nullptr);
+  seen key_at(record_place place, byte_span key, record_header* header = nullptr,
+              source from = source::anywhere);
+  read_answer value_at(record_place at, byte_span key, std::uint32_t length, source from,
+                       value_block& out);
+  const value_block* cached(const data_file& f, std::uint32_t offset, source from);
+  void remember(const data_file& f, std::uint32_t offset, byte_span head, byte_span key,
+                byte_span value);
   bool same_value(record_place place, byte_span key, byte_span value);
   struct position {
     std::size_t slot = user_index::npos;

@@ -144,7 +144,10 @@ void name_space::moved(const compaction_plan& plan, std::size_t which,
     keys_.replace(slot.slot, entry);
   }
   to->live_bytes += bytes;
-  if (auto* from = file(in.id)) from->live_bytes -= std::min(from->live_bytes, bytes);
+  if (auto* from = file(in.id)) {
+    from->live_bytes -= std::min(from->live_bytes, bytes);
+    pool_.cache.drop(from->serial(), record.offset);
+  }
 }
 
 std::vector<std::filesystem::path> name_space::retire_inputs(const compaction_plan& plan) {

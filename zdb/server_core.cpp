@@ -53,6 +53,7 @@ status server_core::open() {
   s.maxsize = o.maxsize;
   s.sequential = o.mode == key_mode::sequential;
   s.rotate_after = o.rotate;
+  s.cache_bytes = o.cache_bytes;
   s.jumped = [this](name_space& space, std::uint32_t left, std::uint32_t now) {
     if (left == 0) return;
     if (!std::exchange(compaction_due_, true)) asio::post(io_, [this] { compact(); });
