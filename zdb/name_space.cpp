@@ -12,11 +12,6 @@
 
 namespace qs::zdb {
 
-namespace {
-/// Of what is written: more than this is kept in memory only when it is read.
-constexpr std::size_t written_bytes_cached = 16 << 10;
-} // namespace
-
 name_space::name_space(file_pool& pool, std::filesystem::path directory, limits lim)
     : pool_{pool}, directory_{std::move(directory)}, limits_{lim}, keys_{lim.hash_key} {}
 
@@ -59,6 +54,7 @@ status name_space::rotate(bool flushes) {
 }
 
 status name_space::jump() {
+  settle();
   if (failed_)
     return error{errc::io, "the namespace takes no writes until the server is started anew"};
   auto* f = file(active_);
@@ -74,105 +70,8 @@ void name_space::died(record_place place, std::uint64_t bytes) {
   pool_.cache.drop(f->serial(), place.offset);
 }
 
-status name_space::append(const record_header& header, byte_span key, byte_span value,
-                          record_place& place) {
-  if (failed_)
-    return error{errc::io, "the namespace takes no writes until the server is started anew"};
-  auto need = header.record_bytes();
-  auto* writable = file(active_);
-  auto full = [&](const data_file& f) {
-    if (f.size() <= file_header_bytes) return false;
-    return f.size() + need > limits_.datasize ||
-           (limits_.rotate_after.count() > 0 &&
-            std::chrono::steady_clock::now() - active_since_ >= limits_.rotate_after);
-  };
-  if (writable == nullptr || active_ != last_log_ || full(*writable)) {
-    QS_TRY(rotate(false));
-    writable = file(active_);
-  }
-  auto& active = *writable;
-  auto offset = static_cast<std::uint32_t>(active.size());
-  auto head = encode_record_header(header, key, offset);
-  iovec parts[3] = {{head.data(), head.size()},
-                    {const_cast<std::byte*>(key.data()), key.size()},
-                    {const_cast<std::byte*>(value.data()), value.size()}};
-  auto written = active.append({parts, value.empty() ? 2U : 3U});
-  if (!written.ok()) {
-    if (!std::exchange(write_failing_, true)) log::error("zdb", "{}", describe(written.err()));
-    ++write_errors;
-    last_error_at = static_cast<std::uint32_t>(std::time(nullptr));
-    if (written.err().code == errc::corrupt) failed_ = true;
-    return written;
-  }
-  write_failing_ = false;
-  place = {active.id(), offset};
-  active.passed(offset, place);
-  (header.kind == record_kind::set ? active.live_bytes : active.tombstone_bytes) += need;
-  if (header.kind == record_kind::set && value.size() <= written_bytes_cached)
-    remember(active, offset, head, key, value);
-  return {};
-}
-
-/// It is likely to be asked for, or to be replaced, soon.
-void name_space::remember(const data_file& f, std::uint32_t offset, byte_span head, byte_span key,
-                          byte_span value) {
-  auto size = head.size() + key.size() + value.size();
-  if (!pool_.cache.takes(size)) return;
-  value_block record{size};
-  auto* to = record.bytes().data();
-  for (auto part : {head, key, value}) to = std::copy(part.begin(), part.end(), to);
-  pool_.cache.put(f.serial(), offset, std::move(record));
-}
-
-namespace {
-write_answer failure(const error& why) {
-  return why.code == errc::no_space ? write_answer::no_space : write_answer::failed;
-}
-} // namespace
-
-write_answer name_space::set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new,
-                             std::string& id) {
-  auto old = settings_.sequential && key.empty() ? position{} : locate(key, true);
-  if (old.state == read_answer::unreadable) return write_answer::failed;
-  auto there = old.state != read_answer::missing;
-  if (settings_.sequential && !key.empty() && !there) return write_answer::update_only;
-  if (there && only_new) return write_answer::exists;
-  if (there && settings_.worm) return write_answer::worm;
-  auto old_length = there ? old.entry.length : 0;
-  if (settings_.maxsize > 0 && live_bytes_ + value.size() > settings_.maxsize + old_length)
-    return write_answer::no_space;
-
-  std::array<std::byte, 8> new_id{};
-  if (settings_.sequential && key.empty()) {
-    store_le(new_id.data(), ids_.next_id());
-    key = new_id;
-  }
-  id = to_string(key);
-  record_header header;
-  header.payload_length = static_cast<std::uint32_t>(value.size());
-  header.payload_crc = crc32c(value);
-  header.timestamp = timestamp;
-  header.previous = old.entry.place;
-  header.key_length = static_cast<std::uint8_t>(key.size());
-  if (old.state == read_answer::found && old.header.payload_crc == header.payload_crc &&
-      old_length == value.size() && same_value(old.entry.place, key, value))
-    return write_answer::identical;
-
-  index_entry entry{{}, header.payload_length};
-  if (auto done = append(header, key, value, entry.place); !done.ok()) return failure(done.err());
-  live_bytes_ += value.size();
-  live_bytes_ -= old_length;
-  if (there) died(old.entry.place, record_header_bytes + key.size() + old_length);
-  if (settings_.sequential)
-    ids_.put(id_of(key), entry);
-  else if (there)
-    keys_.replace(old.slot, entry);
-  else
-    keys_.insert(key, entry);
-  return write_answer::stored;
-}
-
 status name_space::restore(byte_span key, byte_span value, std::uint32_t timestamp) {
+  settle();
   auto old = locate(key, false);
   if (old.state == read_answer::unreadable)
     return error{errc::io, fmt::format("{}: cannot be read", directory_.string())};
@@ -188,6 +87,7 @@ status name_space::restore(byte_span key, byte_span value, std::uint32_t timesta
 }
 
 status name_space::use_up_ids(std::uint64_t next) {
+  settle();
   if (next <= ids_.next_id()) return {};
   std::array<std::byte, 8> last{};
   store_le(last.data(), next - 1);
@@ -200,6 +100,7 @@ status name_space::use_up_ids(std::uint64_t next) {
 }
 
 write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
+  settle();
   auto old = locate(key, false);
   if (old.state == read_answer::unreadable) return write_answer::failed;
   if (old.state == read_answer::missing) return write_answer::missing;
@@ -209,7 +110,8 @@ write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
   header.kind = record_kind::erase;
   header.key_length = static_cast<std::uint8_t>(key.size());
   record_place place;
-  if (auto done = append(header, key, {}, place); !done.ok()) return failure(done.err());
+  if (auto done = append(header, key, {}, place); !done.ok())
+    return done.err().code == errc::no_space ? write_answer::no_space : write_answer::failed;
   live_bytes_ -= old.entry.length;
   died(old.entry.place, record_header_bytes + key.size() + old.entry.length);
   if (settings_.sequential)
@@ -220,6 +122,7 @@ write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
 }
 
 result<std::vector<std::filesystem::path>> name_space::flush() {
+  settle();
   std::vector<std::filesystem::path> old;
   if (failed_)
     return error{errc::io, "the namespace takes no writes until the server is started anew"};
@@ -278,6 +181,7 @@ bool name_space::linked() const {
 }
 
 result<sync_job> name_space::make_sync_job() {
+  settle();
   if (failed_) return error{errc::io, "the namespace has failed"};
   sync_job job;
   job.directory = directory_;

@@ -30,6 +30,7 @@ std::uint64_t name_space::freeable(const data_file& f) const noexcept {
 std::optional<compaction_plan> name_space::plan_compaction(unsigned dead_percent,
                                                            std::uint64_t least_bytes,
                                                            bool anyway) {
+  settle();
   if (settings_.worm || compacting_ || failed_ || removed || changing_mode || moving_to_ != 0)
     return std::nullopt;
   auto worth = [&](const data_file& f) {

@@ -78,9 +78,12 @@ name_space::position name_space::locate(byte_span key, bool with_header) {
   return p;
 }
 
-read_answer name_space::exists(byte_span key) { return locate(key, false).state; }
+read_answer name_space::exists(byte_span key) {
+  settle_for(key);
+  return locate(key, false).state; }
 
 read_answer name_space::look(byte_span key, record_header& out) {
+  settle_for(key);
   auto p = locate(key, true);
   out = p.header;
   return p.state;
@@ -129,6 +132,7 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
 }
 
 read_answer name_space::get(byte_span key, value_block& out, source from) {
+  settle_for(key);
   auto answer = read_answer::missing;
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return answer;
@@ -150,6 +154,7 @@ read_answer name_space::get(byte_span key, value_block& out, source from) {
 
 read_answer name_space::get_range(byte_span key, std::uint64_t offset, std::uint64_t length,
                                   value_block& out) {
+  settle_for(key);
   auto p = locate(key, true);
   if (p.state != read_answer::found) return p.state;
   std::uint64_t size = p.header.payload_length;

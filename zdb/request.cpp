@@ -190,6 +190,18 @@ std::string& reply_queue::text_for(std::size_t bytes) {
 
 void reply_queue::add(std::string_view text) { text_for(text.size()).append(text); }
 
+reply_queue::spot reply_queue::add_doubtful(std::string_view text) {
+  auto& to = text_for(text.size());
+  spot at{&pieces_.back(), to.size(), text.size()};
+  to.append(text);
+  return at;
+}
+
+void reply_queue::replace(const spot& at, std::string_view text) {
+  static_cast<part*>(at.piece)->text.replace(at.offset, at.length, text);
+  bytes_ = bytes_ - at.length + text.size();
+}
+
 void reply_queue::add(value_block block) {
   if (block.size() <= copied_bytes_max) return add(as_text(block.bytes()));
   bytes_ += block.size();

@@ -114,6 +114,15 @@ public:
   void bulk(std::string_view text);
   void bulk(value_block block);
   void array(std::size_t items);
+  /// An answer that may yet turn out to be another one; nothing of it is sent until then.
+  struct spot {
+    void* piece = nullptr;
+    std::size_t offset = 0;
+    std::size_t length = 0;
+  };
+  spot add_doubtful(std::string_view text);
+  /// Of several of one client, the last first.
+  void replace(const spot& at, std::string_view text);
   /// Place of a reply that is filled in later.
   ticket hold();
   void fill(ticket at, std::string_view reply);

@@ -82,6 +82,7 @@ status server_core::open() {
   commands_ = std::make_unique<commands>(*store_, std::move(c), env);
   host_ = std::make_unique<connection_host>(io_, *commands_, o.client_output_bytes,
                                             o.memory_bytes_max, o.patience);
+  QS_TRY(host_->open());
   host_->closed = [this](client& who) {
     // Destroyed when its own handler has returned.
     auto it = clients_.find(who.shared_from_this());
