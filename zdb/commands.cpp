@@ -1,7 +1,7 @@
 #include "zdb/commands.hpp"
 
 #include <algorithm>
-#include <cctype>
+#include <array>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -12,12 +12,25 @@ namespace qs::zdb {
 
 namespace {
 
+constexpr char upper(char c) noexcept {
+  return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+}
+
 /// 0-db compares over the received length only: any beginning of a name is that name.
 bool is_prefix(std::string_view given, std::string_view name) {
   if (given.size() > name.size()) return false;
-  return std::equal(given.begin(), given.end(), name.begin(), [](char a, char b) {
-    return std::toupper(static_cast<unsigned char>(a)) == b;
-  });
+  return std::equal(given.begin(), given.end(), name.begin(),
+                    [](char a, char b) { return upper(a) == b; });
+}
+
+/// The first row whose name begins with each letter: where looking may begin.
+std::array<std::uint8_t, 256> first_rows() {
+  std::array<std::uint8_t, 256> at{};
+  auto rows = commands::table();
+  at.fill(static_cast<std::uint8_t>(rows.size()));
+  for (auto i = rows.size(); i-- > 0;)
+    at[static_cast<unsigned char>(rows[i].name.front())] = static_cast<std::uint8_t>(i);
+  return at;
 }
 
 constexpr std::size_t any = request_arguments_max;
@@ -31,27 +44,27 @@ std::span<const commands::row> commands::table() {
       {"WAIT", &c::wait},
       {"MIRROR", &c::mirror, true},
       {"MASTER", &c::master, true},
-      {"PING", &c::ping},
-      {"TIME", &c::time},
+      {"PING", &c::ping, false, 1, any, false, true},
+      {"TIME", &c::time, false, 1, any, false, true},
       {"AUTH", &c::auth, false, 2, 3},
       {"HOOKS", &c::hooks, true},
       {"INDEX", &c::index, true, 2, any},
       {"DATA", &c::data, true, 2, any},
-      {"SET", &c::set, false, 3, 4},
-      {"SETX", &c::set, false, 3, 4},
-      {"GET", &c::get, false, 2, 2, true},
-      {"MGET", &c::mget},
+      {"SET", &c::set, false, 3, 4, false, true},
+      {"SETX", &c::set, false, 3, 4, false, true},
+      {"GET", &c::get, false, 2, 2, true, true},
+      {"MGET", &c::mget, false, 1, any, false, true},
       {"DEL", &c::del, false, 2, 3},
-      {"EXISTS", &c::exists, false, 2, 2, true},
-      {"CHECK", &c::check, false, 2, 2, true},
+      {"EXISTS", &c::exists, false, 2, 2, true, true},
+      {"CHECK", &c::check, false, 2, 2, true, true},
       {"SCAN", &c::scan},
       {"SCANX", &c::scan},
       {"RSCAN", &c::rscan},
       {"KSCAN", &c::kscan, false, 2, 3},
       {"HISTORY", &c::history},
       {"KEYCUR", &c::keycur, false, 2, 2, true},
-      {"LENGTH", &c::length, false, 2, 2, true},
-      {"KEYTIME", &c::keytime, false, 2, 2, true},
+      {"LENGTH", &c::length, false, 2, 2, true, true},
+      {"KEYTIME", &c::keytime, false, 2, 2, true, true},
       {"INFO", &c::info},
       {"STOP", &c::stop_command},
       {"DBSIZE", &c::dbsize},
@@ -66,15 +79,19 @@ std::span<const commands::row> commands::table() {
       {"FLUSH", &c::flush},
       // Ours; behind the others, so that no beginning of a name means something else than there.
       {"SYNC", &c::sync_command},
-      {"SETNX", &c::setnx, false, 3, 3},
-      {"GETRANGE", &c::getrange, false, 4, 4, true},
+      {"SETNX", &c::setnx, false, 3, 3, false, true},
+      {"GETRANGE", &c::getrange, false, 4, 4, true, true},
   };
   return rows;
 }
 
 std::optional<std::size_t> commands::find(std::string_view name) {
+  static const auto first = first_rows();
   auto rows = table();
-  auto r = std::find_if(rows.begin(), rows.end(), [&](auto& x) { return is_prefix(name, x.name); });
+  std::size_t begin = 0; // no name at all is the beginning of any
+  if (!name.empty()) begin = first[static_cast<unsigned char>(upper(name.front()))];
+  auto r = std::find_if(rows.begin() + static_cast<std::ptrdiff_t>(begin), rows.end(),
+                        [&](auto& x) { return is_prefix(name, x.name); });
   if (r == rows.end()) return std::nullopt;
   return static_cast<std::size_t>(r - rows.begin());
 }
@@ -139,10 +156,13 @@ void commands::execute(client& c, arguments args) {
     auto copy = encode_copy(c, args, row_);
     if (!copy.empty()) copy_ = std::make_shared<const std::string>(std::move(copy));
   }
-  since_ = std::chrono::steady_clock::now();
+  since_ = straight_on_ ? ended_ : std::chrono::steady_clock::now();
+  if (!table()[row_].beside) settle_now();
   dispatch(c, args);
+  ended_ = std::chrono::steady_clock::now();
+  straight_on_ = true;
   if (!promised_) {
-    latencies_[row_].add(std::chrono::steady_clock::now() - since_);
+    latencies_[row_].add(ended_ - since_);
     if (copy_ && !failed_) tell_mirrors(&c, *copy_);
   }
   copy_.reset();
@@ -195,6 +215,53 @@ void commands::answer(const promise& p, std::string_view reply) {
   who->wake();
 }
 
+// -- what is written together ---------------------------------------------------------------------
+
+void commands::settle() {
+  settle_now();
+  gathering_ = false;
+}
+
+void commands::settle_now() {
+  while (!gathered_.empty()) gathered_.back().space->settle();
+}
+
+/// The answer to a SET whose record is not yet written.
+void commands::doubtful(client& c, std::string_view id) {
+  auto at = std::find_if(gathered_.begin(), gathered_.end(),
+                         [&](auto& g) { return g.space == c.space; });
+  if (at == gathered_.end()) {
+    at = gathered_.insert(at, {c.space, {}});
+    c.space->settled = [this](name_space& space, auto writes) { settled(space, writes); };
+  }
+  promised_ = true; // its time is measured when it has come out
+  at->answers.push_back({c.shared_from_this(), c.out.add_doubtful(bulk_text(id)), row_, since_});
+}
+
+/// What came of all that was gathered in a namespace; nothing said: all of it is written.
+void commands::settled(name_space& space, std::span<const name_space::settled_write> writes) {
+  auto at = std::find_if(gathered_.begin(), gathered_.end(),
+                         [&](auto& g) { return g.space.get() == &space; });
+  QS_ASSERT(at != gathered_.end());
+  auto all = std::move(*at);
+  gathered_.erase(at);
+  QS_ASSERT(writes.empty() || writes.size() == all.answers.size());
+  auto now = std::chrono::steady_clock::now();
+  for (auto i = all.answers.size(); i-- > 0;) { // the last first: see reply_queue::replace
+    auto& a = all.answers[i];
+    latencies_[a.row].add(now - a.since);
+    if (writes.empty()) continue;
+    if (auto refused = refusal(writes[i].answer); !refused.empty()) {
+      ++stats.failed;
+      a.who->out.replace(a.at, fmt::format("-{}\r\n", refused));
+    } else {
+      a.who->out.replace(a.at, bulk_text(writes[i].id));
+    }
+  }
+  write_behind(all.space);
+  if (!writes.empty()) disk_trouble();
+}
+
 // -- sync -----------------------------------------------------------------------------------------
 
 void commands::sync_command(client& c, arguments) {
@@ -212,6 +279,7 @@ void commands::sync_command(client& c, arguments) {
 
 void commands::sync(const std::shared_ptr<name_space>& space,
                     std::function<void(const status&)> done) {
+  space->settle();
   if (!space->dirty()) return done({});
   space->waiters.push_back({space->end(), std::move(done)});
   if (!space->syncing) start_sync(space);

@@ -68,6 +68,16 @@ public:
   void left(client& c);
   /// Answers into c.out, now or later.
   void execute(client& c, std::span<const argument> args);
+  /// From now on what SETs write waits for settle(), which writes it together; until then their
+  /// answers must not be sent. Where a write fails, each is tried again alone, and gets the answer
+  /// that comes of it.
+  void gather() noexcept { gathering_ = true; }
+  void settle();
+  /// When the last command ended; the next one begins then, unless something else came between.
+  [[nodiscard]] std::chrono::steady_clock::time_point last_ended() const noexcept {
+    return ended_;
+  }
+  void paused() noexcept { straight_on_ = false; }
   /// How large the answer to this may be, roughly: asked when memory is short.
   [[nodiscard]] std::size_t answer_bytes(client& c, std::span<const argument> args);
   /// Done when everything written so far to `space` is on disk: one fdatasync for all who wait.
@@ -92,6 +102,8 @@ public:
     std::size_t least = 1; ///< arguments with the name
     std::size_t most = request_arguments_max;
     bool not_empty = false; ///< no argument may be empty
+    /// Neither counts nor looks at files, so that what others wrote may wait.
+    bool beside = false;
   };
   /// In the order in which a prefix is looked up.
   static std::span<const row> table();
@@ -179,7 +191,14 @@ private:
   std::optional<std::uint32_t> timestamp(client& c, arguments args, std::size_t at);
   void write(client& c, arguments args, bool only_new);
   void written(client& c, std::string_view reply);
+  void write_behind(const std::shared_ptr<name_space>& space);
+  void doubtful(client& c, std::string_view id);
+  void settle_now();
+  void settled(name_space& space, std::span<const name_space::settled_write> writes);
   void one_value(client& c, byte_span key);
+  static std::string bulk_text(std::string_view id);
+  /// What is said of a SET that did not store; nothing: it did.
+  static std::string_view refusal(write_answer answer) noexcept;
   void start_sync(const std::shared_ptr<name_space>& space);
   void disk_trouble();
   void later(client& c, admin_job job);
@@ -216,9 +235,24 @@ private:
   std::map<std::pair<const name_space*, std::size_t>, std::vector<client*>> waiting_;
   std::vector<std::weak_ptr<client>> mirrors_;
   std::vector<latency_histogram> latencies_; ///< by row
+  /// SETs that wait for settle().
+  struct doubtful_answer {
+    std::shared_ptr<client> who;
+    reply_queue::spot at;
+    std::size_t row = 0;
+    std::chrono::steady_clock::time_point since;
+  };
+  struct gathered_answers {
+    std::shared_ptr<name_space> space;
+    std::vector<doubtful_answer> answers; ///< in order
+  };
+  std::vector<gathered_answers> gathered_; ///< few: a turn is in one namespace
+  bool gathering_ = false;
   // The command under way.
   std::size_t row_ = 0;
   std::chrono::steady_clock::time_point since_;
+  std::chrono::steady_clock::time_point ended_;
+  bool straight_on_ = false; ///< ended_ is now
   bool promised_ = false;
   bool failed_ = false;
   std::uint32_t owner_ = 0;

@@ -44,11 +44,44 @@ std::optional<std::uint32_t> commands::timestamp(client& c, arguments args, std:
   return std::nullopt;
 }
 
+std::string commands::bulk_text(std::string_view id) {
+  char digits[8];
+  auto end = std::to_chars(digits, digits + sizeof(digits), id.size()).ptr;
+  std::string text;
+  text.reserve(id.size() + 12);
+  text += '$';
+  text.append(digits, end).append("\r\n").append(id).append("\r\n");
+  return text;
+}
+
+std::string_view commands::refusal(write_answer answer) noexcept {
+  switch (answer) {
+  case write_answer::stored:
+  case write_answer::gathered:
+  case write_answer::identical:
+  case write_answer::exists:
+    return {};
+  case write_answer::worm:
+    return "Namespace is protected by worm mode";
+  case write_answer::no_space:
+    return "No space left on this namespace";
+  case write_answer::update_only:
+    return "Invalid key, only update authorized";
+  case write_answer::missing:
+  case write_answer::failed:
+    break;
+  }
+  return "Cannot write data right now";
+}
+
+/// Files that were filled go to the disk in the background, so that no SYNC finds many of them.
+void commands::write_behind(const std::shared_ptr<name_space>& space) {
+  if (!space->syncing && space->end().file > space->synced().file + 1)
+    sync(space, [](const status&) {});
+}
+
 void commands::written(client& c, std::string_view reply) {
-  // Files that were filled go to the disk in the background, so that no SYNC finds many of them.
-  auto& space = *c.space;
-  if (!space.syncing && space.end().file > space.synced().file + 1)
-    sync(c.space, [](const status&) {});
+  write_behind(c.space);
   if (!options_.sync_always) return c.out.add(reply);
   sync(c.space, [this, p = promise_answer(c), reply = std::string{reply}](const status& s) {
     answer(p, s.ok() ? reply : std::string{"-Cannot write data right now\r\n"});
@@ -62,25 +95,18 @@ void commands::write(client& c, arguments args, bool only_new) {
   if (args[1].size() == 0 && (!c.space->settings().sequential || only_new))
     return fail(c, "Invalid argument, key needed");
   std::string id;
-  switch (c.space->set(args[1].bytes(), args[2].bytes(), *when, only_new, id)) {
-  case write_answer::stored:
-    return written(c, fmt::format("${}\r\n{}\r\n", id.size(), id));
-  // Both say nil, and both promise as much as a write that was done.
-  case write_answer::identical:
-  case write_answer::exists:
-    return written(c, "$-1\r\n");
-  case write_answer::worm:
-    return fail(c, "Namespace is protected by worm mode");
-  case write_answer::no_space:
-    return fail(c, "No space left on this namespace");
-  case write_answer::update_only:
-    return fail(c, "Invalid key, only update authorized");
-  case write_answer::missing:
-  case write_answer::failed:
-    break;
+  // A mirror is only told of what has succeeded, and who waits for the disk waits for more.
+  auto gather = gathering_ && mirrors_.empty() && !options_.sync_always;
+  auto done = c.space->set(args[1].bytes(), args[2].bytes(), *when, only_new, id, gather);
+  if (done == write_answer::gathered) return doubtful(c, id);
+  if (auto refused = refusal(done); !refused.empty()) {
+    fail(c, refused);
+    if (done == write_answer::failed || done == write_answer::missing) disk_trouble();
+    return;
   }
-  fail(c, "Cannot write data right now");
-  disk_trouble();
+  // These two say nil, and both promise as much as a write that was done.
+  auto nil = done == write_answer::identical || done == write_answer::exists;
+  written(c, nil ? std::string{"$-1\r\n"} : bulk_text(id));
 }
 
 void commands::set(client& c, arguments args) {
@@ -201,7 +227,7 @@ void commands::exists(client& c, arguments args) {
 void commands::check(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
   value_block value;
-  switch (c.space->get(args[1].bytes(), value)) {
+  switch (c.space->get(args[1].bytes(), value, name_space::source::disk)) {
   case read_answer::found:
     return c.out.integer(1);
   case read_answer::missing:

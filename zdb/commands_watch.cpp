@@ -205,6 +205,11 @@ void commands::metrics(metrics_text& out) const {
   gauge("zdb_namespaces", "Namespaces.", store_.all().size());
   gauge("zdb_entries", "Live keys of all namespaces.", entries);
   gauge("zdb_index_memory_bytes", "Memory of the index.", memory);
+  auto& cache = store_.files().cache;
+  gauge("zdb_cache_bytes", "Memory of small values kept to be read again.", cache.bytes());
+  gauge("zdb_cache_max_bytes", "What they may take together.", cache.budget());
+  counter("zdb_cache_hits_total", "Records found in memory.", cache.hits);
+  counter("zdb_cache_misses_total", "Records looked for there and not found.", cache.misses);
   gauge("zdb_live_payload_bytes", "Payload that can be read: what quotas count.", sum.live_payload);
   gauge("zdb_dead_bytes", "Overwritten and deleted records, to be freed by compaction.", sum.dead);
   gauge("zdb_tombstone_bytes", "Records that say that a key is deleted.", sum.tombstones);

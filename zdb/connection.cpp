@@ -16,7 +16,9 @@ namespace {
 constexpr std::size_t turn_bytes = 1 << 20;
 constexpr std::size_t turn_commands = 128;
 constexpr auto turn_time = std::chrono::milliseconds{2}; ///< looked at behind each command
-constexpr std::size_t turns_at_once = 4; ///< then sockets are looked at
+constexpr std::size_t turns_at_once = 64; ///< then sockets are looked at
+/// Received and to be sent; then what was written goes to the files, and the answers out.
+constexpr std::size_t held_at_once = 1 << 20;
 constexpr std::size_t scratch_bytes_short = 4 << 10;
 constexpr std::size_t held_max = 4096;
 constexpr std::size_t small_bytes = 64 << 10;
@@ -30,7 +32,7 @@ constexpr auto relief_pause = std::chrono::milliseconds{100};
 connection_host::connection_host(boost::asio::io_context& context, commands& all,
                                  std::size_t output, std::size_t memory,
                                  std::chrono::milliseconds slow)
-    : io{context}, table{all}, output_bytes_max{output}, memory_max{memory}, patience{slow},
+    : io{context}, table{all}, sockets{context}, output_bytes_max{output}, memory_max{memory}, patience{slow},
       scratch(64 << 10), relief_{context} {}
 
 void connection_host::queue(const std::shared_ptr<connection>& c) {
@@ -41,13 +43,28 @@ void connection_host::queue(const std::shared_ptr<connection>& c) {
 }
 
 void connection_host::pump() {
+  auto until = std::chrono::steady_clock::now() + turn_time;
+  std::size_t held = 0;
+  table.gather();
   for (std::size_t i = 0; i < turns_at_once; ++i) {
     auto who = turns_.next();
     if (!who) break;
-    who->turn();
+    held += who->turn() + who->out.bytes();
+    if (!std::exchange(who->served, true)) served_.push_back(std::move(who));
+    if (held >= held_at_once || table.last_ended() >= until) break;
   }
+  deliver();
   pumping_ = !turns_.empty();
   if (pumping_) boost::asio::post(io, [this] { pump(); });
+}
+
+void connection_host::deliver() {
+  table.settle();
+  for (auto& who : served_) {
+    who->served = false;
+    who->deliver();
+  }
+  served_.clear();
 }
 
 void connection_host::account(std::size_t before, std::size_t now) {
@@ -97,6 +114,7 @@ void connection_host::relieve() {
 
 void connection_host::stop() {
   stopped_ = true;
+  sockets.stop();
   relief_.cancel();
   turns_.clear();
   hungry_.clear();
@@ -105,13 +123,23 @@ void connection_host::stop() {
 // -- one of them ----------------------------------------------------------------------------------
 
 connection::connection(connection_host& host, unique_fd fd, std::string address)
-    : host_{host}, socket_{host.io, fd.release()}, slow_since_{std::chrono::steady_clock::now()} {
+    : host_{host}, socket_{std::move(fd)}, slow_since_{std::chrono::steady_clock::now()} {
   peer = std::move(address);
 }
 
 void connection::start() {
   host_.table.greet(*this);
-  arm();
+  auto added = host_.sockets.add(socket_.get(), *this);
+  if (added.ok()) return;
+  log::error("zdb", "{}", describe(added.err()));
+  drop();
+}
+
+void connection::changed(bool readable, bool ended, bool has_room) {
+  readable_ = readable_ || readable;
+  ended_ = ended_ || ended;
+  auto sends = has_room && std::exchange(writing_, false);
+  if (sends || drain_until_ || (readable && may_execute())) ready();
 }
 
 bool connection::may_execute() const noexcept {
@@ -139,7 +167,7 @@ bool connection::stalled(std::chrono::steady_clock::time_point now) const noexce
 
 bool connection::abandoned() const noexcept {
   if (!waits || closed_) return false;
-  pollfd p{const_cast<connection*>(this)->socket_.native_handle(), POLLRDHUP, 0};
+  pollfd p{socket_.get(), POLLRDHUP, 0};
   return ::poll(&p, 1, 0) > 0;
 }
 
@@ -188,9 +216,9 @@ void connection::close() {
   closed_ = true;
   host_.table.left(*this);
   account();
-  boost::system::error_code ignored;
   if (drain_until_) drain_until_->cancel();
-  socket_.close(ignored);
+  host_.sockets.remove(socket_.get());
+  socket_.reset();
   host_.closed(*this); // may drop the last owner: nothing is touched after this
 }
 
@@ -210,7 +238,7 @@ bool connection::run_pending() {
   pending_ = false;
   --turn_left_;
   host_.table.execute(*this, parser_.arguments());
-  if (std::chrono::steady_clock::now() >= turn_until_) turn_left_ = 0;
+  if (host_.table.last_ended() >= turn_until_) turn_left_ = 0;
   parser_.release();
   account();
   return true;
@@ -227,7 +255,10 @@ std::size_t connection::work(byte_span bytes) {
     std::size_t used = 0;
     pending_ = parser_.feed(bytes.subspan(done), used);
     done += used;
-    if (pending_ && !run_pending()) break;
+    if (pending_ && !run_pending()) {
+      parser_.keep(); // it waits for memory; these bytes do not
+      break;
+    }
     if (!parser_.failed()) continue;
     ++host_.table.stats.failed;
     out.error(parser_.error());
@@ -236,28 +267,32 @@ std::size_t connection::work(byte_span bytes) {
   return done;
 }
 
-void connection::receive() {
+std::size_t connection::receive() {
   std::size_t turn = 0;
-  while (turn < turn_bytes && turn_left_ > 0 && !pending_ && rest_.empty() && may_execute()) {
+  while (readable_ && turn < turn_bytes && turn_left_ > 0 && !pending_ && rest_.empty() &&
+         may_execute()) {
     auto body = parser_.body_space();
     // What is not worked on at once is kept; little of it when memory is short.
     auto most = host_.short_of_memory() ? scratch_bytes_short : host_.scratch.size();
     auto into = body.empty() ? mutable_byte_span{host_.scratch}.first(most) : body;
-    auto n = ::recv(socket_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
+    auto n = ::recv(socket_.get(), into.data(), into.size(), MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
       readable_ = false;
-      return;
+      break;
     }
     if (n <= 0) {
       readable_ = false;
       peer_ended_ = true;
-      return;
+      break;
     }
     auto got = static_cast<std::size_t>(n);
     turn += got;
     moved(got);
     host_.table.stats.received_bytes += got;
+    host_.table.paused();
+    // All there was, unless an end has to be read as well.
+    if (got < into.size() && !ended_) readable_ = false;
     if (!body.empty()) {
       parser_.body_filled(got);
       continue;
@@ -266,6 +301,7 @@ void connection::receive() {
     auto done = work(bytes);
     if (done < got) rest_ = to_buffer(bytes.subspan(done));
   }
+  return turn;
 }
 
 bool connection::send() {
@@ -274,9 +310,12 @@ bool connection::send() {
     msghdr message{};
     message.msg_iov = parts;
     message.msg_iovlen = out.gather(parts, 64);
-    auto n = ::sendmsg(socket_.native_handle(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    auto n = ::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
+    if (n < 0) {
+      writing_ = errno == EAGAIN || errno == EWOULDBLOCK;
+      return writing_;
+    }
     host_.table.stats.sent_bytes += static_cast<std::uint64_t>(n);
     moved(static_cast<std::size_t>(n));
     out.sent(static_cast<std::size_t>(n));
@@ -284,12 +323,12 @@ bool connection::send() {
   return true;
 }
 
-void connection::turn() {
+std::size_t connection::turn() {
   queued_ = false;
-  if (closed_) return;
-  if (drain_until_) return drain();
+  if (closed_ || drain_until_) return 0;
   turn_left_ = turn_commands;
   turn_until_ = std::chrono::steady_clock::now() + turn_time;
+  host_.table.paused();
   if (pending_ && may_execute()) (void)run_pending();
   if (!pending_ && !rest_.empty() && may_execute()) {
     auto todo = std::exchange(rest_, {});
@@ -297,19 +336,27 @@ void connection::turn() {
     if (done < todo.size())
       rest_.assign(todo.begin() + static_cast<std::ptrdiff_t>(done), todo.end());
   }
-  if (!pending_ && rest_.empty() && readable_ && !peer_ended_) receive();
-  if (!send()) return close();
+  std::size_t received = 0;
+  if (!pending_ && rest_.empty() && readable_ && !peer_ended_) received = receive();
+  stand_in_line();
+  return received;
+}
+
+/// More of it in the next turn, behind the others.
+void connection::stand_in_line() {
+  if (may_execute() && (pending_ || !rest_.empty() || (readable_ && !peer_ended_))) ready();
+}
+
+void connection::deliver() {
+  if (closed_) return;
+  if (drain_until_) return drain();
+  if (!writing_ && !send()) return close();
   account();
   // What was asked is answered, also when the peer has sent its last byte.
   if (out.empty() && peer_ended_ && (closing || (rest_.empty() && !blocked && !pending_)))
     return close();
   if (out.empty() && closing) return drain();
-  // More of it in the next turn, behind the others.
-  if (may_execute() && (pending_ || !rest_.empty() || (readable_ && !peer_ended_))) {
-    queued_ = true;
-    host_.queue(self());
-  }
-  arm();
+  stand_in_line(); // there may be room for its answers again
 }
 
 // Closing a socket with unread bytes resets the connection, and the peer may never see the last
@@ -317,49 +364,22 @@ void connection::turn() {
 // while.
 void connection::drain() {
   if (!drain_until_) {
-    ::shutdown(socket_.native_handle(), SHUT_WR);
+    ::shutdown(socket_.get(), SHUT_WR);
     drain_until_ = std::make_unique<boost::asio::steady_timer>(host_.io, drain_time);
     drain_until_->async_wait([c = self()](const boost::system::error_code& ec) {
       if (!ec) c->close();
     });
   }
-  for (std::size_t i = 0; i < 64; ++i) { // then the others; the rest as it becomes readable again
+  auto more = true;
+  for (std::size_t i = 0; i < 64 && more; ++i) { // then the others
     auto n =
-        ::recv(socket_.native_handle(), host_.scratch.data(), host_.scratch.size(), MSG_DONTWAIT);
-    if (n > 0 || (n < 0 && errno == EINTR)) continue;
+        ::recv(socket_.get(), host_.scratch.data(), host_.scratch.size(), MSG_DONTWAIT);
+    more = n > 0 || (n < 0 && errno == EINTR);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
-    return close();
+    if (!more) return close();
   }
   if (stopping_) return close();
-  if (reading_) return;
-  reading_ = true;
-  socket_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                     [c = self()](const boost::system::error_code& ec) {
-                       c->reading_ = false;
-                       if (!ec && !c->closed_) c->drain();
-                     });
-}
-
-void connection::arm() {
-  if (!reading_ && !readable_ && !peer_ended_ && !pending_ && rest_.empty() && may_execute()) {
-    reading_ = true;
-    socket_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                       [c = self()](const boost::system::error_code& ec) {
-                         c->reading_ = false;
-                         if (ec) return;
-                         c->readable_ = true;
-                         c->ready();
-                       });
-  }
-  if (!writing_ && out.sendable()) {
-    writing_ = true;
-    socket_.async_wait(boost::asio::posix::stream_descriptor::wait_write,
-                       [c = self()](const boost::system::error_code& ec) {
-                         c->writing_ = false;
-                         if (ec) return;
-                         c->ready();
-                       });
-  }
+  if (more) ready();
 }
 
 } // namespace qs::zdb

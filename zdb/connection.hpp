@@ -6,11 +6,11 @@
 #include <deque>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include "base/posix.hpp"
 #include "zdb/commands.hpp"
+#include "zdb/poller.hpp"
 #include "zdb/turn_queue.hpp"
 
 namespace qs::zdb {
@@ -24,13 +24,19 @@ class connection;
 /// work. Past three quarters, large requests and commands with large answers stand in line for
 /// memory, small ones go on; and those who hold some and move less than 1 MiB within `patience` are
 /// dropped. So the total stays below memory_max, one answer, and 20 KiB a client.
+///
+/// Turns are taken some at a time: their commands run, what they wrote goes to the files together
+/// (commands::settle), and only then are their answers sent.
 class connection_host {
 public:
   connection_host(boost::asio::io_context& context, commands& all, std::size_t output,
                   std::size_t memory, std::chrono::milliseconds patience);
 
+  status open() { return sockets.open(); }
+
   boost::asio::io_context& io;
   commands& table;
+  poller sockets;
   const std::size_t output_bytes_max; ///< with more unread output a client is not read from
   const std::size_t memory_max;
   const std::chrono::milliseconds patience;
@@ -52,10 +58,12 @@ public:
 
 private:
   void pump();
+  void deliver();
   void feed_hungry();
   void relieve();
 
   turn_queue<connection> turns_;
+  std::vector<std::shared_ptr<connection>> served_; ///< in this pass, their answers not sent
   bool pumping_ = false;
   std::size_t used_ = 0;
   std::deque<std::weak_ptr<connection>> hungry_;
@@ -66,7 +74,7 @@ private:
   std::uint64_t dropped_ = 0;
 };
 
-class connection final : public client {
+class connection final : public client, private poller::watched {
 public:
   connection(connection_host& host, unique_fd fd, std::string address);
   void start();
@@ -75,8 +83,11 @@ public:
   /// No more commands; closes when the replies are sent.
   void finish();
   void close();
-  /// Works until it has had its share.
-  void turn();
+  /// Works until it has had its share: so many bytes were received. Nothing is sent.
+  std::size_t turn();
+  /// What was written is in the files: the answers go out.
+  void deliver();
+  bool served = false; ///< had a turn, and deliver() is to come
   /// Memory may be there now.
   void fed();
 
@@ -90,20 +101,21 @@ private:
   std::shared_ptr<connection> self() {
     return std::static_pointer_cast<connection>(shared_from_this());
   }
+  void changed(bool readable, bool ended, bool has_room) override;
   void ready();
+  void stand_in_line();
   bool may_execute() const noexcept;
   bool has_memory(std::size_t bytes);
   bool run_pending();
-  void receive();
+  std::size_t receive();
   std::size_t work(byte_span bytes);
   bool send();
   void moved(std::size_t bytes) noexcept;
   void account();
-  void arm();
   void drain();
 
   connection_host& host_;
-  boost::asio::posix::stream_descriptor socket_;
+  unique_fd socket_;
   request_parser parser_{true};
   buffer rest_; ///< received, not yet worked on
   std::size_t accounted_ = 0;
@@ -112,11 +124,11 @@ private:
   std::size_t turn_left_ = 0; ///< commands
   std::chrono::steady_clock::time_point turn_until_;
   bool readable_ = false;     ///< the socket may have more
+  bool ended_ = false;        ///< and it has an end
   bool queued_ = false;
   bool hungry_ = false;
   bool pending_ = false; ///< a whole request is there and waits for memory
-  bool reading_ = false;
-  bool writing_ = false;
+  bool writing_ = false; ///< its buffer was full
   bool woken_ = false;
   bool peer_ended_ = false;
   bool closed_ = false;

@@ -13,6 +13,7 @@
 
 #include "base/posix.hpp"
 #include "zdb/record.hpp"
+#include "zdb/record_cache.hpp"
 
 namespace qs::zdb {
 
@@ -22,6 +23,7 @@ class data_file;
 class file_pool {
 public:
   explicit file_pool(std::size_t most = 256) : most_{most} {}
+  explicit file_pool(record_cache small) : cache{std::move(small)} {}
   void used(data_file& file);
   void forget(data_file& file);
   [[nodiscard]] std::size_t open_files() const noexcept { return order_.size(); }
@@ -30,8 +32,11 @@ public:
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
 
+  record_cache cache{0, 0};      ///< of all data files; none
+  std::uint64_t last_serial = 0; ///< of a data_file
+
 private:
-  std::size_t most_;
+  std::size_t most_ = 256;
   std::list<data_file*> order_; ///< newest first
 };
 
@@ -74,6 +79,8 @@ public:
   [[nodiscard]] bool linked() const;
 
   [[nodiscard]] std::uint32_t id() const noexcept { return header_.id; }
+  /// What the pool's cache knows it by: another one each time it is opened.
+  [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
   [[nodiscard]] const file_header& header() const noexcept { return header_; }
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
@@ -102,9 +109,11 @@ public:
 
 private:
   friend class file_pool;
-  data_file(file_pool& pool, std::filesystem::path path) : pool_{pool}, path_{std::move(path)} {}
+  data_file(file_pool& pool, std::filesystem::path path)
+      : pool_{pool}, serial_{++pool.last_serial}, path_{std::move(path)} {}
 
   file_pool& pool_;
+  std::uint64_t serial_;
   std::filesystem::path path_;
   file_header header_;
   std::shared_ptr<unique_fd> fd_;

@@ -65,4 +65,9 @@ void sequential_index::erase(std::uint64_t id) noexcept {
   --size_;
 }
 
+void sequential_index::take_back() noexcept {
+  if (entries_.back().place.valid()) --size_;
+  entries_.pop_back();
+}
+
 } // namespace qs::zdb

@@ -94,6 +94,8 @@ public:
   /// Ids skipped on the way become holes.
   void put(std::uint64_t id, index_entry entry);
   void erase(std::uint64_t id) noexcept;
+  /// The newest one was never given out.
+  void take_back() noexcept;
   /// Ids below are used up.
   void skip_to(std::uint64_t id) {
     if (id > entries_.size()) entries_.resize(static_cast<std::size_t>(id));

@@ -39,6 +39,7 @@ result<namespace_settings> read_settings(const std::filesystem::path& directory)
 
 enum class write_answer : std::uint8_t {
   stored,
+  gathered, ///< stored if settle() says so
   identical,
   exists,
   worm,
@@ -168,15 +169,27 @@ public:
 
   // Keys: user mode up to 255 bytes; sequential mode 8 bytes little-endian or empty to append.
   /// `id`: the key it is stored under. only_new: exists instead of replacing.
+  /// `gather`: a small one may wait for settle(), to be written together with others.
   write_answer set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new,
-                   std::string& id);
+                   std::string& id, bool gather = false);
+  /// Writes what was gathered, with one call, and tells `settled`. If that fails nothing of it has
+  /// been there, and each is tried again alone. Everything here that looks at a record that is not
+  /// yet written, or at files, does it first.
+  void settle();
+  /// What came of one gathered set().
+  struct settled_write {
+    write_answer answer = write_answer::stored;
+    std::string id;
+  };
   write_answer erase(byte_span key, std::uint32_t timestamp);
   /// Stores what another server had, under any key or id, without asking quota or worm. Errors: io,
   /// no_space.
   status restore(byte_span key, byte_span value, std::uint32_t timestamp);
   /// Sequential ids below `next` are not given out any more.
   status use_up_ids(std::uint64_t next);
-  [[nodiscard]] read_answer get(byte_span key, value_block& out);
+  /// Where a value may come from: `disk` says what stands there, whatever is in memory.
+  enum class source : std::uint8_t { anywhere, disk };
+  [[nodiscard]] read_answer get(byte_span key, value_block& out, source from = source::anywhere);
   [[nodiscard]] read_answer look(byte_span key, record_header& out);
   /// Whether there is one, without reading more than it takes: in sequential mode nothing.
   [[nodiscard]] read_answer exists(byte_span key);
@@ -281,6 +294,8 @@ public:
     std::function<void(const status&)> done;
   };
   std::vector<waiter> waiters;
+  /// What came of the gathered ones, in order; empty: all of them are stored. Set by who gathers.
+  std::function<void(name_space&, std::span<const settled_write>)> settled;
   bool syncing = false;
   unsigned deleting_files = 0; ///< FLUSHes whose files are not yet deleted
   std::uint64_t read_errors = 0;
@@ -298,6 +313,14 @@ private:
   status apply(const record_header& header, byte_span key, record_place place);
   status append(const record_header& header, byte_span key, byte_span value, record_place& place);
   status rotate(bool flushes);
+  [[nodiscard]] bool full(const data_file& f, std::uint64_t need) const;
+  [[nodiscard]] bool can_gather(std::uint64_t need) const;
+  struct gathered_write;
+  void gather(const record_header& header, byte_span key, byte_span value, gathered_write w);
+  void undo(const gathered_write& w);
+  void count_written(const gathered_write& w);
+  void settle_for(byte_span key);
+  void note_write_error(const error& why);
   data_file* file(std::uint32_t id) const;
   void add_file(file_ptr made);
   /// What a record at `place` that took `bytes` was, it is no longer.
@@ -314,7 +337,11 @@ private:
   [[nodiscard]] bool tombstones_needless(std::uint32_t first, std::uint32_t last) const noexcept;
   enum class seen : std::uint8_t { same, other, damaged, unreadable };
   /// Is it this key's record that stands there?
-  seen key_at(record_place place, byte_span key, record_header* header = nullptr);
+  seen key_at(record_place place, byte_span key, record_header* header = nullptr,
+              source from = source::anywhere);
+  read_answer value_at(record_place at, byte_span key, std::uint32_t length, source from,
+                       value_block& out);
+  const value_block* cached(const data_file& f, std::uint32_t offset, source from);
   bool same_value(record_place place, byte_span key, byte_span value);
   struct position {
     std::size_t slot = user_index::npos;
@@ -344,6 +371,25 @@ private:
   sequential_index ids_;
   std::uint64_t live_bytes_ = 0;
   sync_mark synced_;
+  /// A record that is not yet written. The index knows it, nothing else does.
+  struct gathered_write {
+    value_block record; ///< with header and key
+    index_entry entry;
+    index_entry old;
+    std::uint32_t timestamp = 0;
+    std::uint8_t key_length = 0;
+    bool there = false;   ///< `old` is one
+    bool appends = false; ///< sequential: a new id
+    bool only_new = false;
+    [[nodiscard]] byte_span key() const noexcept {
+      return record.bytes().subspan(record_header_bytes, key_length);
+    }
+    [[nodiscard]] byte_span value() const noexcept {
+      return record.bytes().subspan(record_header_bytes + key_length);
+    }
+  };
+  std::vector<gathered_write> gathered_; ///< they follow the active file's end, in order
+  std::uint64_t gathered_bytes_ = 0;
   std::set<std::uint32_t> changed_;
   std::chrono::steady_clock::time_point active_since_{};
   bool names_changed_ = false;

@@ -30,6 +30,7 @@ std::uint64_t name_space::freeable(const data_file& f) const noexcept {
 std::optional<compaction_plan> name_space::plan_compaction(unsigned dead_percent,
                                                            std::uint64_t least_bytes,
                                                            bool anyway) {
+  settle();
   if (settings_.worm || compacting_ || failed_ || removed || changing_mode || moving_to_ != 0)
     return std::nullopt;
   auto worth = [&](const data_file& f) {
@@ -144,7 +145,10 @@ void name_space::moved(const compaction_plan& plan, std::size_t which,
     keys_.replace(slot.slot, entry);
   }
   to->live_bytes += bytes;
-  if (auto* from = file(in.id)) from->live_bytes -= std::min(from->live_bytes, bytes);
+  if (auto* from = file(in.id)) {
+    from->live_bytes -= std::min(from->live_bytes, bytes);
+    pool_.cache.drop(from->serial(), record.offset);
+  }
 }
 
 std::vector<std::filesystem::path> name_space::retire_inputs(const compaction_plan& plan) {

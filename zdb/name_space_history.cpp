@@ -32,6 +32,7 @@ result<value_block> name_space::read_payload(record_place place, const record_he
 
 history_answer name_space::history(byte_span key, std::optional<record_place> at,
                                    key_version& out) {
+  settle();
   record_place place;
   if (at) {
     place = *at;
@@ -68,6 +69,7 @@ history_answer name_space::history(byte_span key, std::optional<record_place> at
 }
 
 raw_answer name_space::raw(std::uint32_t id, std::uint64_t offset, raw_record& out) {
+  settle();
   auto* f = file(id);
   if (f == nullptr) return raw_answer::bad_request;
   offset = std::max<std::uint64_t>(offset, file_header_bytes);

@@ -38,6 +38,7 @@ name_space::open(file_pool& pool, const std::filesystem::path& directory, limits
 
 /// Beside what is served, which stays when it fails: keys must not vanish because a disk hiccuped.
 status name_space::reload() {
+  settle();
   if (syncing || compacting_ || deleting_files > 0)
     return error{errc::busy, "the namespace is being synced, compacted or emptied"};
   std::unique_ptr<name_space> fresh{new name_space{pool_, directory_, limits_}};

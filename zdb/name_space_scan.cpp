@@ -108,6 +108,7 @@ result<record_place> name_space::read_cursor(byte_span cursor) {
 }
 
 read_answer name_space::cursor_of(byte_span key, std::string& cursor) {
+  settle();
   auto p = locate(key, true);
   if (p.state != read_answer::found) return p.state;
   cursor = make_cursor(p.header, p.header.origin(p.entry.place));
@@ -115,10 +116,12 @@ read_answer name_space::cursor_of(byte_span key, std::string& cursor) {
 }
 
 result<name_space::page> name_space::scan(byte_span cursor, scan_order order) {
+  settle();
   return order == scan_order::oldest_first ? scan_forward(cursor, {}) : scan_backward(cursor);
 }
 
 result<name_space::page> name_space::scan_prefix(byte_span prefix, byte_span cursor) {
+  settle();
   return scan_forward(cursor, prefix);
 }
 

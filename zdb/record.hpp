@@ -24,6 +24,7 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <cstring>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
@@ -32,6 +33,10 @@ namespace qs::zdb {
 
 inline constexpr std::size_t file_header_bytes = 64;
 inline constexpr std::size_t record_header_bytes = 32;
+
+inline bool same_bytes(byte_span a, byte_span b) noexcept {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
 
 /// Where a record is. file 0 = nowhere.
 struct record_place {

@@ -4,8 +4,6 @@
 #include <charconv>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "base/assert.hpp"
 
 namespace qs::zdb {
@@ -15,8 +13,17 @@ constexpr std::size_t line_bytes_max = 32;
 constexpr std::size_t large_bytes = 16 << 10;
 constexpr std::size_t joined_text_bytes = 16 << 10;
 constexpr std::size_t argument_bytes_kept = 256;
+constexpr std::size_t copied_bytes_max = 1024; ///< of a value: less than a piece of its own costs
+
+/// A reply of this size and less is made in one piece of memory that malloc has at hand.
+constexpr std::size_t text_bytes_first = 1000;
 
 bool parse_count(std::string_view text, std::int64_t& out) {
+  // Nearly all of them have one or two digits.
+  if (text.size() == 1 && text[0] >= '0' && text[0] <= '9') {
+    out = text[0] - '0';
+    return true;
+  }
   if (text.starts_with('+')) return false;
   auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), out);
   return ec == std::errc{} && end == text.data() + text.size();
@@ -29,7 +36,7 @@ bool request_parser::fail(std::string_view text) {
 }
 
 mutable_byte_span request_parser::body_space() noexcept {
-  if (step_ != step::body || !arguments_[count_].large_) return {};
+  if (step_ != step::body || arguments_[count_].where_ != argument::place::block) return {};
   return arguments_[count_].block_.bytes().subspan(filled_);
 }
 
@@ -43,12 +50,21 @@ void request_parser::release() {
   // What a usual request needs is kept for the next one.
   constexpr std::size_t kept = 8;
   if (held_ > 0 || count_ > kept) arguments_.resize(std::min(arguments_.size(), kept));
-  for (auto& a : arguments_) {
-    if (a.large_) a.block_ = {};
-    a.large_ = false;
+  for (auto& a : std::span{arguments_}.first(std::min(count_, arguments_.size()))) {
+    if (a.where_ == argument::place::block) a.block_ = {};
     if (a.text_.capacity() > argument_bytes_kept) a.text_ = {};
+    a.where_ = argument::place::text;
   }
   count_ = expected_ = total_ = held_ = 0;
+}
+
+void request_parser::keep() {
+  auto begun = count_ + (step_ == step::end ? 1 : 0); // its two last bytes are to come
+  for (auto& a : std::span{arguments_}.first(begun)) {
+    if (a.where_ != argument::place::received) continue;
+    a.text_ = as_text(a.received_);
+    a.where_ = argument::place::text;
+  }
 }
 
 void request_parser::grant() {
@@ -56,12 +72,49 @@ void request_parser::grant() {
   held_ += std::exchange(wanted_, 0);
   if (count_ == arguments_.size()) arguments_.emplace_back();
   auto& a = arguments_[count_];
-  a.large_ = length_ >= large_bytes;
+  a.where_ = length_ >= large_bytes ? argument::place::block : argument::place::text;
   a.text_.clear();
-  if (a.large_) a.block_ = value_block{length_};
+  if (length_ >= large_bytes) a.block_ = value_block{length_};
   filled_ = 0;
   end_left_ = 2;
   step_ = length_ > 0 ? step::body : step::end;
+}
+
+/// A line, whole or what there is of it: true if what it says is good so far.
+bool request_parser::take_line(byte_span rest, std::size_t& used) {
+  auto first = step_ == step::start ? '*' : '$';
+  auto wrong = step_ == step::start ? "Malformed request, array expected"
+                                    : "Malformed query string";
+  if (line_.empty() && static_cast<char>(rest.front()) != first) return fail(wrong);
+  auto text = as_text(rest.first(std::min(rest.size(), line_bytes_max + 1)));
+  auto end = text.find('\n');
+  auto part = text.substr(0, end);
+  if (line_.size() + part.size() > line_bytes_max) return fail(wrong);
+  used += end == std::string_view::npos ? text.size() : end + 1;
+  if (!line_.empty() || end == std::string_view::npos) {
+    line_.append(part);
+    if (end == std::string_view::npos) return true;
+    part = line_;
+  }
+  if (part.ends_with('\r')) part.remove_suffix(1);
+  if (!line(part.substr(1))) return false;
+  line_.clear();
+  return true;
+}
+
+void request_parser::take_body(byte_span rest, std::size_t& used) {
+  auto n = std::min(rest.size(), length_ - filled_);
+  auto& a = arguments_[count_];
+  if (a.where_ == argument::place::block) {
+    std::copy_n(rest.data(), n, a.block_.bytes().data() + filled_);
+  } else if (n == length_) {
+    a.received_ = rest.first(n);
+    a.where_ = argument::place::received;
+  } else {
+    a.text_.append(as_text(rest.first(n)));
+  }
+  used += n;
+  body_filled(n);
 }
 
 bool request_parser::feed(byte_span bytes, std::size_t& used) {
@@ -74,38 +127,15 @@ bool request_parser::feed(byte_span bytes, std::size_t& used) {
     auto rest = bytes.subspan(used);
     switch (step_) {
     case step::start:
-      if (line_.empty() && rest.front() != std::byte{'*'})
-        return fail("Malformed request, array expected");
-      [[fallthrough]];
-    case step::length: {
-      if (step_ == step::length && line_.empty() && rest.front() != std::byte{'$'})
-        return fail("Malformed query string");
-      auto text = as_text(rest.first(std::min(rest.size(), line_bytes_max + 1)));
-      auto end = text.find('\n');
-      line_.append(text.substr(0, end));
-      if (line_.size() > line_bytes_max)
-        return fail(step_ == step::start ? "Malformed request, array expected"
-                                         : "Malformed query string");
-      used += end == std::string_view::npos ? text.size() : end + 1;
-      if (end == std::string_view::npos) break;
-      if (line_.ends_with('\r')) line_.pop_back();
-      if (!line(std::string_view{line_}.substr(1))) return false;
-      line_.clear();
+    case step::length:
+      if (!take_line(rest, used)) return false;
       break;
-    }
     case step::grant:
+      keep();
       return false;
-    case step::body: {
-      auto n = std::min(rest.size(), length_ - filled_);
-      auto& a = arguments_[count_];
-      if (a.large_)
-        std::copy_n(rest.data(), n, a.block_.bytes().data() + filled_);
-      else
-        a.text_.append(as_text(rest.first(n)));
-      used += n;
-      body_filled(n);
+    case step::body:
+      take_body(rest, used);
       break;
-    }
     case step::end: { // two bytes that nobody checks
       auto n = std::min(rest.size(), end_left_);
       used += n;
@@ -118,6 +148,7 @@ bool request_parser::feed(byte_span bytes, std::size_t& used) {
     }
     }
   }
+  keep();
   return false;
 }
 
@@ -147,16 +178,32 @@ bool request_parser::line(std::string_view text) {
 
 // -- replies --------------------------------------------------------------------------------------
 
-void reply_queue::add(std::string_view text) {
-  bytes_ += text.size();
+std::string& reply_queue::text_for(std::size_t bytes) {
+  bytes_ += bytes;
   if (pieces_.empty() || pieces_.back().is_block || pieces_.back().id != 0 ||
-      pieces_.back().text.size() + text.size() > joined_text_bytes)
+      pieces_.back().text.size() + bytes > joined_text_bytes) {
     pieces_.emplace_back();
-  pieces_.back().text.append(text);
+    pieces_.back().text.reserve(std::max(bytes, text_bytes_first));
+  }
+  return pieces_.back().text;
+}
+
+void reply_queue::add(std::string_view text) { text_for(text.size()).append(text); }
+
+reply_queue::spot reply_queue::add_doubtful(std::string_view text) {
+  auto& to = text_for(text.size());
+  spot at{&pieces_.back(), to.size(), text.size()};
+  to.append(text);
+  return at;
+}
+
+void reply_queue::replace(const spot& at, std::string_view text) {
+  static_cast<part*>(at.piece)->text.replace(at.offset, at.length, text);
+  bytes_ = bytes_ - at.length + text.size();
 }
 
 void reply_queue::add(value_block block) {
-  if (block.size() <= 1024) return add(as_text(block.bytes()));
+  if (block.size() <= copied_bytes_max) return add(as_text(block.bytes()));
   bytes_ += block.size();
   pieces_.emplace_back();
   pieces_.back().block = std::move(block);
@@ -175,21 +222,32 @@ void reply_queue::error(std::string_view text) {
   add("\r\n");
 }
 
-void reply_queue::integer(std::int64_t number) { add(fmt::format(":{}\r\n", number)); }
+void reply_queue::number_line(char kind, std::int64_t number) {
+  char line[24];
+  line[0] = kind;
+  auto end = std::to_chars(line + 1, line + sizeof(line) - 2, number).ptr;
+  *end++ = '\r';
+  *end++ = '\n';
+  add(std::string_view{line, static_cast<std::size_t>(end - line)});
+}
+
+void reply_queue::integer(std::int64_t number) { number_line(':', number); }
 
 void reply_queue::bulk(std::string_view text) {
-  add(fmt::format("${}\r\n", text.size()));
+  number_line('$', static_cast<std::int64_t>(text.size()));
   add(text);
   add("\r\n");
 }
 
 void reply_queue::bulk(value_block block) {
-  add(fmt::format("${}\r\n", block.size()));
+  number_line('$', static_cast<std::int64_t>(block.size()));
   add(std::move(block));
   add("\r\n");
 }
 
-void reply_queue::array(std::size_t items) { add(fmt::format("*{}\r\n", items)); }
+void reply_queue::array(std::size_t items) {
+  number_line('*', static_cast<std::int64_t>(items));
+}
 
 reply_queue::ticket reply_queue::hold() {
   pieces_.emplace_back();

@@ -21,21 +21,25 @@ inline constexpr std::size_t request_bulk_max = 8 << 20;
 /// All arguments of one request together: a value of 8 MiB and 1,023 keys.
 inline constexpr std::size_t request_bytes_max = (8 << 20) + (1 << 20);
 
-/// One argument: small ones in a string that is used again, large ones in a block read into
-/// directly.
+/// One argument: what came whole stays where it was received, the pieces of others are put
+/// together in a string that is used again, large ones in a block read into directly.
 class argument {
 public:
   [[nodiscard]] byte_span bytes() const noexcept {
-    return large_ ? block_.bytes() : as_bytes(text_);
+    return where_ == place::block ? block_.bytes()
+           : where_ == place::text ? as_bytes(text_)
+                                   : received_;
   }
   [[nodiscard]] std::string_view text() const noexcept { return as_text(bytes()); }
   [[nodiscard]] std::size_t size() const noexcept { return bytes().size(); }
 
 private:
   friend class request_parser;
+  enum class place : std::uint8_t { received, text, block };
   std::string text_;
   value_block block_;
-  bool large_ = false;
+  byte_span received_;
+  place where_ = place::text;
 };
 
 class request_parser {
@@ -46,9 +50,11 @@ public:
   /// `asks`: a request that gets larger than that stops at wanted() until grant().
   explicit request_parser(bool asks = false) : asks_{asks} {}
   /// Takes bytes up to the end of one request: `used` of them. True: a request is complete
-  /// (arguments()); call again with the rest. False and failed(): malformed, say error() and close.
-  /// False otherwise: more is needed.
+  /// (arguments(), good as long as `bytes` are); call again with the rest. False and failed():
+  /// malformed, say error() and close. False otherwise: more is needed.
   bool feed(byte_span bytes, std::size_t& used);
+  /// The complete request waits: its arguments outlive what was fed.
+  void keep();
   /// Where the body of a large argument that is under way wants its next bytes; empty when there is
   /// none.
   [[nodiscard]] mutable_byte_span body_space() noexcept;
@@ -72,6 +78,8 @@ public:
 
 private:
   enum class step : std::uint8_t { start, length, grant, body, end };
+  bool take_line(byte_span rest, std::size_t& used);
+  void take_body(byte_span rest, std::size_t& used);
   bool line(std::string_view text);
   bool fail(std::string_view text);
 
@@ -106,6 +114,15 @@ public:
   void bulk(std::string_view text);
   void bulk(value_block block);
   void array(std::size_t items);
+  /// An answer that may yet turn out to be another one; nothing of it is sent until then.
+  struct spot {
+    void* piece = nullptr;
+    std::size_t offset = 0;
+    std::size_t length = 0;
+  };
+  spot add_doubtful(std::string_view text);
+  /// Of several of one client, the last first.
+  void replace(const spot& at, std::string_view text);
   /// Place of a reply that is filled in later.
   ticket hold();
   void fill(ticket at, std::string_view reply);
@@ -130,6 +147,9 @@ private:
       return is_block ? block.bytes() : as_bytes(text);
     }
   };
+  /// Where `bytes` more of text go.
+  std::string& text_for(std::size_t bytes);
+  void number_line(char kind, std::int64_t number);
   std::deque<part> pieces_;
   std::size_t offset_ = 0; ///< sent of the first
   std::size_t bytes_ = 0;

@@ -56,6 +56,7 @@ struct server_options {
   std::chrono::milliseconds watch_every{5000}; ///< are lock and data files still linked?
   std::size_t client_output_bytes = 4 << 20; ///< a client with more unread output is not read from
   std::size_t memory_bytes_max = 256 << 20;  ///< requests and replies of all clients together
+  std::size_t cache_bytes = 64 << 20; ///< small values in memory; 0: none
   std::size_t clients_max = 10'000;
   /// When memory is short: who holds some must move 1 MiB in this time.
   std::chrono::milliseconds patience{5000};

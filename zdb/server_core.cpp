@@ -53,6 +53,7 @@ status server_core::open() {
   s.maxsize = o.maxsize;
   s.sequential = o.mode == key_mode::sequential;
   s.rotate_after = o.rotate;
+  s.cache_bytes = o.cache_bytes;
   s.jumped = [this](name_space& space, std::uint32_t left, std::uint32_t now) {
     if (left == 0) return;
     if (!std::exchange(compaction_due_, true)) asio::post(io_, [this] { compact(); });
@@ -81,6 +82,7 @@ status server_core::open() {
   commands_ = std::make_unique<commands>(*store_, std::move(c), env);
   host_ = std::make_unique<connection_host>(io_, *commands_, o.client_output_bytes,
                                             o.memory_bytes_max, o.patience);
+  QS_TRY(host_->open());
   host_->closed = [this](client& who) {
     // Destroyed when its own handler has returned.
     auto it = clients_.find(who.shared_from_this());

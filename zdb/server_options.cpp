@@ -41,6 +41,7 @@ usage: qs zdb --data DIR [options]
   --hook PROGRAM        run at events: PROGRAM EVENT ID ARGUMENTS...
   --metrics ADDRESS     answer Prometheus at ADDRESS, as 127.0.0.1:9901
   --memory SIZE         what requests and replies of all clients may hold (default 256M)
+  --cache SIZE          small values kept in memory at most (default 64M; off or 0: none)
   --clients NUMBER      connections at once (default 10000)
   --logfile FILE        log to a file instead of stderr
   --log-format FORMAT   text (default) or json
@@ -165,6 +166,11 @@ status apply_limit(server_options& o, std::string_view name, const std::string& 
     QS_TRY_ASSIGN(auto bytes, parse_size(name, value));
     if (bytes < 32 * mib) return bad(name, value, "32M or more");
     o.memory_bytes_max = bytes;
+  } else if (name == "cache") {
+    o.cache_bytes = 0;
+    if (value != "off") {
+      QS_TRY_ASSIGN(o.cache_bytes, parse_size(name, value));
+    }
   } else if (name == "clients") {
     if (!parse_number(value, o.clients_max) || o.clients_max == 0)
       return bad(name, value, "a number of connections");
@@ -200,7 +206,7 @@ status apply_value(server_options& o, std::string_view name, const std::string& 
     o.hook = value;
   else if (name == "metrics")
     return apply_metrics(o, value);
-  else if (name == "memory" || name == "clients" || name == "rotate" || name == "compaction" ||
+  else if (name == "memory" || name == "cache" || name == "clients" || name == "rotate" || name == "compaction" ||
            name == "log-format")
     return apply_limit(o, name, value);
   else if (name == "sync")

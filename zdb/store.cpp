@@ -31,6 +31,10 @@ void discard(const fs::path& directory) {
 }
 } // namespace
 
+store::store(store_options options)
+    : options_{std::move(options)},
+      pool_{record_cache{options_.cache_bytes, system_random().next_u64()}} {}
+
 result<std::unique_ptr<store>> store::open(store_options options) {
   std::unique_ptr<store> s{new store{std::move(options)}};
   s->hash_key_ = system_random().array<16>();

@@ -32,8 +32,8 @@ TEST_CASE("flags have 0-db's names and meanings") {
   CHECK(parse({"--sync=never"})->sync == sync_mode::never);
   CHECK(parse({"--maxsize", "1.5GiB"})->maxsize == gib + gib / 2);
   auto ours = parse({"--hook", "/bin/h", "--metrics", "9901", "--hide-namespaces", "--background",
-                     "--rotate", "3600", "--memory=64M", "--clients=7", "--log-format=json",
-                     "--secure", "--dump"});
+                     "--rotate", "3600", "--memory=64M", "--clients=7", "--cache=8M",
+                     "--log-format=json", "--secure", "--dump"});
   REQUIRE(ours.ok());
   CHECK(ours->hook == "/bin/h");
   CHECK(ours->metrics == "127.0.0.1:9901");
@@ -41,6 +41,8 @@ TEST_CASE("flags have 0-db's names and meanings") {
   CHECK(ours->rotate == std::chrono::hours{1});
   CHECK(ours->memory_bytes_max == 64 * mib);
   CHECK(ours->clients_max == 7);
+  CHECK(ours->cache_bytes == 8 * mib);
+  CHECK(parse({"--cache=off"})->cache_bytes == 0);
   CHECK(parse({"--compaction=off"})->compaction == 0);
   CHECK(parse({"--compaction", "8M"})->compaction == 8 * mib);
   CHECK(parse({"--metrics=[::1]:9"})->metrics == "[::1]:9");
