@@ -204,7 +204,10 @@ void commands::metrics(metrics_text& out) const {
   }
   gauge("zdb_namespaces", "Namespaces.", store_.all().size());
   gauge("zdb_entries", "Live keys of all namespaces.", entries);
-  gauge("zdb_index_memory_bytes", "Memory of the index.", memory);
+  auto& ids = store_.files().ids;
+  gauge("zdb_index_memory_bytes", "Memory of the index.", memory + ids.memory_bytes());
+  gauge("zdb_index_file_bytes", "Pages of sequential indexes in the temporary file.",
+        ids.file_bytes());
   gauge("zdb_live_payload_bytes", "Payload that can be read: what quotas count.", sum.live_payload);
   gauge("zdb_dead_bytes", "Overwritten and deleted records, to be freed by compaction.", sum.dead);
   gauge("zdb_tombstone_bytes", "Records that say that a key is deleted.", sum.tombstones);

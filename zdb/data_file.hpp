@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/posix.hpp"
+#include "zdb/id_pages.hpp"
 #include "zdb/record.hpp"
 
 namespace qs::zdb {
@@ -21,11 +22,15 @@ class data_file;
 /// Closes the descriptor that was not used for longest when there are more than `most`.
 class file_pool {
 public:
-  explicit file_pool(std::size_t most = 256) : most_{most} {}
+  /// `directory`: where pages of sequential indexes go (id_pages.hpp); none: they stay in memory.
+  explicit file_pool(std::size_t most = 256, std::filesystem::path directory = {},
+                     std::size_t frames = id_pages::frames_usual)
+      : ids{std::move(directory), frames}, most_{most} {}
   void used(data_file& file);
   void forget(data_file& file);
   [[nodiscard]] std::size_t open_files() const noexcept { return order_.size(); }
 
+  id_pages ids;
   // Of all data files, since the start: what INFO tells.
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;

@@ -17,7 +17,8 @@ constexpr std::size_t compare_bytes = 64 << 10;
 } // namespace
 
 name_space::name_space(file_pool& pool, std::filesystem::path directory, limits lim)
-    : pool_{pool}, directory_{std::move(directory)}, limits_{lim}, keys_{lim.hash_key} {}
+    : pool_{pool}, directory_{std::move(directory)}, limits_{lim}, keys_{lim.hash_key},
+      ids_{pool.ids} {}
 
 data_file* name_space::file(std::uint32_t id) const {
   auto it = files_.find(id);
@@ -78,7 +79,13 @@ name_space::position name_space::locate(byte_span key, bool with_header) {
   };
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return p;
-    p.entry = ids_.find(id_of(key));
+    auto entry = ids_.find(id_of(key));
+    if (!entry.ok()) {
+      note_read_error(entry.err());
+      p.state = read_answer::unreadable;
+      return p;
+    }
+    p.entry = *entry;
     if (!p.entry.place.valid()) return p;
     p.state = read_answer::found;
     // Another key at an id's place is damage.
@@ -131,9 +138,13 @@ read_answer name_space::get(byte_span key, value_block& out) {
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return answer;
     auto entry = ids_.find(id_of(key));
-    if (!entry.place.valid()) return answer;
-    place = entry.place;
-    answer = read(entry.place, entry.length);
+    if (!entry.ok()) {
+      note_read_error(entry.err());
+      return read_answer::unreadable;
+    }
+    if (!entry->place.valid()) return answer;
+    place = entry->place;
+    answer = read(entry->place, entry->length);
     if (answer == read_answer::missing) answer = read_answer::damaged;
   } else {
     keys_.find(key, [&](record_place at, std::uint32_t length) {
@@ -267,6 +278,15 @@ write_answer failure(const error& why) {
 }
 } // namespace
 
+/// Whether the index knows what was written: it does, as the page was in memory when the old entry
+/// was looked up. If not, memory and disk disagree from here on.
+write_answer name_space::kept(const status& indexed) {
+  if (indexed.ok()) return write_answer::stored;
+  note_read_error(indexed.err());
+  failed_ = true;
+  return write_answer::failed;
+}
+
 write_answer name_space::set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new,
                              std::string& id) {
   auto old = settings_.sequential && key.empty() ? position{} : locate(key, true);
@@ -301,8 +321,8 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   live_bytes_ -= old_length;
   if (there) died(old.entry.place, record_header_bytes + key.size() + old_length);
   if (settings_.sequential)
-    ids_.put(id_of(key), entry);
-  else if (there)
+    return kept(ids_.put(id_of(key), entry));
+  if (there)
     keys_.replace(old.slot, entry);
   else
     keys_.insert(key, entry);
@@ -349,10 +369,8 @@ write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
   if (auto done = append(header, key, {}, place); !done.ok()) return failure(done.err());
   live_bytes_ -= old.entry.length;
   died(old.entry.place, record_header_bytes + key.size() + old.entry.length);
-  if (settings_.sequential)
-    ids_.erase(id_of(key));
-  else
-    keys_.erase(old.slot);
+  if (settings_.sequential) return kept(ids_.erase(id_of(key)));
+  keys_.erase(old.slot);
   return write_answer::stored;
 }
 
@@ -369,7 +387,7 @@ result<std::vector<std::filesystem::path>> name_space::flush() {
   moving_to_ = 0;
   changed_.clear();
   keys_ = user_index{limits_.hash_key};
-  ids_ = {};
+  ids_ = sequential_index{pool_.ids};
   live_bytes_ = 0;
   synced_ = {};
   return old;

@@ -20,6 +20,7 @@ struct store_options {
   bool sequential = false;   ///< new namespaces are
   std::filesystem::path index = {}; ///< where 0-db's index is, if `data` holds its data
   std::chrono::seconds rotate_after{0}; ///< of data files (--rotate); 0: by size alone
+  std::size_t id_frames = id_pages::frames_usual; ///< pages of sequential indexes in memory
   /// A namespace goes on in a new file (hooks jump-data, jump-index); on the I/O thread.
   std::function<void(name_space&, std::uint32_t left, std::uint32_t now)> jumped = {};
 };
@@ -60,7 +61,8 @@ public:
   [[nodiscard]] const file_pool& files() const noexcept { return pool_; }
 
 private:
-  explicit store(store_options options) : options_{std::move(options)} {}
+  explicit store(store_options options)
+      : options_{std::move(options)}, pool_{256, options_.data, options_.id_frames} {}
   status take_lock();
   void drop_leftovers();
   status take_over_0db();
