@@ -204,7 +204,10 @@ void commands::metrics(metrics_text& out) const {
   }
   gauge("zdb_namespaces", "Namespaces.", store_.all().size());
   gauge("zdb_entries", "Live keys of all namespaces.", entries);
-  gauge("zdb_index_memory_bytes", "Memory of the index.", memory);
+  auto& ids = store_.files().ids;
+  gauge("zdb_index_memory_bytes", "Memory of the index.", memory + ids.memory_bytes());
+  gauge("zdb_index_file_bytes", "Pages of sequential indexes in the temporary file.",
+        ids.file_bytes());
   auto& cache = store_.files().cache;
   gauge("zdb_cache_bytes", "Memory of small values kept to be read again.", cache.bytes());
   gauge("zdb_cache_max_bytes", "What they may take together.", cache.budget());

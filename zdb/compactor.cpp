@@ -209,7 +209,8 @@ struct compactor::pass : std::enable_shared_from_this<compactor::pass> {
   void choose() {
     if (space->settings().worm)
       return fail({errc::cancelled, "the namespace is a worm namespace now"});
-    space->choose_live(plan, pieces.back().input, batch);
+    if (auto known = space->choose_live(plan, pieces.back().input, batch); !known.ok())
+      return fail(known.err());
     auto more = std::make_shared<bool>(false);
     go(
         [this, more]() -> status {
@@ -275,7 +276,8 @@ struct compactor::pass : std::enable_shared_from_this<compactor::pass> {
          auto to = p.to;
          for (auto& r : batch) {
            if (!r.keep) continue;
-           space->moved(plan, p.input, r, static_cast<std::uint32_t>(to));
+           auto known = space->moved(plan, p.input, r, static_cast<std::uint32_t>(to));
+           if (!known.ok()) return fail(known.err());
            to += r.header.record_bytes();
          }
          ++changed_over;

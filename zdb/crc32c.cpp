@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <isa-l/crc.h>
 
+#include "base/vector_state.hpp"
+
 namespace qs::zdb {
 
 std::uint32_t crc32c(byte_span bytes, std::uint32_t crc) noexcept {
@@ -13,6 +15,7 @@ std::uint32_t crc32c(byte_span bytes, std::uint32_t crc) noexcept {
     crc = ::crc32_iscsi(p, static_cast<int>(piece.size()), crc);
     bytes = bytes.subspan(piece.size());
   }
+  clear_vector_upper();
   return crc;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/posix.hpp"
+#include "zdb/id_pages.hpp"
 #include "zdb/record.hpp"
 #include "zdb/record_cache.hpp"
 
@@ -22,17 +23,20 @@ class data_file;
 /// Closes the descriptor that was not used for longest when there are more than `most`.
 class file_pool {
 public:
-  explicit file_pool(std::size_t most = 256) : most_{most} {}
-  explicit file_pool(record_cache small) : cache{std::move(small)} {}
+  /// `directory`: where pages of sequential indexes go (id_pages.hpp); none: they stay in memory.
+  explicit file_pool(std::size_t most = 256, std::filesystem::path directory = {},
+                     std::size_t frames = id_pages::frames_usual, record_cache small = {0, 0})
+      : ids{std::move(directory), frames}, cache{std::move(small)}, most_{most} {}
   void used(data_file& file);
   void forget(data_file& file);
   [[nodiscard]] std::size_t open_files() const noexcept { return order_.size(); }
 
+  id_pages ids;
   // Of all data files, since the start: what INFO tells.
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
 
-  record_cache cache{0, 0};      ///< of all data files; none
+  record_cache cache;            ///< of all data files
   std::uint64_t last_serial = 0; ///< of a data_file
 
 private:

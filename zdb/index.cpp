@@ -48,26 +48,4 @@ void user_index::erase(std::size_t at) noexcept {
   --size_;
 }
 
-index_entry sequential_index::find(std::uint64_t id) const noexcept {
-  return id < entries_.size() ? entries_[static_cast<std::size_t>(id)] : index_entry{};
-}
-
-void sequential_index::put(std::uint64_t id, index_entry entry) {
-  if (id >= entries_.size()) entries_.resize(static_cast<std::size_t>(id) + 1);
-  auto& e = entries_[static_cast<std::size_t>(id)];
-  if (!e.place.valid()) ++size_;
-  e = entry;
-}
-
-void sequential_index::erase(std::uint64_t id) noexcept {
-  if (id >= entries_.size() || !entries_[static_cast<std::size_t>(id)].place.valid()) return;
-  entries_[static_cast<std::size_t>(id)] = {};
-  --size_;
-}
-
-void sequential_index::take_back() noexcept {
-  if (entries_.back().place.valid()) --size_;
-  entries_.pop_back();
-}
-
 } // namespace qs::zdb

@@ -1,12 +1,11 @@
-// Where the live version of every key is: in memory, without the keys themselves, and rebuilt from
-// the data files at start. User mode: an open-addressing table of 16-byte slots found by 32 bits of
-// a keyed hash; whoever asks compares the key with the one on disk. Sequential mode: 12 bytes an
-// id. One thread.
+// Where the live version of every key is, in user mode (sequential_index.hpp: in the other): in
+// memory, without the keys themselves, and rebuilt from the data files at start. An open-addressing
+// table of 16-byte slots found by 32 bits of a keyed hash; whoever asks compares the key with the
+// one on disk. One thread.
 #pragma once
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <type_traits>
 #include <vector>
 
@@ -14,11 +13,6 @@
 #include "zdb/record.hpp"
 
 namespace qs::zdb {
-
-struct index_entry {
-  record_place place;
-  std::uint32_t length = 0; ///< of the payload
-};
 
 /// 16 to 37 bytes a key (load between 7/16 and 7/8); nothing while empty.
 class user_index {
@@ -82,31 +76,6 @@ private:
 
   std::array<std::byte, 16> hash_key_;
   std::vector<slot> slots_; ///< a power of two
-  std::size_t size_ = 0;
-};
-
-/// Ids 0, 1, 2, …: never reused, deleted ones stay as holes.
-class sequential_index {
-public:
-  [[nodiscard]] std::uint64_t next_id() const noexcept { return entries_.size(); }
-  /// Nothing (file 0) when unknown or deleted.
-  [[nodiscard]] index_entry find(std::uint64_t id) const noexcept;
-  /// Ids skipped on the way become holes.
-  void put(std::uint64_t id, index_entry entry);
-  void erase(std::uint64_t id) noexcept;
-  /// The newest one was never given out.
-  void take_back() noexcept;
-  /// Ids below are used up.
-  void skip_to(std::uint64_t id) {
-    if (id > entries_.size()) entries_.resize(static_cast<std::size_t>(id));
-  }
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] std::size_t memory_bytes() const noexcept {
-    return entries_.size() * sizeof(index_entry);
-  }
-
-private:
-  std::deque<index_entry> entries_;
   std::size_t size_ = 0;
 };
 

@@ -13,7 +13,8 @@
 namespace qs::zdb {
 
 name_space::name_space(file_pool& pool, std::filesystem::path directory, limits lim)
-    : pool_{pool}, directory_{std::move(directory)}, limits_{lim}, keys_{lim.hash_key} {}
+    : pool_{pool}, directory_{std::move(directory)}, limits_{lim}, keys_{lim.hash_key},
+      ids_{pool.ids} {}
 
 data_file* name_space::file(std::uint32_t id) const {
   auto it = files_.find(id);
@@ -114,10 +115,8 @@ write_answer name_space::erase(byte_span key, std::uint32_t timestamp) {
     return done.err().code == errc::no_space ? write_answer::no_space : write_answer::failed;
   live_bytes_ -= old.entry.length;
   died(old.entry.place, record_header_bytes + key.size() + old.entry.length);
-  if (settings_.sequential)
-    ids_.erase(id_of(key));
-  else
-    keys_.erase(old.slot);
+  if (settings_.sequential) return kept(ids_.erase(id_of(key)));
+  keys_.erase(old.slot);
   return write_answer::stored;
 }
 
@@ -135,7 +134,7 @@ result<std::vector<std::filesystem::path>> name_space::flush() {
   moving_to_ = 0;
   changed_.clear();
   keys_ = user_index{limits_.hash_key};
-  ids_ = {};
+  ids_ = sequential_index{pool_.ids};
   live_bytes_ = 0;
   synced_ = {};
   return old;

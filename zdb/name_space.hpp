@@ -19,6 +19,7 @@
 #include "zdb/block.hpp"
 #include "zdb/data_file.hpp"
 #include "zdb/index.hpp"
+#include "zdb/sequential_index.hpp"
 
 namespace qs::zdb {
 
@@ -191,7 +192,7 @@ public:
   enum class source : std::uint8_t { anywhere, disk };
   [[nodiscard]] read_answer get(byte_span key, value_block& out, source from = source::anywhere);
   [[nodiscard]] read_answer look(byte_span key, record_header& out);
-  /// Whether there is one, without reading more than it takes: in sequential mode nothing.
+  /// Whether there is one, without reading more than it takes: in sequential mode the index alone.
   [[nodiscard]] read_answer exists(byte_span key);
   /// Bytes [offset, offset + length) of the payload, cut at its end (an offset past it gives
   /// none); reads no others. The record's header and key are checked against their checksum, the
@@ -249,8 +250,8 @@ public:
                                                  bool anyway);
   /// False: the files are no longer what they were; end the plan.
   [[nodiscard]] bool still_valid(const compaction_plan& plan) const noexcept;
-  /// Sets `keep` of records of input `which`.
-  void choose_live(const compaction_plan& plan, std::size_t which,
+  /// Sets `keep` of records of input `which`. Errors: the index cannot say.
+  status choose_live(const compaction_plan& plan, std::size_t which,
                    std::span<compaction_record> records);
   /// The new file is on the disk whole and under its name, and so is everything that was written
   /// to the namespace until then (what killed a record must outlive it): from now on the new file
@@ -261,9 +262,9 @@ public:
     return epoch_ == plan.epoch && moving_to_ == plan.output.id;
   }
   /// A record of input `which` stands at `moved_to` in the new file as well: found there from now
-  /// on, if it is still alive.
-  void moved(const compaction_plan& plan, std::size_t which, const compaction_record& record,
-             std::uint32_t moved_to);
+  /// on, if it is still alive. Errors: the index cannot say.
+  status moved(const compaction_plan& plan, std::size_t which, const compaction_record& record,
+               std::uint32_t moved_to);
   /// The inputs are needed no more; gives their paths, for the helper thread to delete.
   std::vector<std::filesystem::path> retire_inputs(const compaction_plan& plan);
   /// Always the last call. `failed`: these files are left alone until the next start.
@@ -312,6 +313,7 @@ private:
   status index_record(const record_header& header, byte_span key, record_place place);
   status apply(const record_header& header, byte_span key, record_place place);
   status append(const record_header& header, byte_span key, byte_span value, record_place& place);
+  write_answer kept(const status& indexed);
   status rotate(bool flushes);
   [[nodiscard]] bool full(const data_file& f, std::uint64_t need) const;
   [[nodiscard]] bool can_gather(std::uint64_t need) const;
@@ -325,7 +327,7 @@ private:
   void add_file(file_ptr made);
   /// What a record at `place` that took `bytes` was, it is no longer.
   void died(record_place place, std::uint64_t bytes);
-  bool is_live(const record_header& header, byte_span key, record_place here);
+  result<bool> is_live(const record_header& header, byte_span key, record_place here);
   /// The origin that a cursor names. errc::invalid_argument.
   result<record_place> read_cursor(byte_span cursor);
   result<page> scan_forward(byte_span cursor, byte_span prefix);

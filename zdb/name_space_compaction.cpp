@@ -99,20 +99,23 @@ bool name_space::still_valid(const compaction_plan& plan) const noexcept {
   return compacting_ && !removed && !failed_ && epoch_ == plan.epoch;
 }
 
-void name_space::choose_live(const compaction_plan& plan, std::size_t which,
-                             std::span<compaction_record> records) {
+status name_space::choose_live(const compaction_plan& plan, std::size_t which,
+                               std::span<compaction_record> records) {
   auto& in = plan.inputs[which];
   for (auto& r : records) {
     record_place here{in.id, r.offset};
-    if (r.header.kind == record_kind::erase)
+    if (r.header.kind == record_kind::erase) {
       r.keep = !in.drop_tombstones;
-    else if (settings_.sequential)
-      r.keep = ids_.find(r.id).place == here;
-    else
+    } else if (settings_.sequential) {
+      QS_TRY_ASSIGN(auto entry, ids_.find(r.id));
+      r.keep = entry.place == here;
+    } else {
       r.keep = keys_.find_hash(static_cast<std::uint32_t>(r.id), [&](record_place p) {
                       return p == here;
                     }).there();
+    }
   }
+  return {};
 }
 
 status name_space::adopt(const compaction_plan& plan) {
@@ -122,8 +125,8 @@ status name_space::adopt(const compaction_plan& plan) {
   return {};
 }
 
-void name_space::moved(const compaction_plan& plan, std::size_t which,
-                       const compaction_record& record, std::uint32_t moved_to) {
+status name_space::moved(const compaction_plan& plan, std::size_t which,
+                         const compaction_record& record, std::uint32_t moved_to) {
   auto& in = plan.inputs[which];
   auto* to = file(plan.output.id);
   record_place old{in.id, record.offset};
@@ -132,16 +135,17 @@ void name_space::moved(const compaction_plan& plan, std::size_t which,
   auto bytes = record.header.record_bytes();
   if (record.header.kind == record_kind::erase) {
     to->tombstone_bytes += bytes;
-    return;
+    return {};
   }
   index_entry entry{now, record.header.payload_length};
   if (settings_.sequential) {
-    if (ids_.find(record.id).place != old) return;
-    ids_.put(record.id, entry);
+    QS_TRY_ASSIGN(auto there, ids_.find(record.id));
+    if (there.place != old) return {};
+    QS_TRY(ids_.put(record.id, entry));
   } else {
     auto slot = keys_.find_hash(static_cast<std::uint32_t>(record.id),
                                 [&](record_place p) { return p == old; });
-    if (!slot.there()) return;
+    if (!slot.there()) return {};
     keys_.replace(slot.slot, entry);
   }
   to->live_bytes += bytes;
@@ -149,6 +153,7 @@ void name_space::moved(const compaction_plan& plan, std::size_t which,
     from->live_bytes -= std::min(from->live_bytes, bytes);
     pool_.cache.drop(from->serial(), record.offset);
   }
+  return {};
 }
 
 std::vector<std::filesystem::path> name_space::retire_inputs(const compaction_plan& plan) {

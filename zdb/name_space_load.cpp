@@ -200,7 +200,7 @@ status name_space::index_record(const record_header& header, byte_span key, reco
   user_index::found slot;
   auto hash = settings_.sequential ? 0 : keys_.hash(key);
   if (settings_.sequential) {
-    old = ids_.find(id_of(key));
+    QS_TRY_ASSIGN(old, ids_.find(id_of(key)));
   } else {
     // The record says which one it replaces; only after a compaction the key itself must tell.
     if (header.previous.valid() && !header.moved)
@@ -224,7 +224,7 @@ status name_space::index_record(const record_header& header, byte_span key, reco
   if (is_set) live_bytes_ += entry.length;
   if (settings_.sequential) {
     ids_.skip_to(id_of(key) + 1);
-    is_set ? ids_.put(id_of(key), entry) : ids_.erase(id_of(key));
+    QS_TRY(is_set ? ids_.put(id_of(key), entry) : ids_.erase(id_of(key)));
   } else if (is_set) {
     slot.there() ? keys_.replace(slot.slot, entry) : keys_.insert_hash(hash, entry);
   } else if (slot.there()) {

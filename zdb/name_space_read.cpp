@@ -65,7 +65,13 @@ name_space::position name_space::locate(byte_span key, bool with_header) {
   };
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return p;
-    p.entry = ids_.find(id_of(key));
+    auto entry = ids_.find(id_of(key));
+    if (!entry.ok()) {
+      note_read_error(entry.err());
+      p.state = read_answer::unreadable;
+      return p;
+    }
+    p.entry = *entry;
     if (!p.entry.place.valid()) return p;
     p.state = read_answer::found;
     // Another key at an id's place is damage.
@@ -80,7 +86,8 @@ name_space::position name_space::locate(byte_span key, bool with_header) {
 
 read_answer name_space::exists(byte_span key) {
   settle_for(key);
-  return locate(key, false).state; }
+  return locate(key, false).state;
+}
 
 read_answer name_space::look(byte_span key, record_header& out) {
   settle_for(key);
@@ -137,12 +144,16 @@ read_answer name_space::get(byte_span key, value_block& out, source from) {
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return answer;
     auto entry = ids_.find(id_of(key));
-    if (!entry.place.valid()) return answer;
-    answer = value_at(entry.place, key, entry.length, from, out);
+    if (!entry.ok()) {
+      note_read_error(entry.err());
+      return read_answer::unreadable;
+    }
+    if (!entry->place.valid()) return answer;
+    answer = value_at(entry->place, key, entry->length, from, out);
     // Another key at an id's place is damage.
     if (answer != read_answer::missing) return answer;
     note_read_error({errc::corrupt, fmt::format("{} at {}: not the record of this id",
-                                                directory_.string(), entry.place.offset)});
+                                                directory_.string(), entry->place.offset)});
     return read_answer::damaged;
   }
   keys_.find(key, [&](record_place at, std::uint32_t length) {

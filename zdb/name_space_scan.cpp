@@ -47,7 +47,7 @@ bool begins_with(byte_span key, byte_span prefix) {
 }
 } // namespace
 
-bool name_space::is_live(const record_header& header, byte_span key, record_place here) {
+result<bool> name_space::is_live(const record_header& header, byte_span key, record_place here) {
   if (header.kind != record_kind::set) return false;
   auto is_it = [&](record_place p) {
     if (p == here) return true;
@@ -59,7 +59,7 @@ bool name_space::is_live(const record_header& header, byte_span key, record_plac
   };
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return false;
-    auto entry = ids_.find(id_of(key));
+    QS_TRY_ASSIGN(auto entry, ids_.find(id_of(key)));
     return entry.place.valid() && is_it(entry.place);
   }
   return keys_.find(key, is_it).there();
@@ -135,6 +135,7 @@ result<name_space::page> name_space::scan_forward(byte_span cursor, byte_span pr
     if (it != order_.begin() && std::prev(it)->second->header().last >= after.file) --it;
   }
   page_clock clock;
+  status unknown; // whether something is alive: to step over it would be to say that it is not
   bool full = false;
   record_header last;
   record_place last_origin;
@@ -147,8 +148,12 @@ result<name_space::page> name_space::scan_forward(byte_span cursor, byte_span pr
       if (origin <= after) return true;
       last = header;
       last_origin = origin;
-      if (begins_with(key, prefix) && is_live(header, key, here))
-        out.items.push_back({to_string(key), header.payload_length, header.timestamp});
+      auto live = begins_with(key, prefix) ? is_live(header, key, here) : result<bool>{false};
+      if (!live.ok()) {
+        unknown = std::move(live).err();
+        return false;
+      }
+      if (*live) out.items.push_back({to_string(key), header.payload_length, header.timestamp});
       full = out.items.size() >= page_items || clock.over(out.items.empty() && prefix.empty());
       return true;
     };
@@ -156,6 +161,7 @@ result<name_space::page> name_space::scan_forward(byte_span cursor, byte_span pr
     if (f.header().first > after.file) begin = file_header_bytes;
     for (std::uint64_t from = begin; from < f.size() && !full;) {
       QS_TRY_ASSIGN(from, f.walk(from, f.size(), visit));
+      QS_TRY(unknown);
       if (full || from >= f.size()) break;
       note_read_error({errc::corrupt,
                        fmt::format("{} at {}: SCAN steps over damage", f.path().string(), from)});
@@ -173,6 +179,7 @@ result<name_space::page> name_space::scan_backward(byte_span cursor) {
     QS_TRY_ASSIGN(before, read_cursor(cursor));
   }
   page_clock clock;
+  status unknown;
   struct item {
     found_key found;
     std::string cursor;
@@ -200,13 +207,19 @@ result<name_space::page> name_space::scan_backward(byte_span cursor) {
           first = header;
           first_origin = origin;
         }
-        if (is_live(header, key, here))
+        auto live = is_live(header, key, here);
+        if (!live.ok()) {
+          unknown = std::move(live).err();
+          return false;
+        }
+        if (*live)
           block.push_back({{to_string(key), header.payload_length, header.timestamp},
                            make_cursor(header, origin)});
         return true;
       };
       for (std::uint64_t from = start; from < end;) {
         QS_TRY_ASSIGN(from, f.walk(from, f.size(), visit));
+        QS_TRY(unknown);
         if (past || from >= end) break;
         note_read_error({errc::corrupt, fmt::format("{} at {}: RSCAN steps over damage",
                                                     f.path().string(), from)});

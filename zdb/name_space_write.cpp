@@ -81,9 +81,20 @@ status name_space::append(const record_header& header, byte_span key, byte_span 
   return {};
 }
 
+/// Whether the index knows what was written: it does, as the page was in memory when the old entry
+/// was looked up. If not, memory and disk disagree from here on.
+write_answer name_space::kept(const status& indexed) {
+  if (indexed.ok()) return write_answer::stored;
+  note_read_error(indexed.err());
+  failed_ = true;
+  return write_answer::failed;
+}
+
 write_answer name_space::set(byte_span key, byte_span value, std::uint32_t timestamp, bool only_new,
                              std::string& id, bool gathers) {
   auto appends = settings_.sequential && key.empty();
+  // What may have to be taken back must not have left for a page.
+  if (appends && ids_.last_is_full()) settle();
   auto together = gathers && value.size() <= value_bytes_gathered &&
                   can_gather(record_header_bytes + (appends ? 8 : key.size()) + value.size());
   together ? settle_for(key) : settle();
@@ -125,12 +136,13 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   live_bytes_ += value.size();
   live_bytes_ -= old_length;
   if (there && !together) died(old.entry.place, record_header_bytes + key.size() + old_length);
-  if (settings_.sequential)
-    ids_.put(id_of(key), entry);
-  else if (there)
+  if (settings_.sequential) {
+    if (kept(ids_.put(id_of(key), entry)) != write_answer::stored) return write_answer::failed;
+  } else if (there) {
     keys_.replace(old.slot, entry);
-  else
+  } else {
     keys_.insert(key, entry);
+  }
   if (!together) return write_answer::stored;
   gather(header, key, value, {{}, entry, old.entry, timestamp, 0, there, appends, only_new});
   return write_answer::gathered;
@@ -156,16 +168,22 @@ void name_space::gather(const record_header& header, byte_span key, byte_span va
 void name_space::settle_for(byte_span key) {
   if (gathered_.empty()) return;
   auto waits = [&](record_place p) { return p.file == active_ && p.offset >= file(active_)->size(); };
-  if (settings_.sequential ? is_sequential_key(key) && waits(ids_.find(id_of(key)).place)
-                           : keys_.find(key, waits).there())
-    settle();
+  auto id_waits = [&] {
+    if (!is_sequential_key(key)) return false;
+    auto entry = ids_.find(id_of(key));
+    return !entry.ok() || waits(entry->place);
+  };
+  if (settings_.sequential ? id_waits() : keys_.find(key, waits).there()) settle();
 }
 
 void name_space::undo(const gathered_write& w) {
   live_bytes_ -= w.entry.length;
   if (w.there) live_bytes_ += w.old.length;
   if (settings_.sequential) {
-    w.appends ? ids_.take_back() : ids_.put(id_of(w.key()), w.old);
+    if (w.appends)
+      ids_.take_back();
+    else
+      kept(ids_.put(id_of(w.key()), w.old));
     return;
   }
   auto at = keys_.find(w.key(), [&](record_place p) { return p == w.entry.place; });

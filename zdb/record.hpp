@@ -46,6 +46,12 @@ struct record_place {
   [[nodiscard]] bool valid() const noexcept { return file != 0; }
 };
 
+/// What an index knows of a live record.
+struct index_entry {
+  record_place place;
+  std::uint32_t length = 0; ///< of the payload
+};
+
 enum class record_kind : std::uint8_t { set = 1, erase = 2 };
 
 struct record_header {

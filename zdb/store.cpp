@@ -33,7 +33,8 @@ void discard(const fs::path& directory) {
 
 store::store(store_options options)
     : options_{std::move(options)},
-      pool_{record_cache{options_.cache_bytes, system_random().next_u64()}} {}
+      pool_{256, options_.data, options_.id_frames,
+            record_cache{options_.cache_bytes, system_random().next_u64()}} {}
 
 result<std::unique_ptr<store>> store::open(store_options options) {
   std::unique_ptr<store> s{new store{std::move(options)}};

@@ -21,6 +21,7 @@ struct store_options {
   std::filesystem::path index = {}; ///< where 0-db's index is, if `data` holds its data
   std::chrono::seconds rotate_after{0}; ///< of data files (--rotate); 0: by size alone
   std::size_t cache_bytes = 0;          ///< small records in memory; 0: none
+  std::size_t id_frames = id_pages::frames_usual; ///< pages of sequential indexes in memory
   /// A namespace goes on in a new file (hooks jump-data, jump-index); on the I/O thread.
   std::function<void(name_space&, std::uint32_t left, std::uint32_t now)> jumped = {};
 };

@@ -151,6 +151,8 @@ TEST_CASE("the process ends at any step of a pass, with writes going on: nothing
   for (bool sequential : {false, true}) {
     CAPTURE(sequential);
     storage s{32 << 10, sequential};
+    s.options.id_frames = 2; // so that the index of ids pages all the time
+    s.reopen();
     auto& ns = s.space();
     seeded_random random{sequential ? 5U : 6U};
     std::map<std::string, std::string> model;

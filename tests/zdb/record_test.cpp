@@ -75,20 +75,5 @@ TEST_CASE("the index against a map, with many deletions") {
   CHECK(index.memory_bytes() <= 1024 * 16);
 }
 
-TEST_CASE("sequential ids stay, deleted ones are holes") {
-  sequential_index ids;
-  ids.put(0, {{1, 64}, 3});
-  ids.put(2, {{1, 99}, 3});
-  CHECK(ids.size() == 2);
-  CHECK(ids.next_id() == 3);
-  CHECK(!ids.find(1).place.valid());
-  ids.erase(2);
-  ids.erase(2);
-  ids.erase(99);
-  CHECK(ids.size() == 1);
-  CHECK(ids.next_id() == 3);
-  CHECK(!ids.find(2).place.valid());
-}
-
 } // namespace
 } // namespace qs::zdb

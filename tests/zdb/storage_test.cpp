@@ -224,7 +224,7 @@ TEST_CASE("reverse and forward walks step over damage") {
   CHECK(keys_of(s.space(), scan_order::oldest_first).size() == 599);
 }
 
-TEST_CASE("memory: at most 37 bytes a key in user mode, 12 in sequential mode and nothing while empty") {
+TEST_CASE("memory: at most 37 bytes a key in user mode and nothing while empty") {
   user_index keys{{}};
   CHECK(keys.memory_bytes() == 0);
   double worst = 0;
@@ -235,9 +235,6 @@ TEST_CASE("memory: at most 37 bytes a key in user mode, 12 in sequential mode an
   }
   CHECK(worst <= 37);
   CHECK(worst > 18);
-  sequential_index ids;
-  for (std::uint64_t i = 0; i < 100'000; ++i) ids.put(i, {{1, 64}, 5});
-  CHECK(ids.memory_bytes() == 1'200'000);
 }
 
 TEST_CASE("many namespaces share few descriptors, and none forgets") {
