@@ -186,6 +186,7 @@ void fill_vectors(launch& l, const node_paths& node) {
   l.words = {"qs",           "zdb",
              "--data",       node.data().string(),
              "--admin-file", node.admin().string(),
+             "--protect",    // nobody on this machine fills the disk through `default`
              "--listen",     "127.0.0.1",
              "--port",       "0"};
   // The engine's own variables name its phrase and directories: not a server's business.

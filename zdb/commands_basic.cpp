@@ -178,6 +178,10 @@ void commands::info(client& c, arguments) {
   pair("data_disk_write", store_.files().bytes_written);
   pair("network_rx", stats.received_bytes);
   pair("network_tx", stats.sent_bytes);
+  t += "\n# space\n"; // ours; behind all that 0-db has
+  std::uint64_t on_disk = 0;
+  for (auto& [name, space] : store_.all()) on_disk += space->disk_bytes();
+  line("data_disk_size_bytes", on_disk);
   c.out.bulk(t);
 }
 

@@ -280,13 +280,17 @@ void commands::flush(client& c, arguments) {
       --space->deleting_files;
       return answer(p, "-Cannot write data right now\r\n");
     }
+    auto all = std::make_shared<bool>(true);
     env_.disk(
-        [paths] {
-          std::error_code ignored; // what stays is deleted at the next start
-          for (auto& path : paths) std::filesystem::remove(path, ignored);
+        [paths, all] {
+          for (auto& path : paths) { // what stays is deleted at the next start
+            std::error_code why;
+            std::filesystem::remove(path, why);
+            *all = *all && !why;
+          }
         },
-        [this, p, space] {
-          --space->deleting_files;
+        [this, p, space, all] {
+          if (--space->deleting_files == 0 && *all) space->flushed();
           answer(p, "+OK\r\n");
         });
   });

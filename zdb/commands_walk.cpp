@@ -126,7 +126,7 @@ void commands::keycur(client& c, arguments args) {
 
 void commands::history(client& c, arguments args) {
   if (args.size() != 2 && args.size() != 3) return fail(c, "Invalid arguments");
-  if (!may_read(c)) return;
+  if (!key_fits(c, args[1], "Key not found") || !may_read(c)) return;
   std::optional<record_place> at;
   if (args.size() == 3) {
     at = decode_reference(args[2].bytes());

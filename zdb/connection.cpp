@@ -123,7 +123,8 @@ void connection_host::stop() {
 // -- one of them ----------------------------------------------------------------------------------
 
 connection::connection(connection_host& host, unique_fd fd, std::string address)
-    : host_{host}, socket_{std::move(fd)}, slow_since_{std::chrono::steady_clock::now()} {
+    : host_{host}, socket_{std::move(fd)}, slow_since_{std::chrono::steady_clock::now()},
+      active_at_{slow_since_} {
   peer = std::move(address);
 }
 
@@ -238,7 +239,8 @@ bool connection::run_pending() {
   pending_ = false;
   --turn_left_;
   host_.table.execute(*this, parser_.arguments());
-  if (host_.table.last_ended() >= turn_until_) turn_left_ = 0;
+  active_at_ = host_.table.last_ended();
+  if (active_at_ >= turn_until_) turn_left_ = 0;
   parser_.release();
   account();
   return true;

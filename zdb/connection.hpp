@@ -92,6 +92,10 @@ public:
   void fed();
 
   [[nodiscard]] std::size_t accounted() const noexcept { return accounted_; }
+  /// When its last command ended, or it came.
+  [[nodiscard]] std::chrono::steady_clock::time_point active_at() const noexcept {
+    return active_at_;
+  }
   /// Holds memory, and moves too little.
   [[nodiscard]] bool stalled(std::chrono::steady_clock::time_point now) const noexcept;
   /// A WAIT is under way, and nobody is there to hear of its end.
@@ -121,6 +125,7 @@ private:
   std::size_t accounted_ = 0;
   std::size_t moved_ = 0; ///< since slow_since_
   std::chrono::steady_clock::time_point slow_since_;
+  std::chrono::steady_clock::time_point active_at_;
   std::size_t turn_left_ = 0; ///< commands
   std::chrono::steady_clock::time_point turn_until_;
   bool readable_ = false;     ///< the socket may have more

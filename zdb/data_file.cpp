@@ -120,9 +120,8 @@ status data_file::append(std::span<iovec> parts) {
       step(parts, static_cast<std::size_t>(n));
       continue;
     }
-    if (n == 0) break;
-    if (errno == EINTR) continue;
-    auto why = errno;
+    if (n < 0 && errno == EINTR) continue;
+    auto why = n < 0 ? errno : EIO; // some file systems say nothing and write nothing
     // Where nothing was written there is nothing to take back: a read-only disk may be mended.
     if (at > size_ && ::ftruncate(fd->get(), static_cast<off_t>(size_)) != 0)
       return error{errc::corrupt,

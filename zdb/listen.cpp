@@ -58,8 +58,9 @@ result<unique_fd> listen_unix(const std::filesystem::path& path) {
   struct stat st {};
   if (::lstat(text.c_str(), &st) == 0 && S_ISSOCK(st.st_mode)) {
     // Left over, or in use: only the one that nobody answers is taken away.
-    unique_fd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    if (::connect(probe.get(), reinterpret_cast<sockaddr*>(&un), sizeof un) == 0)
+    // (One that stands still with a full queue says EAGAIN: it is in use as well.)
+    unique_fd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (::connect(probe.get(), reinterpret_cast<sockaddr*>(&un), sizeof un) == 0 || errno == EAGAIN)
       return error{errc::busy, fmt::format("--socket {}: a server listens there", text)};
     ::unlink(text.c_str());
   }

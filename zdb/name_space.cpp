@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <ctime>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -175,8 +176,31 @@ std::uint64_t name_space::index_bytes() const noexcept {
   return keys_.memory_bytes() + ids_.memory_bytes();
 }
 
+void name_space::flushed() {
+  // A file set aside because of damage in it is no flush's.
+  for (auto& [id, f] : files_)
+    if (f->header().flushes) f->keep = false;
+}
+
+/// A name that goes changes its directory: while that is as it was, the files need not be looked at.
 bool name_space::linked() const {
-  return std::all_of(files_.begin(), files_.end(), [](auto& f) { return f.second->linked(); });
+  struct stat now {};
+  if (::stat(directory_.c_str(), &now) != 0) return errno != ENOENT && errno != ENOTDIR;
+  auto same = [](const timespec& a, const timespec& b) {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+  };
+  if (looked_ino_ == now.st_ino && looked_dev_ == now.st_dev && same(looked_mtime_, now.st_mtim) &&
+      now.st_nlink > 0)
+    return true;
+  auto all =
+      std::all_of(files_.begin(), files_.end(), [](auto& f) { return f.second->linked(); });
+  // The kernel's clock ticks in milliseconds: what changes just now could look as if it had not.
+  timespec real{};
+  ::clock_gettime(CLOCK_REALTIME, &real);
+  looked_ino_ = all && real.tv_sec - now.st_mtim.tv_sec >= 2 ? now.st_ino : 0;
+  looked_dev_ = now.st_dev;
+  looked_mtime_ = now.st_mtim;
+  return all;
 }
 
 result<sync_job> name_space::make_sync_job() {

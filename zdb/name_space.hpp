@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <sys/types.h>
 #include <chrono>
 #include <filesystem>
 #include <functional>
@@ -232,6 +233,9 @@ public:
   /// Everything gone: a new file says that nothing before it counts. Gives the files that the
   /// helper thread must delete once the sync_job that follows has run.
   result<std::vector<std::filesystem::path>> flush();
+  /// They are deleted, and those of every flush() before: the file that says so is one like others
+  /// (compaction syncs the directory, and with it the deletions, before that file goes).
+  void flushed();
 
   [[nodiscard]] bool dirty() const noexcept { return end() != synced_; }
   [[nodiscard]] sync_mark end() const noexcept;
@@ -341,6 +345,7 @@ private:
   /// Is it this key's record that stands there?
   seen key_at(record_place place, byte_span key, record_header* header = nullptr,
               source from = source::anywhere);
+  seen other_or_damaged(data_file& f, std::uint32_t offset);
   read_answer value_at(record_place at, byte_span key, std::uint32_t length, source from,
                        value_block& out);
   const value_block* cached(const data_file& f, std::uint32_t offset, source from);
@@ -394,6 +399,10 @@ private:
   std::uint64_t gathered_bytes_ = 0;
   std::set<std::uint32_t> changed_;
   std::chrono::steady_clock::time_point active_since_{};
+  // The directory when all files were last found where they were put; 0: look at all of them.
+  mutable ino_t looked_ino_ = 0;
+  mutable dev_t looked_dev_ = 0;
+  mutable timespec looked_mtime_{};
   bool names_changed_ = false;
   unsigned errors_said_ = 0;   ///< of reading, in this second
   bool write_failing_ = false; ///< said once on the log

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "base/limits.hpp"
 #include "zdb/crc32c.hpp"
 #include "zdb/name_space.hpp"
 
@@ -10,6 +11,7 @@ namespace qs::zdb {
 
 namespace {
 constexpr std::size_t compare_bytes = 64 << 10;
+constexpr std::size_t key_bytes_max = limits::zdb_key_bytes_max;
 
 /// The record that begins with `bytes` is one of this key.
 bool has_key(byte_span bytes, const record_header& header, byte_span key) {
@@ -22,8 +24,29 @@ const value_block* name_space::cached(const data_file& f, std::uint32_t offset, 
   return from == source::disk ? nullptr : pool_.cache.find(f.serial(), offset);
 }
 
+/// The hash of a key led here, and another key stands here. That happens once in four billion; it is
+/// damage far more often than that, and what is damaged must not be "not there".
+name_space::seen name_space::other_or_damaged(data_file& f, std::uint32_t offset) {
+  std::array<std::byte, record_header_bytes + key_bytes_max> bytes; // NOLINT: filled by the read
+  auto whole = mutable_byte_span{bytes}.first(
+      static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), f.size() - offset)));
+  if (auto got = f.read(whole, offset); !got.ok()) {
+    note_read_error(got.err());
+    return seen::unreadable;
+  }
+  auto header = peek_record_header(whole);
+  if (record_header_bytes + header.key_length <= whole.size() &&
+      record_header_fits(byte_span{whole}.first(record_header_bytes),
+                         byte_span{whole}.subspan(record_header_bytes, header.key_length), offset))
+    return seen::other;
+  note_read_error(
+      {errc::corrupt, fmt::format("{} at {}: the record is damaged", f.path().string(), offset)});
+  return seen::damaged;
+}
+
 name_space::seen name_space::key_at(record_place place, byte_span key, record_header* header,
                                     source from) {
+  if (key.size() > key_bytes_max) return seen::other; // whatever its hash
   auto* f = file(place.file);
   if (f == nullptr) return seen::unreadable;
   if (auto* known = cached(*f, place.offset, from)) {
@@ -32,7 +55,7 @@ name_space::seen name_space::key_at(record_place place, byte_span key, record_he
     if (header != nullptr) *header = stored;
     return seen::same;
   }
-  std::array<std::byte, record_header_bytes + 255> bytes; // NOLINT: filled by the read
+  std::array<std::byte, record_header_bytes + key_bytes_max> bytes; // NOLINT: filled by the read
   auto whole = mutable_byte_span{bytes}.first(record_header_bytes + key.size());
   if (std::uint64_t{place.offset} + whole.size() > f->size()) return seen::other; // a shorter key
   if (auto got = f->read(whole, place.offset); !got.ok()) {
@@ -41,7 +64,7 @@ name_space::seen name_space::key_at(record_place place, byte_span key, record_he
   }
   auto head = byte_span{whole}.first(record_header_bytes);
   auto stored_header = peek_record_header(head);
-  if (!has_key(whole, stored_header, key)) return seen::other;
+  if (!has_key(whole, stored_header, key)) return other_or_damaged(*f, place.offset);
   auto stored = byte_span{whole}.subspan(record_header_bytes);
   if (!record_header_fits(head, stored, place.offset)) {
     note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged",
@@ -100,6 +123,7 @@ read_answer name_space::look(byte_span key, record_header& out) {
 /// and payload in one read, as the slot knows the length. missing: it is another's.
 read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t length, source from,
                                  value_block& out) {
+  if (key.size() > key_bytes_max) return read_answer::missing; // whatever its hash
   auto* f = file(at.file);
   if (f == nullptr) return read_answer::unreadable;
   auto before = record_header_bytes + key.size();
@@ -113,7 +137,7 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
     return read_answer::missing; // a shorter key with the same hash
   // In one block if it is to be kept, as it stands on the disk.
   auto keep = pool_.cache.takes(before + length);
-  std::array<std::byte, record_header_bytes + 255> head; // NOLINT: filled by the read
+  std::array<std::byte, record_header_bytes + key_bytes_max> head; // NOLINT: filled by the read
   value_block body{keep ? before + length : length};
   iovec parts[2] = {{keep ? body.bytes().data() : head.data(), before},
                     {body.bytes().data() + (keep ? before : 0), length}};
@@ -124,7 +148,15 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
   }
   auto whole = keep ? byte_span{body.bytes()}.first(before) : byte_span{head}.first(before);
   auto found = peek_record_header(whole);
-  if (!has_key(whole, found, key)) return read_answer::missing; // another key with the same hash
+  if (!has_key(whole, found, key)) // another key with the same hash
+    switch (other_or_damaged(*f, at.offset)) {
+    case seen::damaged:
+      return read_answer::damaged;
+    case seen::unreadable:
+      return read_answer::unreadable;
+    default:
+      return read_answer::missing;
+    }
   auto value = keep ? body.rest(before) : std::move(body);
   if (!record_header_fits(whole.first(record_header_bytes), whole.subspan(record_header_bytes),
                           at.offset) ||

@@ -106,7 +106,7 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   if (there && only_new) return write_answer::exists;
   if (there && settings_.worm) return write_answer::worm;
   auto old_length = there ? old.entry.length : 0;
-  if (settings_.maxsize > 0 && live_bytes_ + value.size() > settings_.maxsize + old_length) {
+  if (settings_.maxsize > 0 && live_bytes_ - old_length + value.size() > settings_.maxsize) {
     if (gathered_.empty()) return write_answer::no_space;
     settle(); // what is written counts, and nothing else
     return set(key, value, timestamp, only_new, id, false);

@@ -87,6 +87,8 @@ status server_core::open() {
     // Destroyed when its own handler has returned.
     auto it = clients_.find(who.shared_from_this());
     if (it != clients_.end()) {
+      auto at = by_peer_.find(who.peer);
+      if (at != by_peer_.end() && --at->second == 0) by_peer_.erase(at);
       asio::post(io_, [last = *it] {});
       clients_.erase(it);
     }
@@ -193,7 +195,7 @@ void server_core::accept(listener& l) {
 }
 
 void server_core::admit(unique_fd fd, std::string peer) {
-  if (clients_.size() >= options_.clients_max) {
+  if (clients_.size() >= options_.clients_max && !make_place(peer)) {
     constexpr std::string_view full = "-Too many clients\r\n";
     (void)::send(fd.get(), full.data(), full.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (refused_clients_++ % 1000 == 0)
@@ -201,9 +203,36 @@ void server_core::admit(unique_fd fd, std::string peer) {
     return;
   }
   tune_client(fd.get());
+  ++by_peer_[peer];
   auto c = std::make_shared<connection>(*host_, std::move(fd), std::move(peer));
   clients_.insert(c);
   c->start();
+}
+
+/// When all places are taken, an address that has fewer than its share gets one of the address that
+/// has most: the one whose last command is longest ago, an administrator's last of all.
+bool server_core::make_place(const std::string& peer) {
+  auto own = by_peer_.find(peer);
+  auto addresses = by_peer_.size() + (own == by_peer_.end() ? 1 : 0);
+  if (own != by_peer_.end() && own->second >= options_.clients_max / addresses) return false;
+  auto most = std::max_element(by_peer_.begin(), by_peer_.end(),
+                               [](auto& a, auto& b) { return a.second < b.second; });
+  if (most == by_peer_.end() || most->second < 2) return false;
+  std::shared_ptr<connection> idle;
+  auto before = [](const connection& a, const connection& b) {
+    return a.admin != b.admin ? b.admin : a.active_at() < b.active_at();
+  };
+  for (auto& c : clients_) {
+    if (c->peer != most->first) continue;
+    auto who = std::static_pointer_cast<connection>(c);
+    if (!idle || before(*who, *idle)) idle = std::move(who);
+  }
+  if (!idle) return false;
+  if (displaced_clients_++ % 1000 == 0)
+    log::warning("zdb", "{} clients: one of the {} of {} makes place (--clients)", clients_.size(),
+                 most->second, most->first.empty() ? "a local client" : most->first);
+  idle->close();
+  return true;
 }
 
 void server_core::timers_later() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <list>
+#include <unordered_map>
 #include <unordered_set>
 
 #include <boost/asio/io_context.hpp>
@@ -43,6 +44,7 @@ private:
   void add_listener(unique_fd fd);
   void accept(listener& l);
   void admit(unique_fd fd, std::string peer);
+  bool make_place(const std::string& peer);
   void begin_stop();
   void end_if_idle();
   void watch_later();
@@ -79,7 +81,9 @@ private:
   std::string address_;
   std::string metrics_address_;
   std::uint64_t executed_before_ = 0;
+  std::unordered_map<std::string, std::size_t> by_peer_; ///< how many of clients_
   std::uint64_t refused_clients_ = 0;
+  std::uint64_t displaced_clients_ = 0;
   bool stopping_ = false;
   status why_ended_;
   disk_worker worker_; ///< last: ends first, while what its jobs use is still there

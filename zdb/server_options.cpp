@@ -278,6 +278,12 @@ result<server_options> options_from_args(std::span<const std::string> args) {
   if (o.protect && o.admin_password.empty() && !o.show_help && !o.show_version)
     return error{errc::invalid_argument, "--protect needs an admin password: --admin-file FILE"};
   if (o.data.empty()) return error{errc::invalid_argument, "--data: a directory is expected"};
+  auto local = o.listen.starts_with("127.") || o.listen == "::1" || o.listen == "localhost";
+  if (!local && !o.protect && (o.socket.empty() || o.dual_net))
+    o.warnings.push_back(fmt::format(
+        "everybody who reaches {} may fill the disk through the namespace `default`; --protect{} "
+        "prevents it",
+        o.listen, o.admin_password.empty() ? " with --admin-file" : ""));
   return o;
 }
 

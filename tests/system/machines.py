@@ -99,7 +99,7 @@ class Machine:
         inside = ["ip", "netns", "exec", self.netns] if self.netns else []
         log = open(self.box.root / f"machine-{self.name}.log", "ab")
         self.server = subprocess.Popen([*inside, self.box.qs, "zdb", "--data", str(self.data), "--listen", self.address,
-                                        "--port", str(self.port), "--admin-file", str(self.admin), *extra],
+                                        "--port", str(self.port), "--admin-file", str(self.admin), "--protect", *extra],
                                        env=self.box.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if self.port == 0:
             def told():

@@ -44,6 +44,42 @@ std::size_t push(raw_socket& s, std::string_view text) {
   return done;
 }
 
+TEST_CASE("who takes all places makes place for others") {
+  quiet no_log;
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.clients_max = 20;
+  o.socket = (dir.path / "s").string();
+  o.dual_net = true;
+  o.admin_password = "boss";
+  server_thread server{o};
+  std::vector<std::unique_ptr<raw_socket>> greedy;
+  auto pings = [](raw_socket& s) {
+    s.send(command({"PING"}));
+    return s.receive(7) == "+PONG\r\n";
+  };
+  for (unsigned i = 0; i < 20; ++i) {
+    greedy.push_back(std::make_unique<raw_socket>(server.address()));
+    REQUIRE(pings(*greedy.back()));
+  }
+  greedy[0]->send(command({"AUTH", "boss"}));
+  REQUIRE(greedy[0]->receive(5) == "+OK\r\n");
+  REQUIRE(pings(*greedy[1])); // the others have been idle for longer
+  CHECK(raw_socket{server.address()}.receive_all() == "-Too many clients\r\n");
+  std::vector<std::unique_ptr<raw_socket>> modest; // of another address, as far as the server knows
+  for (unsigned i = 0; i < 10; ++i) {
+    modest.push_back(std::make_unique<raw_socket>("unix:" + o.socket.string()));
+    REQUIRE(pings(*modest.back()));
+  }
+  CHECK(raw_socket{"unix:" + o.socket.string()}.receive_all() == "-Too many clients\r\n"); // its share
+  CHECK(pings(*greedy[0]));
+  CHECK(pings(*greedy[1]));
+  CHECK(greedy[2]->receive_all().empty()); // closed
+  CHECK(greedy[11]->receive_all().empty());
+  for (unsigned i = 12; i < 20; ++i) CHECK(pings(*greedy[i]));
+  for (auto& s : modest) CHECK(pings(*s));
+}
+
 TEST_CASE("a thousand connections, each served; more than allowed are told so") {
   quiet no_log;
   rlimit files{};

@@ -264,6 +264,17 @@ TEST_CASE("protected mode: default is read-only without the admin password") {
   s.talk(command({"SET", "k", "v"}), "$1\r\nk\r\n");
 }
 
+TEST_CASE("a key that is too long is no key, whatever it is asked for") {
+  temporary_directory dir;
+  server_thread server{local_options(dir.path)};
+  raw_socket s{server.address()};
+  std::string key(300, 'k');
+  s.send(command({"HISTORY", key}));
+  CHECK(s.receive(16) == "-Key not found\r\n");
+  s.send(command({"GET", key}));
+  CHECK(s.receive(14) == "-Invalid key\r\n");
+}
+
 TEST_CASE("flush empties a private namespace, for good") {
   temporary_directory dir;
   session_options o;

@@ -2,6 +2,7 @@
 #include "support/zdb_store.hpp"
 
 #include <fcntl.h>
+#include <fstream>
 #include <unistd.h>
 
 #include "base/random.hpp"
@@ -203,6 +204,77 @@ TEST_CASE("a flush is complete or not there, wherever the process ends") {
   REQUIRE(put(s.space(), "new", "v") == write_answer::stored);
   s.reopen();
   CHECK(s.space().entries() == 1);
+}
+
+TEST_CASE("after a flush the new file is compacted like others, once the old ones are gone") {
+  storage s;
+  auto& ns = s.space();
+  REQUIRE(put(ns, "old", "v") == write_answer::stored);
+  auto old = ns.flush();
+  REQUIRE(old.ok());
+  for (int round = 0; round < 2; ++round)
+    for (int i = 0; i < 10; ++i)
+      REQUIRE(put(ns, fmt::format("k{}", i), fmt::format("value {}", round)) == write_answer::stored);
+  CHECK_FALSE(ns.plan_compaction(50, 0, true)); // it hides what is still there
+  for (auto& path : *old) std::filesystem::remove(path);
+  ns.flushed();
+  CHECK(ns.plan_compaction(50, 0, true));
+}
+
+TEST_CASE("keys of any length that meet a hash by chance are other keys") {
+  storage s;
+  auto& ns = s.space();
+  constexpr int many = 1 << 17;
+  for (int i = 0; i < many; ++i)
+    REQUIRE(put(ns, fmt::format("k{}", i), "v") == write_answer::stored);
+  // One in 2^15 of these has the hash of one of those.
+  record_header header;
+  value_block value;
+  std::string key(300, 'x');
+  for (int i = 0; i < many; ++i) {
+    fmt::format_to(key.begin(), "{:06}", i);
+    REQUIRE(ns.look(as_bytes(key), header) == read_answer::missing);
+    REQUIRE(ns.get(as_bytes(key), value) == read_answer::missing);
+  }
+}
+
+TEST_CASE("a quota without end") {
+  storage s;
+  auto& ns = s.space();
+  auto settings = ns.settings();
+  settings.maxsize = ~std::uint64_t{0};
+  ns.set_settings(settings);
+  REQUIRE(put(ns, "a", "12345") == write_answer::stored);
+  CHECK(put(ns, "a", "99999") == write_answer::stored);
+}
+
+TEST_CASE("a record whose key is damaged is damaged, not absent") {
+  quiet no_log;
+  storage s;
+  auto place = [&] { // of the last record's key
+    auto dir = s.space().directory();
+    for (auto& entry : std::filesystem::directory_iterator{dir})
+      if (entry.path().extension() == ".data") return entry.path();
+    return std::filesystem::path{};
+  };
+  REQUIRE(put(s.space(), "key", "value") == write_answer::stored);
+  auto path = place();
+  auto bytes = *read_file(path);
+  auto at = bytes.rfind("keyvalue");
+  REQUIRE(at != std::string::npos);
+  {
+    std::fstream file{path, std::ios::in | std::ios::out | std::ios::binary};
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put('x');
+  }
+  value_block out;
+  CHECK(s.space().get(as_bytes("key"), out) == read_answer::damaged);
+  CHECK(s.space().exists(as_bytes("key")) == read_answer::damaged);
+  CHECK(s.space().get(as_bytes("other"), out) == read_answer::missing);
+  std::string id;
+  CHECK(s.space().set(as_bytes("key"), as_bytes("new"), 1, true, id) == write_answer::exists);
+  CHECK(s.space().set(as_bytes("key"), as_bytes("new"), 1, false, id) == write_answer::stored);
+  CHECK(value_of(s.space(), "key") == "new");
 }
 
 TEST_CASE("reverse and forward walks step over damage") {
