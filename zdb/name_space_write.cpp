@@ -155,7 +155,8 @@ void name_space::gather(const record_header& header, byte_span key, byte_span va
 /// What stands under this key is on the disk, or is not there.
 void name_space::settle_for(byte_span key) {
   if (gathered_.empty()) return;
-  auto waits = [&](record_place p) { return p.file == active_ && p.offset >= file(active_)->size(); };
+  auto end = file(active_)->size();
+  auto waits = [&](record_place p) { return p.file == active_ && p.offset >= end; };
   if (settings_.sequential ? is_sequential_key(key) && waits(ids_.find(id_of(key)).place)
                            : keys_.find(key, waits).there())
     settle();
