@@ -14,8 +14,8 @@ constexpr std::size_t compare_bytes = 64 << 10;
 constexpr std::size_t key_bytes_max = limits::zdb_key_bytes_max;
 
 /// The record that begins with `bytes` is one of this key.
-bool has_key(byte_span bytes, const record_header& header, byte_span key) {
-  return header.key_length == key.size() &&
+bool has_key(byte_span bytes, byte_span key) {
+  return record_key_length(bytes) == key.size() &&
          same_bytes(key, bytes.subspan(record_header_bytes, key.size()));
 }
 } // namespace
@@ -50,9 +50,8 @@ name_space::seen name_space::key_at(record_place place, byte_span key, record_he
   auto* f = file(place.file);
   if (f == nullptr) return seen::unreadable;
   if (auto* known = cached(*f, place.offset, from)) {
-    auto stored = peek_record_header(known->bytes());
-    if (!has_key(known->bytes(), stored, key)) return seen::other;
-    if (header != nullptr) *header = stored;
+    if (!has_key(known->bytes(), key)) return seen::other;
+    if (header != nullptr) *header = peek_record_header(known->bytes());
     return seen::same;
   }
   std::array<std::byte, record_header_bytes + key_bytes_max> bytes; // NOLINT: filled by the read
@@ -63,15 +62,14 @@ name_space::seen name_space::key_at(record_place place, byte_span key, record_he
     return seen::unreadable;
   }
   auto head = byte_span{whole}.first(record_header_bytes);
-  auto stored_header = peek_record_header(head);
-  if (!has_key(whole, stored_header, key)) return other_or_damaged(*f, place.offset);
+  if (!has_key(whole, key)) return other_or_damaged(*f, place.offset);
   auto stored = byte_span{whole}.subspan(record_header_bytes);
   if (!record_header_fits(head, stored, place.offset)) {
     note_read_error({errc::corrupt, fmt::format("{} at {}: the record is damaged",
                                                 f->path().string(), place.offset)});
     return seen::damaged;
   }
-  if (header != nullptr) *header = stored_header;
+  if (header != nullptr) *header = peek_record_header(head);
   return seen::same;
 }
 
@@ -128,8 +126,7 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
   if (f == nullptr) return read_answer::unreadable;
   auto before = record_header_bytes + key.size();
   if (auto* known = cached(*f, at.offset, from)) {
-    if (!has_key(known->bytes(), peek_record_header(known->bytes()), key))
-      return read_answer::missing;
+    if (!has_key(known->bytes(), key)) return read_answer::missing;
     out = known->rest(before); // checked when it came to memory
     return read_answer::found;
   }
@@ -147,8 +144,7 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
     return read_answer::unreadable;
   }
   auto whole = keep ? byte_span{body.bytes()}.first(before) : byte_span{head}.first(before);
-  auto found = peek_record_header(whole);
-  if (!has_key(whole, found, key)) // another key with the same hash
+  if (!has_key(whole, key)) // another key with the same hash
     switch (other_or_damaged(*f, at.offset)) {
     case seen::damaged:
       return read_answer::damaged;
@@ -157,6 +153,7 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
     default:
       return read_answer::missing;
     }
+  auto found = peek_record_header(whole);
   auto value = keep ? body.rest(before) : std::move(body);
   if (!record_header_fits(whole.first(record_header_bytes), whole.subspan(record_header_bytes),
                           at.offset) ||

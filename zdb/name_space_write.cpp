@@ -167,7 +167,8 @@ void name_space::gather(const record_header& header, byte_span key, byte_span va
 /// What stands under this key is on the disk, or is not there.
 void name_space::settle_for(byte_span key) {
   if (gathered_.empty()) return;
-  auto waits = [&](record_place p) { return p.file == active_ && p.offset >= file(active_)->size(); };
+  auto end = file(active_)->size();
+  auto waits = [&](record_place p) { return p.file == active_ && p.offset >= end; };
   auto id_waits = [&] {
     if (!is_sequential_key(key)) return false;
     auto entry = ids_.find(id_of(key));

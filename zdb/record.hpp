@@ -94,6 +94,9 @@ std::array<std::byte, record_header_bytes>
 encode_record_header(const record_header& header, byte_span key, std::uint32_t offset);
 /// The fields without any check, to learn how long the key is.
 record_header peek_record_header(byte_span bytes) noexcept;
+inline std::size_t record_key_length(byte_span bytes) noexcept {
+  return std::to_integer<std::size_t>(bytes[29]);
+}
 /// True if these 32 bytes and the key are a record that stands at `offset`.
 bool record_header_fits(byte_span header, byte_span key, std::uint32_t offset) noexcept;
 

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <vector>
 
 #include "zdb/block.hpp"
@@ -14,7 +13,8 @@ namespace qs::zdb {
 
 class record_cache {
 public:
-  /// What a record takes beside its own bytes: its entry, slots and malloc's part.
+  /// What a record takes beside its own bytes: slots of 32 bytes, of which 3/8 to 3/4 are used, and
+  /// malloc's part.
   static constexpr std::size_t record_overhead = 100;
 
   /// `seed`: not to be guessed, so that no client can choose places that collide.
@@ -22,8 +22,8 @@ public:
 
   /// A record of so many bytes would be kept: the budget is for a thousand of them at least.
   [[nodiscard]] bool takes(std::uint64_t bytes) const noexcept { return bytes <= budget_ / 1000; }
-  /// The whole record (header, key, payload) at `offset` of a file; null: not here. Good until the
-  /// next put().
+  /// The whole record (header, key, payload) at `offset` of a file (its serial number, not 0);
+  /// null: not here. Good until the next put() or drop().
   [[nodiscard]] const value_block* find(std::uint64_t file, std::uint32_t offset) noexcept;
   /// Makes room by dropping others: any, but not one that was found since it was last spared.
   /// Which ones is left to chance, so that going round over a little more than fits finds most of
@@ -32,7 +32,7 @@ public:
   /// It is needed no more.
   void drop(std::uint64_t file, std::uint32_t offset) noexcept;
 
-  [[nodiscard]] std::size_t records() const noexcept { return entries_.size(); }
+  [[nodiscard]] std::size_t records() const noexcept { return used_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
   [[nodiscard]] std::size_t budget() const noexcept { return budget_; }
 
@@ -40,23 +40,19 @@ public:
   std::uint64_t misses = 0;
 
 private:
-  struct entry {
-    std::uint64_t file = 0;
-    std::uint32_t offset = 0;
-    bool found = false;
-    value_block record;
+  struct slot {
+    std::uint64_t place = 0;
+    value_block record; ///< never empty, where there is one
   };
   static constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
-  [[nodiscard]] std::size_t home(std::uint64_t file, std::uint32_t offset) const noexcept;
-  [[nodiscard]] std::size_t home_of(std::size_t at) const noexcept {
-    auto& e = entries_[slots_[at] - 1];
-    return home(e.file, e.offset);
-  }
+  [[nodiscard]] bool free(std::size_t at) const noexcept { return slots_[at].record.size() == 0; }
+  [[nodiscard]] std::size_t home(std::uint64_t place) const noexcept;
   [[nodiscard]] std::size_t next(std::size_t at) const noexcept {
     return (at + 1) & (slots_.size() - 1);
   }
-  [[nodiscard]] std::size_t slot_of(std::uint64_t file, std::uint32_t offset) const noexcept;
-  void remove(std::size_t slot) noexcept;
+  [[nodiscard]] std::size_t slot_of(std::uint64_t place) const noexcept;
+  void insert(std::uint64_t place, value_block record) noexcept;
+  void remove(std::size_t at) noexcept;
   void make_room(std::size_t bytes) noexcept;
   void grow();
 
@@ -64,8 +60,8 @@ private:
   std::uint64_t seed_;
   std::uint64_t chance_ = 0x9e3779b97f4a7c15;
   std::size_t bytes_ = 0;
-  std::deque<entry> entries_;         ///< dense
-  std::vector<std::uint32_t> slots_;  ///< entry + 1; 0 = free; a power of two, half full at most
+  std::size_t used_ = 0;
+  std::vector<slot> slots_; ///< a power of two
 };
 
 } // namespace qs::zdb

@@ -35,12 +35,12 @@ TEST_CASE("what was put is found, within the budget, however it is mixed") {
   seeded_random random{7};
   std::size_t found = 0;
   for (int i = 0; i < 20'000; ++i) {
-    auto file = random.below(3);
+    auto file = 1 + random.below(3);
     auto offset = static_cast<std::uint32_t>(random.below(400));
     auto fill = static_cast<char>('a' + random.below(26));
     switch (random.below(3)) {
     case 0:
-      cache.put(file, offset, filled(random.below(101), fill));
+      cache.put(file, offset, filled(1 + random.below(100), fill));
       put[{file, offset}] = fill;
       break;
     case 1:
@@ -59,7 +59,7 @@ TEST_CASE("what was put is found, within the budget, however it is mixed") {
   }
   CHECK(found > 1000);
   CHECK(cache.records() > 300);
-  for (std::uint64_t file = 0; file < 3; ++file)
+  for (std::uint64_t file = 1; file <= 3; ++file)
     for (std::uint32_t offset = 0; offset < 400; ++offset) cache.drop(file, offset);
   CHECK(cache.records() == 0);
   CHECK(cache.bytes() == 0);
@@ -73,6 +73,12 @@ TEST_CASE("going round over a little more than fits finds most of it") {
       if (cache.find(1, i) == nullptr) cache.put(1, i, filled(60, 'x'));
   }
   CHECK(cache.hits > cache.misses * 5);
+  // A serial number that does not fit is nobody else's.
+  cache.put(2, 7, filled(60, 'y'));
+  CHECK(cache.find((std::uint64_t{1} << 32U) + 2, 7) == nullptr);
+  cache.put((std::uint64_t{1} << 32U) + 2, 7, filled(60, 'z'));
+  REQUIRE(cache.find(2, 7) != nullptr);
+  CHECK(cache.find(2, 7)->bytes().front() == std::byte{'y'});
   record_cache none{0, 1};
   CHECK(!none.takes(1));
   CHECK(none.find(1, 1) == nullptr);

@@ -132,7 +132,8 @@ TEST_CASE("gathered or not, through rotations and restarts: the same is there") 
       if (sequential) key.assign(reinterpret_cast<const char*>(&number), sizeof(number));
       auto what = random.below(200);
       if (what < 150) {
-        auto value = fmt::format("{} {}", i, std::string(random.below(i % 50 == 0 ? 9000 : 90), 'v'));
+        auto length = random.below(i % 50 == 0 ? 9000 : 90);
+        auto value = fmt::format("{} {}", i, std::string(length, 'v'));
         auto append = sequential && !want.contains(key);
         std::string stored;
         auto done = together(ns, append ? std::string{} : key, value, &stored);
