@@ -72,6 +72,15 @@ std::span<const commands::row> commands::table() {
   return rows;
 }
 
+bool commands::row::in_namespace() const noexcept {
+  using c = commands;
+  static constexpr handler elsewhere[] = {
+      &c::invalid, &c::wait,   &c::mirror, &c::master, &c::ping,  &c::time,   &c::auth, &c::hooks,
+      &c::info,    &c::nsnew,  &c::nsdel,  &c::nslist, &c::nsset, &c::nsinfo, &c::select,
+      &c::reload,  &c::stop_command};
+  return std::find(std::begin(elsewhere), std::end(elsewhere), run) == std::end(elsewhere);
+}
+
 std::optional<std::size_t> commands::find(std::string_view name) {
   auto rows = table();
   auto r = std::find_if(rows.begin(), rows.end(), [&](auto& x) { return is_prefix(name, x.name); });
@@ -158,6 +167,7 @@ void commands::dispatch(client& c, arguments args) {
   if (r.not_empty)
     for (auto& a : args)
       if (a.size() == 0) return fail(c, "Invalid argument");
+  if (!c.space->served() && r.in_namespace()) return fail(c, not_served_text);
   (this->*r.run)(c, args);
 }
 

@@ -81,6 +81,9 @@ public:
 
   server_stats stats;
   static constexpr std::string_view gone_text = "Data files are gone";
+  /// Of a namespace that is there and is not served; docs/decisions/0007.
+  static constexpr std::string_view not_served_text =
+      "Namespace cannot be opened, see the server's log";
   static constexpr std::string_view extensions = "SYNC SETNX GETRANGE";
 
   using arguments = std::span<const argument>;
@@ -92,6 +95,8 @@ public:
     std::size_t least = 1; ///< arguments with the name
     std::size_t most = request_arguments_max;
     bool not_empty = false; ///< no argument may be empty
+    /// It works on the client's namespace.
+    [[nodiscard]] bool in_namespace() const noexcept;
   };
   /// In the order in which a prefix is looked up.
   static std::span<const row> table();
@@ -172,6 +177,10 @@ private:
   bool may_write(client& c);
   bool may_read(client& c);
   bool may_know(const client& c, const name_space& space) const;
+  /// What is said of a name under which nothing is found.
+  std::string_view not_found(std::string_view text = "Namespace not found") const {
+    return store_.unnamed() > 0 ? not_served_text : text;
+  }
   bool key_fits(client& c, const argument& key, std::string_view text);
   bool password_fits(std::string_view given, std::string_view wanted) const;
   /// The hash answers the client's challenge; else the refusal is said (a wrong one by judged()).

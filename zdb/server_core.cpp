@@ -95,7 +95,8 @@ status server_core::open() {
   };
   QS_TRY(open_listeners());
   QS_TRY(open_metrics());
-  log::info("zdb", "{} serves {} namespaces of {}", address_, store_->all().size(),
+  log::info("zdb", "{} serves {} namespaces of {}", address_,
+            store_->all().size() - std::min(store_->failed(), store_->all().size()),
             o.data.string());
   return {};
 }
@@ -296,6 +297,7 @@ void server_core::tell_closing() {
   auto left = [&] { return std::max(until - system_clock().boot(), boot_time{1}); };
   for (auto& [name, space] : store_->all()) {
     if (system_clock().boot() >= until) break;
+    if (!space->served()) continue;
     auto file = data_file_path(space->directory(), space->active_file()).string();
     (void)hooks_.run_and_wait("namespace-closing", {name, file, file}, left());
   }
