@@ -217,13 +217,18 @@ void commands::sync_command(client& c, arguments) {
     answer(p, s.ok() && !gone_ ? std::string{"+OK\r\n"}
               : gone_          ? fmt::format("-{}\r\n", gone_text)
                                : std::string{"-Cannot write data right now\r\n"});
-  });
+  }, copy_ ? copy_->size() : 0);
 }
 
 void commands::sync(const std::shared_ptr<name_space>& space,
-                    std::function<void(const status&)> done) {
+                    std::function<void(const status&)> done, std::size_t holds) {
   if (!space->dirty()) return done({});
-  space->waiters.push_back({space->end(), std::move(done)});
+  holds += waiting_answer_bytes;
+  waiting_bytes_ += holds;
+  space->waiters.push_back({space->end(), [this, holds, done = std::move(done)](const status& s) {
+                              waiting_bytes_ -= holds;
+                              done(s);
+                            }});
   if (!space->syncing) start_sync(space);
 }
 

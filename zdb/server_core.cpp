@@ -68,6 +68,7 @@ status server_core::open() {
   };
   env.gone = [this] { on_gone(); };
   env.timers = &timers_;
+  env.fits = [this](std::size_t more) { return host_->room(more); };
   open_compactor();
   if (hooks_.enabled()) env.hooks = &hooks_;
   command_options c;
