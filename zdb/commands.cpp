@@ -85,6 +85,15 @@ std::span<const commands::row> commands::table() {
   return rows;
 }
 
+bool commands::row::in_namespace() const noexcept {
+  using c = commands;
+  static constexpr handler elsewhere[] = {
+      &c::invalid, &c::wait,   &c::mirror, &c::master, &c::ping,  &c::time,   &c::auth, &c::hooks,
+      &c::info,    &c::nsnew,  &c::nsdel,  &c::nslist, &c::nsset, &c::nsinfo, &c::select,
+      &c::reload,  &c::stop_command};
+  return std::find(std::begin(elsewhere), std::end(elsewhere), run) == std::end(elsewhere);
+}
+
 std::optional<std::size_t> commands::find(std::string_view name) {
   static const auto first = first_rows();
   auto rows = table();
@@ -178,6 +187,7 @@ void commands::dispatch(client& c, arguments args) {
   if (r.not_empty)
     for (auto& a : args)
       if (a.size() == 0) return fail(c, "Invalid argument");
+  if (!c.space->served() && r.in_namespace()) return fail(c, not_served_text);
   (this->*r.run)(c, args);
 }
 
@@ -274,14 +284,19 @@ void commands::sync_command(client& c, arguments) {
     answer(p, s.ok() && !gone_ ? std::string{"+OK\r\n"}
               : gone_          ? fmt::format("-{}\r\n", gone_text)
                                : std::string{"-Cannot write data right now\r\n"});
-  });
+  }, copy_ ? copy_->size() : 0);
 }
 
 void commands::sync(const std::shared_ptr<name_space>& space,
-                    std::function<void(const status&)> done) {
+                    std::function<void(const status&)> done, std::size_t holds) {
   space->settle();
   if (!space->dirty()) return done({});
-  space->waiters.push_back({space->end(), std::move(done)});
+  holds += waiting_answer_bytes;
+  waiting_bytes_ += holds;
+  space->waiters.push_back({space->end(), [this, holds, done = std::move(done)](const status& s) {
+                              waiting_bytes_ -= holds;
+                              done(s);
+                            }});
   if (!space->syncing) start_sync(space);
 }
 

@@ -43,6 +43,8 @@ struct environment {
   /// The data files are gone: answer what is pending and end.
   std::function<void()> gone;
   timer_queue* timers = nullptr; ///< always needed; run by the owner
+  /// So much more may be held for clients; none: as much as one likes.
+  std::function<bool(std::size_t)> fits;
   hook_runner* hooks = nullptr;  ///< none: no --hook
   const qs::clock* time = &system_clock();
   random_source* random = &system_random();
@@ -81,7 +83,13 @@ public:
   /// How large the answer to this may be, roughly: asked when memory is short.
   [[nodiscard]] std::size_t answer_bytes(client& c, std::span<const argument> args);
   /// Done when everything written so far to `space` is on disk: one fdatasync for all who wait.
-  void sync(const std::shared_ptr<name_space>& space, std::function<void(const status&)> done);
+  /// `holds`: memory that waits with it, beside what every waiting answer takes.
+  void sync(const std::shared_ptr<name_space>& space, std::function<void(const status&)> done,
+            std::size_t holds = 0);
+  /// What answers that wait for the disk take; also those whose client is gone.
+  [[nodiscard]] std::size_t waiting_bytes() const noexcept { return waiting_bytes_; }
+  /// At least what one of them takes: its place in the line, what is to be said and to whom.
+  static constexpr std::size_t waiting_answer_bytes = 512;
   /// Lock and data files are still linked; else everything is answered with "Data files are gone"
   /// from now on.
   bool watch();
@@ -91,6 +99,9 @@ public:
 
   server_stats stats;
   static constexpr std::string_view gone_text = "Data files are gone";
+  /// Of a namespace that is there and is not served; docs/decisions/0007.
+  static constexpr std::string_view not_served_text =
+      "Namespace cannot be opened, see the server's log";
   static constexpr std::string_view extensions = "SYNC SETNX GETRANGE";
 
   using arguments = std::span<const argument>;
@@ -104,6 +115,8 @@ public:
     bool not_empty = false; ///< no argument may be empty
     /// Neither counts nor looks at files, so that what others wrote may wait.
     bool beside = false;
+    /// It works on the client's namespace.
+    [[nodiscard]] bool in_namespace() const noexcept;
   };
   /// In the order in which a prefix is looked up.
   static std::span<const row> table();
@@ -184,6 +197,10 @@ private:
   bool may_write(client& c);
   bool may_read(client& c);
   bool may_know(const client& c, const name_space& space) const;
+  /// What is said of a name under which nothing is found.
+  std::string_view not_found(std::string_view text = "Namespace not found") const {
+    return store_.unnamed() > 0 ? not_served_text : text;
+  }
   bool key_fits(client& c, const argument& key, std::string_view text);
   bool password_fits(std::string_view given, std::string_view wanted) const;
   /// The hash answers the client's challenge; else the refusal is said (a wrong one by judged()).
@@ -209,7 +226,7 @@ private:
   void walk(client& c, arguments args, scan_order order);
   struct prefix_scan;
   void go_on(const std::shared_ptr<prefix_scan>& s);
-  void scan_later();
+  void scan_later(std::chrono::milliseconds pause = {});
   void try_reload(const promise& p, const std::shared_ptr<name_space>& space, int tries);
   void tell_waiting(const client& source, const name_space* space, std::size_t ran);
   std::string encode_copy(const client& source, arguments args, std::size_t at) const;
@@ -228,6 +245,7 @@ private:
   std::multiset<std::string, std::less<>> pending_names_;
   std::deque<std::shared_ptr<prefix_scan>> scans_; ///< KSCANs that go on, in turn
   bool scan_due_ = false;
+  std::size_t waiting_bytes_ = 0;
   bool gone_ = false;
   password_guard guard_;
   boot_time guess_said_{};

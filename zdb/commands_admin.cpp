@@ -53,7 +53,7 @@ void commands::nsdel(client& c, arguments args) {
   job.prepare = [this, name, space,
                  current = c.space](std::function<status()>& work) -> std::optional<std::string> {
     *space = store_.find(name);
-    if (!*space) return "-This namespace doesn't exists";
+    if (!*space) return fmt::format("-{}", not_found("This namespace doesn't exists"));
     if (*space == current) return "-Cannot remove namespace you're currently using.";
     work = [directory = store_.begin_remove(*space)] { return store::remove_files(directory); };
     return std::nullopt;
@@ -126,7 +126,8 @@ void commands::nsset(client& c, arguments args) {
   job.prepare = [this, name, property, value,
                  s](std::function<status()>& work) -> std::optional<std::string> {
     s->space = store_.find(name);
-    if (!s->space) return "-Namespace not found";
+    if (!s->space) return fmt::format("-{}", not_found());
+    if (!s->space->served()) return fmt::format("-{}", not_served_text);
     s->changed = s->space->settings();
     bool stored = false;
     if (auto refused = change_setting(*s->space, property, value, s->changed, stored))
@@ -159,13 +160,15 @@ void commands::nsinfo(client& c, arguments args) {
                    asks = c.weak_from_this()](std::function<status()>&) -> std::string {
       auto who = asks.lock();
       auto now = store_.find(name);
-      if (!who || !now || !may_know(*who, *now)) return "-Namespace not found";
+      if (!who || !now || !may_know(*who, *now)) return fmt::format("-{}", not_found());
+      if (!now->served()) return fmt::format("-{}", not_served_text);
       auto text = describe_namespace(*who, *now);
       return fmt::format("${}\r\n", text.size()) + text;
     };
     return later(c, std::move(job));
   }
-  if (!space || hidden) return fail(c, "Namespace not found");
+  if (!space || hidden) return fail(c, not_found());
+  if (!space->served()) return fail(c, not_served_text);
   c.out.bulk(describe_namespace(c, *space));
 }
 
@@ -236,7 +239,7 @@ void commands::nsjump(client& c, arguments) {
 
 void commands::reload(client& c, arguments args) {
   auto space = store_.find(args[1].text());
-  if (!space) return fail(c, "Namespace not found");
+  if (!space) return fail(c, not_found());
   c.blocked = true;
   try_reload(promise_answer(c), space, 0);
 }
@@ -258,7 +261,8 @@ void commands::try_reload(const promise& p, const std::shared_ptr<name_space>& s
   }
   if (!done.ok()) {
     log::error("zdb", "reload of {}: {}", space->settings().name, describe(done.err()));
-    return end("-Could not reload namespace\r\n");
+    return end(space->served() ? std::string{"-Could not reload namespace\r\n"}
+                               : fmt::format("-{}\r\n", not_served_text));
   }
   hook("namespace-reloaded", {space->settings().name});
   end("+OK\r\n");

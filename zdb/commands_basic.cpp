@@ -111,7 +111,11 @@ void commands::select(client& c, arguments args) {
   // A hidden name and one that does not exist sound the same: both have a password that is wrong.
   auto hidden = options_.hide_namespaces && !c.admin && (!space || c.space != space);
   if (!space && !hidden) // what is being made or deleted is neither there nor not there
-    return fail(c, pending_names_.contains(args[1].text()) ? "Try again" : "Namespace not found");
+    return fail(c, pending_names_.contains(args[1].text()) ? "Try again" : not_found());
+  // Without settings no password can be judged, and to call it wrong would be to say that this is
+  // another's.
+  if (space ? !space->served() && !space->failed_why().settings_known : store_.unnamed() > 0)
+    return fail(c, not_served_text);
   std::string password = space ? space->settings().password : to_hex(env_.random->array<16>());
   if (space && options_.protect && space->settings().name == "default")
     password = options_.admin_password;
@@ -130,6 +134,7 @@ void commands::select(client& c, arguments args) {
       return fail(c, "Only SECURE extra method supported");
     if (!answer_fits(c, args[3].text(), password)) return;
   }
+  if (!space->served()) return fail(c, not_served_text);
   c.space = std::move(space);
   c.writable = writable;
   if (asked) return judged(c, true, "+OK\r\n");
@@ -161,6 +166,7 @@ void commands::info(client& c, arguments) {
     read_errors += space->read_errors;
     write_errors += space->write_errors;
   }
+  if (store_.failed() > 0) line("namespaces_failed", store_.failed());
   line("commands_executed", stats.executed);
   line("commands_failed", stats.failed);
   line("commands_unauthorized", stats.unauthorized);

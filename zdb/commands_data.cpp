@@ -85,7 +85,7 @@ void commands::written(client& c, std::string_view reply) {
   if (!options_.sync_always) return c.out.add(reply);
   sync(c.space, [this, p = promise_answer(c), reply = std::string{reply}](const status& s) {
     answer(p, s.ok() ? reply : std::string{"-Cannot write data right now\r\n"});
-  });
+  }, copy_ ? copy_->size() : 0);
 }
 
 void commands::write(client& c, arguments args, bool only_new) {

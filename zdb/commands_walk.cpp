@@ -12,6 +12,23 @@ namespace qs::zdb {
 namespace {
 /// KSCAN gives this much in one answer; the rest follows from the cursor in it.
 constexpr std::size_t prefix_bytes_max = 1 << 20;
+/// What one page of it may add.
+constexpr std::size_t page_bytes_max = 1 << 20;
+constexpr std::chrono::milliseconds memory_pause{20};
+
+/// Into no more memory than it takes: a string that grows by itself takes twice that.
+void add_keys(std::string& to, const std::vector<found_key>& items) {
+  std::size_t more = 0;
+  for (auto& item : items) more += item.key.size() + sizeof("$255\r\n\r\n");
+  std::string all;
+  all.reserve(to.size() + more);
+  all = to;
+  for (auto& item : items) {
+    all += fmt::format("${}\r\n", item.key.size());
+    all.append(item.key).append("\r\n");
+  }
+  to = std::move(all);
+}
 
 bool is_word(std::string_view given, std::string_view word) {
   return given.size() == word.size() &&
@@ -55,8 +72,7 @@ struct commands::prefix_scan {
   std::shared_ptr<name_space> space;
   std::string prefix;
   std::string cursor;
-  std::string keys; ///< as they go out
-  std::size_t count = 0;
+  std::size_t count = 0; ///< of keys in client::gathered, as they go out
 };
 
 void commands::kscan(client& c, arguments args) {
@@ -73,40 +89,55 @@ void commands::kscan(client& c, arguments args) {
   go_on(s);
 }
 
-/// A page of at most some milliseconds, then the others get their turn.
+/// A page of at most some milliseconds, then the others get their turn. Where memory has run out it
+/// ends with what there is, and the cursor says that there is more; where there is nothing yet, it
+/// waits.
 void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
   auto who = s->reply.who.lock();
-  if (!who) return;
+  if (!who) return; // its client is gone
+  auto& keys = who->gathered;
   auto end = [&](std::string_view reply) {
     who->blocked = false;
     answer(s->reply, reply);
+    std::string{}.swap(keys); // to assign an empty one would keep its memory
+    who->holds();
   };
+  auto give = [&](bool more) {
+    auto next = more ? s->cursor : std::string{"0"};
+    auto head = fmt::format("*2\r\n${}\r\n", next.size()) + next +
+                fmt::format("\r\n*{}\r\n", s->count);
+    end(head + keys);
+  };
+  if (env_.fits && !env_.fits(page_bytes_max)) {
+    if (s->count > 0) return give(true);
+    scans_.push_back(s);
+    return scan_later(memory_pause);
+  }
   auto page = s->space->scan_prefix(as_bytes(s->prefix), as_bytes(s->cursor));
   if (!page.ok())
     return end(page.err().code == errc::invalid_argument ? "-Invalid key format\r\n"
                                                          : "-Internal Error\r\n");
-  for (auto& item : page->items) {
-    s->keys += fmt::format("${}\r\n", item.key.size());
-    s->keys.append(item.key).append("\r\n");
-    ++s->count;
-  }
+  add_keys(keys, page->items);
+  s->count += page->items.size();
+  who->holds();
   auto more = !page->cursor.empty();
   if (more) s->cursor = page->cursor;
-  if (more && s->keys.size() < prefix_bytes_max) {
+  if (more && keys.size() < prefix_bytes_max) {
     scans_.push_back(s);
     return scan_later();
   }
   if (s->count == 0) return end("-No keys match\r\n");
-  auto next = more ? s->cursor : std::string{"0"};
-  end(fmt::format("*2\r\n${}\r\n", next.size()) + next + fmt::format("\r\n*{}\r\n", s->count) +
-      s->keys);
+  give(more);
 }
 
 /// One page of one of them in a pass of the loop, however many there are.
-void commands::scan_later() {
+void commands::scan_later(std::chrono::milliseconds pause) {
   if (scans_.empty() || std::exchange(scan_due_, true)) return;
-  env_.timers->add(env_.time->boot(), [this] {
+  env_.timers->add(env_.time->boot() + pause, [this] {
     scan_due_ = false;
+    // Those whose client is gone take no turn: they would pile up behind the others.
+    auto gone = [](auto& s) { return s->reply.who.expired(); };
+    while (scans_.size() > 1 && gone(scans_.front())) scans_.pop_front();
     auto s = std::move(scans_.front());
     scans_.pop_front();
     go_on(s);

@@ -203,6 +203,8 @@ void commands::metrics(metrics_text& out) const {
     sum.files += u.files;
   }
   gauge("zdb_namespaces", "Namespaces.", store_.all().size());
+  gauge("zdb_namespaces_failed", "Those of them that cannot be opened and are not served.",
+        store_.failed());
   gauge("zdb_entries", "Live keys of all namespaces.", entries);
   auto& ids = store_.files().ids;
   gauge("zdb_index_memory_bytes", "Memory of the index.", memory + ids.memory_bytes());

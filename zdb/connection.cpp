@@ -78,6 +78,13 @@ void connection_host::starve(const std::shared_ptr<connection>& c) {
   if (!std::exchange(relieving_, true)) boost::asio::post(io, [this] { relieve(); });
 }
 
+bool connection_host::room(std::size_t more) {
+  if (fits(more)) return true;
+  asked_ = true;
+  if (!std::exchange(relieving_, true)) boost::asio::post(io, [this] { relieve(); });
+  return false;
+}
+
 void connection_host::feed_hungry() {
   feeding_ = false;
   // Each tries once; who still has no room stands in line again, at its end.
@@ -89,7 +96,7 @@ void connection_host::feed_hungry() {
 }
 
 void connection_host::relieve() {
-  relieving_ = !hungry_.empty() && !stopped_;
+  relieving_ = (std::exchange(asked_, false) || !hungry_.empty()) && !stopped_;
   if (!relieving_) return;
   std::vector<connection*> slow;
   auto now = std::chrono::steady_clock::now();
@@ -99,7 +106,7 @@ void connection_host::relieve() {
   std::sort(slow.begin(), slow.end(),
             [](auto* a, auto* b) { return a->accounted() > b->accounted(); });
   for (auto* c : slow) {
-    if (used_ <= memory_max / 4 * 3) break;
+    if (!short_of_memory()) break;
     log::warning("zdb", "memory is short: {} holds {} bytes and does not move, dropped",
                  c->peer.empty() ? "a local client" : c->peer, c->accounted());
     ++dropped_;
@@ -145,7 +152,8 @@ void connection::changed(bool readable, bool ended, bool has_room) {
 
 bool connection::may_execute() const noexcept {
   return !closing && !blocked && !hungry_ && out.held() < held_max &&
-         out.bytes() <= (host_.tight() ? small_bytes : host_.output_bytes_max);
+         out.memory() + out.held() * commands::waiting_answer_bytes <=
+             (host_.tight() ? small_bytes : host_.output_bytes_max);
 }
 
 /// There is room; else it stands in line for it.
@@ -180,7 +188,7 @@ void connection::moved(std::size_t bytes) noexcept {
 }
 
 void connection::account() {
-  auto now = closed_ ? 0 : out.bytes() + rest_.size() + parser_.held();
+  auto now = closed_ ? 0 : out.memory() + gathered.capacity() + rest_.size() + parser_.held();
   if (now > small_bytes && accounted_ <= small_bytes) {
     moved_ = 0;
     slow_since_ = std::chrono::steady_clock::now();
@@ -216,6 +224,7 @@ void connection::close() {
   if (closed_) return;
   closed_ = true;
   host_.table.left(*this);
+  std::string{}.swap(gathered);
   account();
   if (drain_until_) drain_until_->cancel();
   host_.sockets.remove(socket_.get());

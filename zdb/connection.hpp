@@ -47,12 +47,14 @@ public:
   /// In line for a turn.
   void queue(const std::shared_ptr<connection>& c);
   void account(std::size_t before, std::size_t now);
-  [[nodiscard]] bool fits(std::size_t more) const noexcept { return used_ + more <= memory_max; }
-  [[nodiscard]] bool tight() const noexcept { return used_ > memory_max / 2; }
-  [[nodiscard]] bool short_of_memory() const noexcept { return used_ > memory_max / 4 * 3; }
+  [[nodiscard]] bool fits(std::size_t more) const noexcept { return used() + more <= memory_max; }
+  [[nodiscard]] bool tight() const noexcept { return used() > memory_max / 2; }
+  [[nodiscard]] bool short_of_memory() const noexcept { return used() > memory_max / 4 * 3; }
+  /// The same, for what asks again: if there is none, those who hold some and do not move go.
+  bool room(std::size_t more);
   /// In line for memory.
   void starve(const std::shared_ptr<connection>& c);
-  [[nodiscard]] std::size_t used() const noexcept { return used_; }
+  [[nodiscard]] std::size_t used() const noexcept { return used_ + table.waiting_bytes(); }
   [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }
   void stop();
 
@@ -69,6 +71,7 @@ private:
   std::deque<std::weak_ptr<connection>> hungry_;
   bool feeding_ = false;
   bool relieving_ = false;
+  bool asked_ = false;
   bool stopped_ = false;
   boost::asio::steady_timer relief_;
   std::uint64_t dropped_ = 0;
@@ -80,6 +83,7 @@ public:
   void start();
   void wake() override;
   void drop() override;
+  void holds() override { account(); }
   /// No more commands; closes when the replies are sent.
   void finish();
   void close();

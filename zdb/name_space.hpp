@@ -169,6 +169,21 @@ public:
   static result<std::shared_ptr<name_space>>
   open(file_pool& pool, const std::filesystem::path& directory, limits lim);
 
+  /// Stands for one that could not be opened: holds its name, reads and writes nothing.
+  struct not_opened {
+    std::string why;               ///< for the log; empty: none, it is served
+    std::string name;              ///< its own name, which it may not be held under; empty: not known
+    bool settings_known = false;   ///< so that a password can be judged
+  };
+  /// `settings`: as far as they are known, with the name that it is held under.
+  static std::shared_ptr<name_space> stand_in(file_pool& pool, std::filesystem::path directory,
+                                              limits lim, namespace_settings settings,
+                                              not_opened why);
+  [[nodiscard]] bool served() const noexcept { return failure_.why.empty(); }
+  [[nodiscard]] const not_opened& failed_why() const noexcept { return failure_; }
+  /// Opens what is stood in for; `settings` were read anew. On error it goes on standing in.
+  status revive(namespace_settings settings);
+
   // Keys: user mode up to 255 bytes; sequential mode 8 bytes little-endian or empty to append.
   /// `id`: the key it is stored under. only_new: exists instead of replacing.
   /// `gather`: a small one may wait for settle(), to be written together with others.
@@ -310,6 +325,7 @@ public:
 private:
   name_space(file_pool& pool, std::filesystem::path directory, limits lim);
   status load();
+  void take(name_space& fresh);
   using file_ptr = std::unique_ptr<data_file>;
   result<file_ptr> open_one(std::uint32_t id, const sync_mark& mark);
   status drop_replaced(std::map<std::uint32_t, file_ptr>& found);
@@ -404,6 +420,7 @@ private:
   mutable dev_t looked_dev_ = 0;
   mutable timespec looked_mtime_{};
   bool names_changed_ = false;
+  not_opened failure_;
   unsigned errors_said_ = 0;   ///< of reading, in this second
   bool write_failing_ = false; ///< said once on the log
   bool failed_ = false;        ///< memory and disk may disagree: no writes until the next start

@@ -36,6 +36,29 @@ name_space::open(file_pool& pool, const std::filesystem::path& directory, limits
   return ns;
 }
 
+std::shared_ptr<name_space> name_space::stand_in(file_pool& pool, std::filesystem::path directory,
+                                                 limits lim, namespace_settings settings,
+                                                 not_opened why) {
+  std::shared_ptr<name_space> ns{new name_space{pool, std::move(directory), std::move(lim)}};
+  ns->settings_ = std::move(settings);
+  ns->failure_ = std::move(why);
+  ns->failed_ = true;
+  return ns;
+}
+
+status name_space::revive(namespace_settings settings) {
+  std::unique_ptr<name_space> fresh{new name_space{pool_, directory_, limits_}};
+  fresh->settings_ = std::move(settings);
+  auto loaded = fresh->load();
+  read_errors += fresh->read_errors;
+  QS_TRY(loaded);
+  settings_ = std::move(fresh->settings_);
+  take(*fresh);
+  failure_ = {};
+  failed_ = false;
+  return {};
+}
+
 /// Beside what is served, which stays when it fails: keys must not vanish because a disk hiccuped.
 status name_space::reload() {
   settle();
@@ -50,22 +73,26 @@ status name_space::reload() {
     failed_ = true; // what is in memory may not be what is on the disk
     return loaded;
   }
-  order_ = std::move(fresh->order_);
-  files_ = std::move(fresh->files_);
-  keys_ = std::move(fresh->keys_);
-  ids_ = std::move(fresh->ids_);
+  take(*fresh);
+  return {};
+}
+
+void name_space::take(name_space& fresh) {
+  order_ = std::move(fresh.order_);
+  files_ = std::move(fresh.files_);
+  keys_ = std::move(fresh.keys_);
+  ids_ = std::move(fresh.ids_);
   changed_.clear();
-  live_bytes_ = fresh->live_bytes_;
-  active_ = fresh->active_;
-  last_log_ = fresh->last_log_;
-  last_file_ = fresh->last_file_;
-  active_since_ = fresh->active_since_;
-  synced_ = fresh->synced_;
-  names_changed_ = names_changed_ || fresh->names_changed_;
-  left_aside_ = fresh->left_aside_;
+  live_bytes_ = fresh.live_bytes_;
+  active_ = fresh.active_;
+  last_log_ = fresh.last_log_;
+  last_file_ = fresh.last_file_;
+  active_since_ = fresh.active_since_;
+  synced_ = fresh.synced_;
+  names_changed_ = names_changed_ || fresh.names_changed_;
+  left_aside_ = fresh.left_aside_;
   moving_to_ = 0;
   ++epoch_;
-  return {};
 }
 
 status name_space::load() {

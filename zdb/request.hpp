@@ -131,6 +131,10 @@ public:
   std::size_t gather(iovec* parts, std::size_t most) const noexcept;
   void sent(std::size_t bytes);
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  /// With what it takes to hold them.
+  [[nodiscard]] std::size_t memory() const noexcept {
+    return bytes_ + pieces_.size() * sizeof(part);
+  }
   [[nodiscard]] std::size_t held() const noexcept { return held_; }
   [[nodiscard]] bool empty() const noexcept { return pieces_.empty(); }
   /// Something can be sent now.

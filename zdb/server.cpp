@@ -106,6 +106,10 @@ int dump(const server_options& options) {
     return all.err().code == errc::busy ? 5 : 1;
   }
   for (auto& [name, space] : (*all)->all()) {
+    if (!space->served()) {
+      fmt::print("namespace {}: cannot be opened: {}\n", name, space->failed_why().why);
+      continue;
+    }
     auto u = space->usage();
     fmt::print("namespace {}: {} entries, mode {}, {} bytes live, {} bytes dead, {} files of {} "
                "bytes in {}\n",

@@ -69,6 +69,7 @@ status server_core::open() {
   };
   env.gone = [this] { on_gone(); };
   env.timers = &timers_;
+  env.fits = [this](std::size_t more) { return host_->room(more); };
   open_compactor();
   if (hooks_.enabled()) env.hooks = &hooks_;
   command_options c;
@@ -99,7 +100,8 @@ status server_core::open() {
   };
   QS_TRY(open_listeners());
   QS_TRY(open_metrics());
-  log::info("zdb", "{} serves {} namespaces of {}", address_, store_->all().size(),
+  log::info("zdb", "{} serves {} namespaces of {}", address_,
+            store_->all().size() - std::min(store_->failed(), store_->all().size()),
             o.data.string());
   return {};
 }
@@ -327,6 +329,7 @@ void server_core::tell_closing() {
   auto left = [&] { return std::max(until - system_clock().boot(), boot_time{1}); };
   for (auto& [name, space] : store_->all()) {
     if (system_clock().boot() >= until) break;
+    if (!space->served()) continue;
     auto file = data_file_path(space->directory(), space->active_file()).string();
     (void)hooks_.run_and_wait("namespace-closing", {name, file, file}, left());
   }

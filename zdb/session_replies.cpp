@@ -136,6 +136,7 @@ error error_from_reply(std::string_view text) {
       {"Command disabled", errc::unsupported},
       {"Unauthorized", errc::unsupported},
       {"Cannot write", errc::io},
+      {"Namespace cannot be opened", errc::io}, // it is there: neither not_found nor lost
       {"Cannot delete key", errc::io},
       {"Could not", errc::io},
       {"Internal", errc::io},

@@ -45,10 +45,7 @@ result<std::unique_ptr<store>> store::open(store_options options) {
   s->drop_leftovers();
   QS_TRY(s->take_over_0db());
   QS_TRY(s->load());
-  if (!s->find("default")) {
-    auto made = s->begin_new("default");
-    QS_TRY(s->finish_new(made, name_space::create(made.directory, made.settings)));
-  }
+  QS_TRY(s->open_default());
   return s;
 }
 
@@ -121,26 +118,131 @@ status store::take_over_0db() {
 
 status store::load() {
   std::error_code ec;
-  std::vector<fs::path> found;
-  for (auto& entry : fs::directory_iterator{spaces_path(options_.data), ec})
-    found.push_back(entry.path());
-  if (ec)
-    return error{errc::io,
-                 fmt::format("read {}: {}", spaces_path(options_.data).string(), ec.message()),
-                 ec.value()};
-  for (auto& path : found) {
-    auto name = path.filename().string();
+  std::map<std::uint32_t, fs::path> found; // in the order in which they were made
+  for (auto& entry : fs::directory_iterator{spaces_path(options_.data), ec}) {
+    auto name = entry.path().filename().string();
     std::uint32_t number = 0;
     auto [p, bad] = std::from_chars(name.data(), name.data() + name.size(), number, 16);
     if (bad != std::errc{} || name.size() < 8) continue;
     last_directory_ = std::max(last_directory_, number);
-    if (name.size() != 8) continue; // also what drop_leftovers could not delete
-    QS_TRY_ASSIGN(auto ns, name_space::open(pool_, path, limits()));
-    auto [it, fresh] = spaces_.emplace(ns->settings().name, ns);
-    if (!fresh)
-      return error{errc::corrupt, fmt::format("two namespaces of one name in {} and {}",
-                                              path.string(), it->second->directory().string())};
+    if (name.size() == 8) found.emplace(number, entry.path()); // not what is left of others
   }
+  if (ec)
+    return error{errc::io,
+                 fmt::format("read {}: {}", spaces_path(options_.data).string(), ec.message()),
+                 ec.value()};
+  names_.read(spaces_path(options_.data) / "names");
+  for (auto& [number, path] : found) {
+    auto ns = name_space::open(pool_, path, limits());
+    ns.ok() ? add(std::move(*ns)) : add_failed(path, ns.err());
+  }
+  std::map<std::string, std::string> names;
+  for (auto& [held_under, ns] : spaces_) {
+    auto& name = ns->served() ? held_under : ns->failed_why().name;
+    if (!name.empty()) names.emplace(ns->directory().filename().string(), name);
+  }
+  if (auto kept = names_.replace(names); !kept.ok())
+    log::warning("zdb", "{}: without it a namespace whose settings are damaged has no name",
+                 describe(kept.err()));
+  return {};
+}
+
+void store::add(std::shared_ptr<name_space> ns) {
+  auto [it, fresh] = spaces_.emplace(ns->settings().name, ns);
+  if (fresh) return;
+  auto why = share_name(it->second, ns->directory());
+  stand_in({}, ns->directory(), ns->settings(), {std::move(why), ns->settings().name, true});
+}
+
+void store::add_failed(const fs::path& directory, const error& why) {
+  namespace_settings settings;
+  auto read = read_settings(directory);
+  if (read.ok())
+    settings = std::move(*read);
+  else
+    settings.name = names_.name_of(directory.filename().string());
+  name_space::not_opened f{describe(why), settings.name, read.ok()};
+  auto there = spaces_.find(settings.name);
+  if (there == spaces_.end()) return stand_in(settings.name, directory, settings, std::move(f));
+  (void)share_name(there->second, directory);
+  stand_in({}, directory, settings, std::move(f));
+}
+
+/// Which of two of one name was written to last nobody knows: neither is served.
+std::string store::share_name(const std::shared_ptr<name_space>& one, const fs::path& other) {
+  auto why = fmt::format("{} and {} hold namespaces of one name", one->directory().string(),
+                         other.string());
+  if (one->served()) {
+    auto there = one; // which the map lets go
+    stand_in(there->settings().name, there->directory(), there->settings(),
+             {why, there->settings().name, true});
+  }
+  return why;
+}
+
+/// `held_under`: nothing where its name is not known or another has it. Then it is held under the
+/// name of its directory: with a '/', which no namespace's name has.
+void store::stand_in(std::string held_under, const fs::path& directory, namespace_settings settings,
+                     name_space::not_opened why) {
+  if (held_under.empty()) held_under = "namespaces/" + directory.filename().string();
+  log::error("zdb",
+             "namespace {} in {} cannot be opened and is not served: {}. Mend it and RELOAD it, or "
+             "NSDEL it",
+             held_under, directory.string(), why.why);
+  settings.name = held_under;
+  ++failed_;
+  unnamed_ += why.name.empty() ? 1 : 0;
+  auto ns = name_space::stand_in(pool_, directory, limits(), std::move(settings), std::move(why));
+  spaces_[held_under] = std::move(ns);
+}
+
+/// What stood in is there no more.
+void store::stood_in(const name_space::not_opened& why) noexcept {
+  --failed_;
+  unnamed_ -= why.name.empty() ? 1 : 0;
+}
+
+/// Every client begins there. It is not made anew while one that cannot be opened may be it.
+status store::open_default() {
+  if (find("default")) return {};
+  if (unnamed_ > 0) {
+    namespace_settings settings;
+    settings.name = "default";
+    spaces_["default"] = name_space::stand_in(
+        pool_, {}, limits(), settings, {"it may be one that cannot be opened", "default", true});
+    return {};
+  }
+  auto made = begin_new("default");
+  return finish_new(made, name_space::create(made.directory, made.settings));
+}
+
+status store::revive(const std::shared_ptr<name_space>& ns) {
+  auto held_under = ns->settings().name;
+  if (ns->directory().empty()) { // of open_default()
+    if (unnamed_ > 0)
+      return error{errc::not_found, "which directory it is in is not known: RELOAD that one"};
+    spaces_.erase(held_under);
+    auto made = open_default();
+    ns->removed = made.ok();
+    if (!made.ok()) spaces_[held_under] = ns;
+    return made;
+  }
+  QS_TRY_ASSIGN(auto settings, read_settings(ns->directory()));
+  auto name = settings.name;
+  if (making_.contains(name)) return error{errc::busy, "a namespace of its name is being made"};
+  for (auto& [key, other] : spaces_)
+    if (other != ns && !other->directory().empty() &&
+        (key == name || other->failed_why().name == name))
+      return error{errc::corrupt, fmt::format("{} in {} has its name", key,
+                                              other->directory().string())};
+  auto was = ns->failed_why();
+  QS_TRY(ns->revive(std::move(settings)));
+  stood_in(was);
+  if (name == held_under) return {};
+  spaces_.erase(held_under);
+  if (auto it = spaces_.find(name); it != spaces_.end()) it->second->removed = true;
+  spaces_[name] = ns;
+  names_.add(ns->directory().filename().string(), name);
   return {};
 }
 
@@ -150,7 +252,7 @@ std::shared_ptr<name_space> store::find(std::string_view name) {
 }
 
 bool store::is_taken(std::string_view name) const {
-  return spaces_.contains(name) || making_.contains(name);
+  return unnamed_ > 0 || spaces_.contains(name) || making_.contains(name);
 }
 
 store::creation store::begin_new(std::string_view name) {
@@ -175,6 +277,7 @@ status store::finish_new(const creation& what, const status& made) {
     return std::move(ns).err();
   }
   spaces_.emplace(what.settings.name, std::move(*ns));
+  names_.add(what.directory.filename().string(), what.settings.name);
   return {};
 }
 
@@ -187,7 +290,10 @@ fs::path store::begin_remove(const std::shared_ptr<name_space>& ns) {
 
 void store::finish_remove(const std::shared_ptr<name_space>& ns, const status& removed) {
   making_.erase(ns->settings().name);
-  if (removed.ok()) return;
+  if (removed.ok()) {
+    if (!ns->served()) stood_in(ns->failed_why());
+    return;
+  }
   ns->removed = false;
   spaces_.emplace(ns->settings().name, ns);
 }

@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 
+#include "zdb/name_list.hpp"
 #include "zdb/name_space.hpp"
 
 namespace qs::zdb {
@@ -28,11 +29,15 @@ struct store_options {
 
 class store {
 public:
-  /// Makes what is missing, takes the lock, opens every namespace. Errors: busy, io, corrupt,
-  /// version_mismatch.
+  /// Makes what is missing, takes the lock, opens every namespace; for one that cannot be opened
+  /// there is a stand-in (name_space::served()). Errors: busy, io, corrupt, version_mismatch.
   static result<std::unique_ptr<store>> open(store_options options);
 
+  /// Null and unnamed() > 0: whether there is one of this name is not known.
   std::shared_ptr<name_space> find(std::string_view name);
+  /// Namespaces that cannot be opened, and those of them whose name is not known: it may be any.
+  [[nodiscard]] std::size_t failed() const noexcept { return failed_; }
+  [[nodiscard]] std::size_t unnamed() const noexcept { return unnamed_; }
   [[nodiscard]] const auto& all() const noexcept { return spaces_; }
 
   /// Where a new namespace will stand, and its settings; the name is taken until finish_new. Then,
@@ -52,8 +57,10 @@ public:
   static status remove_files(const std::filesystem::path& directory);
 
   /// All of a namespace read again from the disk (RELOAD). errc::busy while it is synced or
-  /// compacted.
-  status reload(const std::shared_ptr<name_space>& ns) { return ns->reload(); }
+  /// compacted. One that could not be opened is tried again.
+  status reload(const std::shared_ptr<name_space>& ns) {
+    return ns->served() ? ns->reload() : revive(ns);
+  }
 
   /// The lock and the data files are still where they were put (control.md 4).
   [[nodiscard]] bool linked() const;
@@ -67,6 +74,15 @@ private:
   void drop_leftovers();
   status take_over_0db();
   status load();
+  void add(std::shared_ptr<name_space> ns);
+  void add_failed(const std::filesystem::path& directory, const error& why);
+  void stand_in(std::string held_under, const std::filesystem::path& directory,
+                namespace_settings settings, name_space::not_opened why);
+  status revive(const std::shared_ptr<name_space>& ns);
+  std::string share_name(const std::shared_ptr<name_space>& one,
+                         const std::filesystem::path& other);
+  void stood_in(const name_space::not_opened& why) noexcept;
+  status open_default();
   name_space::limits limits() const {
     return {options_.datasize, hash_key_, options_.rotate_after, options_.jumped};
   }
@@ -78,6 +94,9 @@ private:
   file_pool pool_; ///< before what uses it
   std::map<std::string, std::shared_ptr<name_space>, std::less<>> spaces_;
   std::set<std::string, std::less<>> making_;
+  name_list names_;
+  std::size_t failed_ = 0;
+  std::size_t unnamed_ = 0;
   std::uint32_t last_directory_ = 0;
 };
 

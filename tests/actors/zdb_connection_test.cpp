@@ -38,6 +38,17 @@ TEST_CASE_FIXTURE(connection_fixture, "connection: handshake, identity, then it 
   CHECK(status().bytes_in_flight == 0);
 }
 
+TEST_CASE_FIXTURE(connection_fixture,
+                  "connection: a namespace that its server cannot open is unreachable, not lost") {
+  server.instead["SELECT"] = "-Namespace cannot be opened, see the server's log\r\n";
+  spawn(config());
+  network->accept(server);
+  CHECK(state() == link_state::disconnected);
+  CHECK(status().detail.find("cannot be opened") != std::string::npos);
+  advance(2min, 1s);
+  CHECK_FALSE(network->dials.empty()); // it is tried again
+}
+
 TEST_CASE_FIXTURE(connection_fixture, "connection: the wrong identity is never served") {
   SUBCASE("another's") { server.objects[key_of("identity")] = "I am n2"; }
   SUBCASE("missing") { server.objects.clear(); }

@@ -3,6 +3,8 @@
 // where (control.md, 4).
 #include <doctest/doctest.h>
 
+#include <fstream>
+#include <functional>
 #include <set>
 #include <thread>
 
@@ -58,15 +60,24 @@ struct our_server {
     std::string name = (std::filesystem::temp_directory_path() / "qs-hosts-XXXXXX").string();
     REQUIRE(::mkdtemp(name.data()) != nullptr);
     directory = name;
-    zdb::server_options o;
-    o.data = directory / "data";
-    o.port = 0;
-    if (on_socket) o.socket = directory / "zdb.sock";
-    o.admin_password = std::move(admin);
-    auto opened = zdb::server::open(std::move(o));
+    options.data = directory / "data";
+    options.port = 0;
+    if (on_socket) options.socket = directory / "zdb.sock";
+    options.admin_password = std::move(admin);
+    start();
+  }
+  void start() {
+    auto opened = zdb::server::open(options);
     REQUIRE_MESSAGE(opened.ok(), (opened.ok() ? "" : describe(opened.err())));
     server = std::move(*opened);
     thread = std::thread{[this] { (void)server->run(); }};
+  }
+  void restart(const std::function<void()>& meanwhile) {
+    server->stop();
+    thread.join();
+    server.reset();
+    meanwhile();
+    start();
   }
   ~our_server() {
     server->stop();
@@ -75,6 +86,7 @@ struct our_server {
     std::filesystem::remove_all(directory, ignored);
   }
   std::filesystem::path directory;
+  zdb::server_options options;
   std::unique_ptr<zdb::server> server;
   std::thread thread;
 };
@@ -123,6 +135,29 @@ TEST_CASE("a node is made, found, resized and ended on a server of ours") {
   CHECK(p->inspect(r).what == inspection::state::gone);
   CHECK(p->inspect(r).reason == "NamespaceGone");
   CHECK(p->list_ours()->empty());
+}
+
+TEST_CASE("a namespace that its server cannot open is there: nothing is absent, gone or made anew") {
+  our_server server;
+  auto p = provider_of({machine("nas", server.server->address(), "admin-word")});
+  auto r = prepared(*p, order(1));
+  REQUIRE(p->submit(r).what == outcome::done);
+  server.restart([&] {
+    for (auto& e : std::filesystem::directory_iterator{server.directory / "data" / "namespaces"})
+      if (e.path().filename() != "00000001")
+        std::ofstream{e.path() / "namespace"} << "damaged";
+  });
+  for (const char* admin : {"admin-word", "wrong"}) {
+    CAPTURE(admin);
+    p = provider_of({machine("nas", server.server->address(), admin)});
+    CHECK(p->resolve(r).what == outcome::unknown);
+    CHECK(p->inspect(r).what == inspection::state::unknown);
+    CHECK(p->cancel(r).what == outcome::unknown);
+    CHECK(p->submit(r).what == outcome::refused);
+    CHECK(!p->list_ours().ok()); // a list without it would not be the list
+  }
+  p = provider_of({machine("nas", server.server->address(), "admin-word")});
+  CHECK_FALSE(p->hosts()->front().available); // what was promised to it is not known
 }
 
 TEST_CASE("a server behind a socket of this machine") {

@@ -1,7 +1,9 @@
 // Many clients, and clients that behave badly: memory stays bounded, and the others are served.
 #include "support/zdb_server.hpp"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/log.hpp"
 
@@ -164,6 +166,98 @@ TEST_CASE("replies of all clients together are bounded; who does not read is dro
   CHECK(good->get("big").ok());
   CHECK(eventually(
       [&] { return metric(server.metrics_address(), "zdb_clients_dropped_total") >= 1; }));
+}
+
+TEST_CASE("answers that wait for the disk count, also when their client is gone") {
+  quiet no_log;
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.memory_bytes_max = 8 << 20;
+  o.metrics = "127.0.0.1:0";
+  server_thread server{o};
+  // The helper thread stands still where it opens this file, until somebody reads it.
+  auto mark = o.data / "namespaces" / "00000001" / "synced";
+  std::filesystem::remove(mark);
+  REQUIRE(::mkfifo(mark.c_str(), 0600) == 0);
+  constexpr int each = 3000;
+  std::string ask = command({"SET", "k", "v"});
+  for (int i = 0; i < each; ++i) ask += command({"SYNC"});
+  std::vector<std::unique_ptr<raw_socket>> all;
+  for (int i = 0; i < 120; ++i) {
+    all.push_back(std::make_unique<raw_socket>(server.address()));
+    push(*all.back(), i == 0 ? ask : ask.substr(command({"SET", "k", "v"}).size()));
+    if (i == 0) REQUIRE(all[0]->receive(7) == "$1\r\nk\r\n"); // now there is something to sync
+  }
+  auto held = [&] { return metric(server.metrics_address(), "zdb_client_memory_bytes"); };
+  CHECK(eventually([&] { return held() > 7U << 20U; }));
+  CHECK(held() <= (8U << 20U) + (1U << 20U));
+  auto waiting = metric(server.metrics_address(), "zdb_sync_waiters");
+  CHECK(waiting * 256 <= 8U << 20U);
+  for (std::size_t i = 20; i < all.size(); ++i) all[i].reset();
+  CHECK(metric(server.metrics_address(), "zdb_sync_waiters") == waiting);
+  CHECK(held() >= waiting * 256); // they wait all the same
+  unique_fd reader{::open(mark.c_str(), O_RDONLY | O_NONBLOCK)};
+  REQUIRE(reader.valid());
+  for (std::size_t i = 0; i < 20; ++i) {
+    CAPTURE(i);
+    std::string want;
+    for (int n = 0; n < each; ++n) want += "+OK\r\n";
+    REQUIRE(all[i]->receive(want.size()) == want);
+  }
+  CHECK(eventually([&] { return held() < 1U << 20U; }));
+}
+
+TEST_CASE("keys of KSCANs under way count; where memory has run out they end earlier, with a cursor") {
+  quiet no_log;
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.memory_bytes_max = 8 << 20;
+  o.metrics = "127.0.0.1:0";
+  server_thread server{o};
+  constexpr int keys = 20'000; // 5 MB of them
+  std::string tail(230, 'k');
+  std::string sets;
+  for (int i = 0; i < keys; ++i) {
+    auto key = fmt::format("{:06}", i) + tail;
+    sets += command({"SET", key, "v"});
+  }
+  raw_socket filler{server.address()};
+  filler.send(sets);
+  REQUIRE(filler.receive(keys * (6 + 236 + 2)).size() == keys * (6 + 236 + 2));
+  std::vector<std::unique_ptr<raw_socket>> all;
+  for (int i = 0; i < 40; ++i) {
+    all.push_back(std::make_unique<raw_socket>(server.address()));
+    all.back()->send(command({"KSCAN", "0"}));
+  }
+  std::size_t most = 0;
+  for (int i = 0; i < 100; ++i)
+    most = std::max<std::size_t>(most,
+                                 metric(server.metrics_address(), "zdb_client_memory_bytes"));
+  CHECK(most > 3U << 20U); // they are counted
+  CHECK(most <= (8U << 20U) + (3U << 20U));
+  // Each comes to its end over its cursors, and none loses a key.
+  all.resize(2); // the others do not read
+  for (auto& s : all) {
+    std::size_t got = 0;
+    std::string cursor;
+    do {
+      if (!cursor.empty()) s->send(command({"KSCAN", "0", cursor}));
+      auto line = [&] {
+        std::string text;
+        while (!text.ends_with("\n")) text += s->receive(1);
+        return text;
+      };
+      auto first = line();
+      if (first == "-No keys match\r\n" && got > 0) break; // the last answer had all
+      REQUIRE(first == "*2\r\n");
+      cursor = s->receive(std::stoul(line().substr(1)));
+      s->receive(2);
+      auto n = std::stoul(line().substr(1));
+      got += n;
+      REQUIRE(s->receive(n * (6 + 236 + 2)).size() == n * (6 + 236 + 2));
+    } while (cursor != "0");
+    REQUIRE(got == keys);
+  }
 }
 
 TEST_CASE("8 MiB that come in small pieces are taken, while others are served") {
