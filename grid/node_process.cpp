@@ -186,6 +186,7 @@ void fill_vectors(launch& l, const node_paths& node) {
   l.words = {"qs",           "zdb",
              "--data",       node.data().string(),
              "--admin-file", node.admin().string(),
+             "--cache",      "4M", // shards are larger; dozens of these run on one machine
              "--protect",    // nobody on this machine fills the disk through `default`
              "--listen",     "127.0.0.1",
              "--port",       "0"};

@@ -217,6 +217,10 @@ private:
   /// What is said of a SET that did not store; nothing: it did.
   static std::string_view refusal(write_answer answer) noexcept;
   void start_sync(const std::shared_ptr<name_space>& space);
+  void clear_away(const std::filesystem::path& directory);
+  using paths_ptr = std::shared_ptr<std::vector<std::filesystem::path>>;
+  void delete_flushed(const std::shared_ptr<name_space>& space, const paths_ptr& paths, bool all,
+                      std::function<void()> then);
   void disk_trouble();
   void later(client& c, admin_job job);
   void next_admin_job();

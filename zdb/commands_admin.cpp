@@ -61,11 +61,21 @@ void commands::nsdel(client& c, arguments args) {
   job.finish = [this, space](const status& removed) -> std::string {
     store_.finish_remove(*space, removed);
     if (!removed.ok()) return "-Could not delete this namespace";
+    clear_away((*space)->directory());
     log::info("zdb", "namespace {} deleted", (*space)->settings().name);
     hook("namespace-deleted", {(*space)->settings().name});
     return "+OK";
   };
   later(c, std::move(job));
+}
+
+/// Step by step, so that others' syncs get their turn between two.
+void commands::clear_away(const std::filesystem::path& directory) {
+  auto more = std::make_shared<bool>(false);
+  env_.disk([directory, more] { *more = store::remove_some(directory); },
+            [this, directory, more] {
+              if (*more) clear_away(directory);
+            });
 }
 
 void commands::nslist(client& c, arguments) {

@@ -280,20 +280,32 @@ void commands::flush(client& c, arguments) {
       --space->deleting_files;
       return answer(p, "-Cannot write data right now\r\n");
     }
-    auto all = std::make_shared<bool>(true);
-    env_.disk(
-        [paths, all] {
-          for (auto& path : paths) { // what stays is deleted at the next start
-            std::error_code why;
-            std::filesystem::remove(path, why);
-            *all = *all && !why;
-          }
-        },
-        [this, p, space, all] {
-          if (--space->deleting_files == 0 && *all) space->flushed();
-          answer(p, "+OK\r\n");
-        });
+    delete_flushed(space, std::make_shared<std::vector<std::filesystem::path>>(paths), true, [this, p] {
+      answer(p, "+OK\r\n");
+    });
   });
+}
+
+/// One file after the other, so that others' syncs get their turn between two. What cannot be
+/// deleted is deleted at the next start.
+void commands::delete_flushed(const std::shared_ptr<name_space>& space, const paths_ptr& paths,
+                              bool all, std::function<void()> then) {
+  if (paths->empty()) {
+    if (--space->deleting_files == 0 && all) space->flushed();
+    return then();
+  }
+  auto path = paths->back();
+  paths->pop_back();
+  auto deleted = std::make_shared<bool>(false);
+  env_.disk(
+      [path, deleted] {
+        std::error_code why;
+        std::filesystem::remove(path, why);
+        *deleted = !why;
+      },
+      [this, space, paths, all, deleted, then = std::move(then)]() mutable {
+        delete_flushed(space, paths, all && *deleted, std::move(then));
+      });
 }
 
 } // namespace qs::zdb

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/posix.hpp"
+#include "zdb/free_space.hpp"
 #include "zdb/id_pages.hpp"
 #include "zdb/record.hpp"
 #include "zdb/record_cache.hpp"
@@ -26,12 +27,13 @@ public:
   /// `directory`: where pages of sequential indexes go (id_pages.hpp); none: they stay in memory.
   explicit file_pool(std::size_t most = 256, std::filesystem::path directory = {},
                      std::size_t frames = id_pages::frames_usual, record_cache small = {0, 0})
-      : ids{std::move(directory), frames}, cache{std::move(small)}, most_{most} {}
+      : ids{directory, frames}, space{std::move(directory)}, cache{std::move(small)}, most_{most} {}
   void used(data_file& file);
   void forget(data_file& file);
   [[nodiscard]] std::size_t open_files() const noexcept { return order_.size(); }
 
   id_pages ids;
+  free_space space;
   // Of all data files, since the start: what INFO tells.
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;

@@ -13,6 +13,11 @@
 
 namespace qs::zdb {
 
+namespace {
+/// What a new file takes beside its records: header, directory, the file system's own.
+constexpr std::uint64_t copy_overhead = 32 << 10;
+} // namespace
+
 bool name_space::tombstones_needless(std::uint32_t first, std::uint32_t last) const noexcept {
   if (left_aside_) return false;
   return std::all_of(order_.begin(), order_.lower_bound(first), [&](auto& before) {
@@ -41,7 +46,12 @@ std::optional<compaction_plan> name_space::plan_compaction(unsigned dead_percent
   if (auto* f = file(active_); f != nullptr && f->dead_bytes() > 0 && worth(*f) &&
                                (anyway || f->size() >= limits_.datasize / 16))
     if (auto left = jump(); !left.ok()) return std::nullopt;
-  auto sealed = [&](const data_file& f) { return !f.keep && f.id() != active_; };
+  auto rest = [&](const data_file& f) { return f.live_bytes + f.tombstone_bytes; };
+  // The copy must fit beside the originals: on a full disk what is small goes first.
+  auto room = pool_.space.left();
+  auto sealed = [&](const data_file& f) {
+    return !f.keep && f.id() != active_ && rest(f) + copy_overhead <= room;
+  };
   auto start = order_.end();
   std::uint64_t best = 0;
   for (auto it = order_.begin(); it != order_.end(); ++it) {
@@ -56,13 +66,13 @@ std::optional<compaction_plan> name_space::plan_compaction(unsigned dead_percent
   if (start == order_.end()) return std::nullopt;
   // Its neighbours come along while all of it fits in one file: what little is left of each is not
   // to stay a file of its own.
-  auto rest = [&](const data_file& f) { return f.live_bytes + f.tombstone_bytes; };
   auto joins = [&](const data_file& f) {
     return sealed(f) && (worth(f) || f.size() < limits_.datasize / 4);
   };
   auto total = rest(*start->second);
   auto fits = [&](const data_file& f) {
-    return total + rest(f) + file_header_bytes <= limits_.datasize && joins(f);
+    return total + rest(f) + file_header_bytes <= limits_.datasize &&
+           total + rest(f) + copy_overhead <= room && joins(f);
   };
   auto end = std::next(start);
   for (; end != order_.end() && fits(*end->second); ++end) total += rest(*end->second);

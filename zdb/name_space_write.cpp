@@ -128,6 +128,8 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
       old_length == value.size() && same_value(old.entry.place, key, value))
     return write_answer::identical;
 
+  if (!pool_.space.takes(header.record_bytes())) return write_answer::no_space;
+
   index_entry entry{{active_, 0}, header.payload_length};
   if (together)
     entry.place.offset = static_cast<std::uint32_t>(file(active_)->size() + gathered_bytes_);

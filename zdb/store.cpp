@@ -311,9 +311,23 @@ status store::remove_files(const fs::path& directory) {
                describe(synced.err()));
     return {};
   }
-  std::error_code ec;
-  fs::remove_all(gone, ec); // what stays is removed at the next start
   return {};
+}
+
+bool store::remove_some(const fs::path& directory) {
+  constexpr int at_once = 4; // 256 MiB each, unless --datasize says otherwise
+  auto gone = directory;
+  gone += ".gone";
+  std::error_code ec;
+  int left = at_once;
+  for (fs::directory_iterator it{gone, ec}, end; !ec && it != end && left > 0; it.increment(ec), --left) {
+    std::error_code failed;
+    fs::remove(it->path(), failed);
+    if (failed) return false;
+  }
+  if (left == 0) return true;
+  fs::remove(gone, ec);
+  return false;
 }
 
 bool store::lock_linked() const {

@@ -55,6 +55,9 @@ public:
   /// The name is free again, or, when the files could not be removed, the namespace is back.
   void finish_remove(const std::shared_ptr<name_space>& ns, const status& removed);
   static status remove_files(const std::filesystem::path& directory);
+  /// What remove_files has left: a few files of it; false when nothing is left, or nothing can be
+  /// deleted (then the next start tries again). Any thread.
+  static bool remove_some(const std::filesystem::path& directory);
 
   /// All of a namespace read again from the disk (RELOAD). errc::busy while it is synced or
   /// compacted. One that could not be opened is tried again.

@@ -241,6 +241,12 @@ TEST_CASE(
     }
     CHECK(*c->dbsize() == static_cast<std::uint64_t>(stored));
   }
+  { // What is deleted makes room again: for that there is always some.
+    server_thread server{o};
+    auto c = server.connect();
+    for (int i = 0; i < stored; ++i) REQUIRE(c->del(fmt::format("k{}", i)).ok());
+    CHECK(eventually([&] { return c->set("another", value(99)).ok(); }));
+  }
   CHECK(::umount2(small.c_str(), MNT_DETACH) == 0);
 }
 
