@@ -43,7 +43,7 @@ void note_failures(model::observed& world, const model::recorded& recorded) {
       ++world.unreachable_replaced_today;
     // Moved or given up by a person's word: its host did not fail.
     if (r.reason != "Moved" && !r.reason.ends_with("Asked"))
-      world.failed_hosts[r.host] = std::max(world.failed_hosts[r.host], r.since);
+      if (auto& last = world.failed_hosts[{r.provider, r.host}]; last < r.since) last = r.since;
   }
 }
 

@@ -206,7 +206,7 @@ void supervisor_state::node_done(const node_report& report) {
         note("warning", "NodeLost", subject, detail);
     }
     if (report.row.state == node_state::planned && !report.row.reason.empty()) {
-      recorded.refused_hosts[report.row.host] = now;
+      recorded.refused_hosts[{report.row.provider, report.row.host}] = now;
       on_state([store = config.shared->store.get(), provider = report.row.provider,
                 host = report.row.host] { return store->put_refusal(provider, host); },
                [this](status how) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -32,6 +33,13 @@ struct host {
   money price_per_gib_month;
   bool available = true; ///< false: known, but takes no new node now
   std::string trouble;   ///< why not, for people; may be empty
+};
+
+/// A host of any grid: two grids may have hosts of one name.
+struct host_key {
+  std::string provider;
+  std::string host;
+  auto operator<=>(const host_key&) const = default;
 };
 
 /// How to reach a node's namespace. `address` is a host name, an IP or the path of a unix socket.
