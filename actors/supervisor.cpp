@@ -142,8 +142,11 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
     return configure_grids();
   auto parsed = spec::load(recorded.accepted->text, spec::fixed_environment{references});
   if (!parsed.spec) {
-    note("error", "SpecUnreadable", "spec",
-         "the accepted storage.yaml cannot be read by this version");
+    auto problem = fmt::format("the storage.yaml that was applied last cannot be read by this version ({}):\n{}", QS_VERSION,
+                               render(parsed.problems, "storage.yaml", recorded.accepted->text));
+    while (problem.ends_with('\n')) problem.pop_back();
+    if (problem != spec_problem) note("error", "SpecUnreadable", "spec", problem);
+    spec_problem = std::move(problem);
     return;
   }
   accepted_generation = recorded.accepted->generation;
@@ -151,6 +154,7 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
   configure_grids();
   providers_at = boot_time{std::chrono::hours{-1}}; // others may be asked now
   decided.reset(); // it was about the spec before, and a status must not pass it off as this one's
+  spec_problem.clear();
   watch_pace pace;
   pace.interval = desired->monitor.interval;
   pace.quorum = static_cast<std::uint32_t>(desired->storage.data_shards);

@@ -88,6 +88,8 @@ caf::result<control_reply> supervisor_state::plan(const std::string& body) {
   auto request = parse(body);
   auto destroy = request.value("destroy", false);
   auto text = text_of(request, "text");
+  // Without it nobody knows what a file would change, nor what there is to close.
+  if (!spec_problem.empty()) return failure(409, 1, spec_problem);
   auto given = parse_references(request.contains("references") ? request["references"].dump() : "");
   if (!given.ok()) return failure(given.err());
   spec::loaded loaded_spec;

@@ -174,6 +174,7 @@ struct supervisor_state {
   std::map<model::node_id, boot_time> node_retry_at;
   std::map<model::node_id, std::uint32_t> leaving_tried; ///< how often its end was not settled
 
+  std::string spec_problem;  ///< why the accepted spec cannot be read
   std::optional<controller::decision> decided;
   struct condition_age {
     std::string status;

@@ -88,6 +88,8 @@ judgement judge_serving(const std::string& text) {
   if (!s.is_object()) return {};
   // Nothing was applied yet, or all of it is going: there is no mount to come.
   if (s.value("generation", std::uint64_t{0}) == 0 || s.value("destroying", false)) return {verdict::done, {}};
+  if (const auto* valid = condition(s, "ConfigValid"); valid != nullptr && valid->value("status", "") == "False")
+    return {verdict::degraded, valid->value("message", "what was applied last cannot be read")};
   if (condition(s, "Ready") == nullptr) return {}; // not looked at yet
   auto volume = s.value("volume", json::object());
   if (!volume.value("created", false)) return {verdict::done, "it is still being made: 'qs status --watch' shows how far it is"};
