@@ -129,6 +129,11 @@ void supervisor_state::take_state(loaded_state l) {
   if (!l.intents.ok()) return state_failed(l.intents.err());
   if (!l.sealed.ok()) return state_failed(l.sealed.err());
   open_intents = std::move(*l.intents);
+  // Of what was given up the last order stays without an answer, and nobody waits for one.
+  std::erase_if(open_intents, [&](const model::intent& i) {
+    return std::any_of(l.state->nodes.begin(), l.state->nodes.end(),
+                       [&](const auto& n) { return n.id == i.node && model::is_abandoned(n); });
+  });
   if (!l.machines.ok()) return state_failed(l.machines.err());
   references = open_references(config.shared->keys, *l.sealed);
   machines = open_machines(config.shared->keys, l.machines->value_or(""));
@@ -149,12 +154,12 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
     spec_problem = std::move(problem);
     return;
   }
+  spec_problem.clear();
   accepted_generation = recorded.accepted->generation;
   desired = std::move(parsed.spec);
   configure_grids();
   providers_at = boot_time{std::chrono::hours{-1}}; // others may be asked now
   decided.reset(); // it was about the spec before, and a status must not pass it off as this one's
-  spec_problem.clear();
   watch_pace pace;
   pace.interval = desired->monitor.interval;
   pace.quorum = static_cast<std::uint32_t>(desired->storage.data_shards);
@@ -169,7 +174,7 @@ void supervisor_state::configure_grids() {
   w.providers.use(grids_of(desired ? &*desired : nullptr, recorded));
   if (!w.hosts) return;
   auto now = desired ? machines_of(*desired) : std::vector<grid::hosts_machine>{};
-  w.hosts->configure(with_former(std::move(now), machines));
+  w.hosts->configure(without_unused(with_former(std::move(now), machines), recorded));
 }
 
 void supervisor_state::serve_status() {

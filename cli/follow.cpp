@@ -194,7 +194,8 @@ follow_result follow_until(const chosen_volume& volume, control_client& client, 
   }
 }
 
-follow_result follow_until_gone(const chosen_volume& volume, control_client& client, std::chrono::milliseconds timeout, std::uint64_t after, terminal& t) {
+follow_result follow_until_gone(const chosen_volume& volume, control_client& client, std::chrono::milliseconds timeout, std::uint64_t after,
+                                const std::function<std::optional<follow_result>(const std::string&)>& look, terminal& t) {
   follow_result out;
   auto until = steady::now() + timeout;
   while (engine_runs(volume)) {
@@ -210,7 +211,12 @@ follow_result follow_until_gone(const chosen_volume& volume, control_client& cli
     else
       interruptible_pause(100);
     auto status = client.get("/v1/status", 5s);
-    if (status.ok() && status->ok()) t.progress(progress_text(status->body));
+    if (!status.ok() || !status->ok()) continue;
+    t.progress(progress_text(status->body));
+    if (auto end = look(status->body)) {
+      t.progress("");
+      return *end;
+    }
   }
   t.progress("");
   return out;

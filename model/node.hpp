@@ -85,6 +85,13 @@ struct recorded_node {
   std::optional<node_id> replaced_by;
 };
 
+/// A node whose end nobody confirmed, given up by a person's word: gone as far as this state goes. The word is put behind
+/// the reason it left for, which others go by.
+inline constexpr std::string_view abandoned_reason = "Abandoned";
+inline bool is_abandoned(const recorded_node& row) noexcept {
+  return row.state == node_state::gone && row.reason.ends_with(abandoned_reason);
+}
+
 /// What one look at one node gave.
 enum class reach : std::uint8_t {
   unknown,       ///< not looked at, or the deadline passed before it was known
