@@ -39,11 +39,11 @@ void note_failures(model::observed& world, const model::recorded& recorded) {
   for (const auto& r : recorded.nodes) {
     auto over = r.state == model::node_state::replaced || r.state == model::node_state::gone;
     if (!over || !r.replaced_by) continue;
-    if (r.reason == replaced_unreachable && world.at - r.since < std::chrono::hours{24})
+    if (r.reason.starts_with(replaced_unreachable) && world.at - r.since < std::chrono::hours{24})
       ++world.unreachable_replaced_today;
     // Moved or given up by a person's word: its host did not fail.
     if (r.reason != "Moved" && !r.reason.ends_with("Asked"))
-      world.failed_hosts[r.host] = std::max(world.failed_hosts[r.host], r.since);
+      if (auto& last = world.failed_hosts[{r.provider, r.host}]; last < r.since) last = r.since;
   }
 }
 

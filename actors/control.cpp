@@ -175,6 +175,7 @@ private:
     post("/v1/cancel", "cancel");
     post("/v1/nodes/replace", "node_replace");
     post("/v1/nodes/drain", "node_drain");
+    post("/v1/nodes/delete", "node_delete");
     s.Post("/v1/stop", [this](const httplib::Request&, httplib::Response& r) {
       r.set_content("{\"format_version\":1}\n", "application/json");
       config_.stop();

@@ -180,8 +180,10 @@ struct one_look {
 };
 
 one_look look_at(grid::provider& p) {
+  // At the same time: each may take as long as a call may take.
+  auto listed = std::async(std::launch::async, [&p] { return p.list_ours(); });
   auto hosts = p.hosts();
-  auto ours = p.list_ours();
+  auto ours = listed.get();
   auto money = p.charges() ? p.wallet() : error{errc::unsupported, "costs nothing"};
   return {std::move(hosts), std::move(ours), std::move(money)};
 }
@@ -235,14 +237,16 @@ grid_look look_at_grids(const std::vector<named_provider>& providers,
 grid_look look_for_plan(provider_set& providers, const codec::volume_keys& keys,
                         const spec::storage_spec* desired,
                         const std::vector<grid::hosts_machine>& former,
-                        const model::recorded& recorded, std::chrono::milliseconds deadline) {
+                        const model::recorded& recorded, std::chrono::milliseconds deadline,
+                        std::chrono::milliseconds call_deadline) {
   std::vector<named_provider> asked;
   status broken;
   for (const auto& name : grids_of(desired, recorded)) {
     if (name == "hosts" && desired != nullptr) {
       grid::hosts_options options{.keys = keys, .machines = {}, .after_step = {}};
-      options.machines = with_former(machines_of(*desired), former);
+      options.machines = without_unused(with_former(machines_of(*desired), former), recorded);
       options.deadline = deadline;
+      options.call_deadline = call_deadline;
       options.read_only = true;
       asked.emplace_back(name, grid::make_hosts(std::move(options)));
       continue;

@@ -94,6 +94,7 @@ grid_look look_for_plan(provider_set& providers, const codec::volume_keys& keys,
                         const spec::storage_spec* desired,
                         const std::vector<grid::hosts_machine>& former,
                         const model::recorded& recorded,
-                        std::chrono::milliseconds deadline = limits::node_connect_deadline);
+                        std::chrono::milliseconds deadline = limits::node_connect_deadline,
+                        std::chrono::milliseconds call_deadline = limits::provider_call_deadline);
 
 } // namespace qs::actors

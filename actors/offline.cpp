@@ -95,7 +95,8 @@ result<look> look_around(const engine_options& options, bool probing,
       with_former(desired != nullptr ? machines_of(*desired) : decltype(machines){}, machines));
   auto nodes = std::async(std::launch::async,
                           [&] { return probe_all(*w, out.recorded, deadline); });
-  auto seen = look_for_plan(w->providers, w->keys, desired, machines, out.recorded, deadline);
+  auto seen = look_for_plan(w->providers, w->keys, desired, machines, out.recorded, deadline,
+                            3 * deadline);
   out.world.hosts = std::move(seen.hosts);
   out.world.hosts_known = seen.hosts_known;
   out.world.strays = std::move(seen.strays);

@@ -1,5 +1,7 @@
 #include "actors/plan_view.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -9,6 +11,27 @@
 namespace qs::actors {
 
 using nlohmann::json;
+
+namespace {
+
+/// Where they are, of many the first.
+std::string some_of(const std::vector<model::stray_node>& strays) {
+  constexpr std::size_t shown = 4;
+  std::string out;
+  for (std::size_t i = 0; i < std::min(shown, strays.size()); ++i)
+    out += fmt::format("{}{} on {}", i > 0 ? ", " : "", strays[i].reservation, strays[i].host);
+  return strays.size() > shown ? out + ", …" : out;
+}
+
+/// On machines of the user's own they may be what a destroy had to give up.
+std::string rest_of_a_destroy(const std::vector<model::stray_node>& strays) {
+  auto own = std::all_of(strays.begin(), strays.end(), [](const auto& s) { return s.provider == "hosts"; });
+  if (!own) return {};
+  return fmt::format(". If it was destroyed and this was given up then (--abandon), delete it on its machine: NSDEL {}",
+                     strays.front().reservation);
+}
+
+} // namespace
 
 std::string plan_document(const controller::diff_result& made, const plan_remarks& remarks) {
   json out{{"format_version", 1},
@@ -47,14 +70,14 @@ plan_remarks existing_volume(const model::recorded& recorded, const model::obser
   if (recorded.accepted) return {};
   if (!world.strays_known)
     return {5,
-            {fmt::format("the grid did not say whether this volume exists already{}{}; try again",
+            {fmt::format("the grid did not say whether this volume exists already{}{}. It is made only when every machine "
+                         "has said that it is not there: try again when it answers, or take it out of the file until then",
                          trouble.empty() ? "" : ": ", trouble)},
             {}};
   if (world.strays.empty()) return {};
   return {3,
-          {fmt::format("this volume exists: {} of its nodes are reserved ({} …), but {}",
-                       world.strays.size(), world.strays.front().reservation,
-                       state_is_missing(state_directory))},
+          {fmt::format("this volume exists: {} of its nodes are reserved ({}), but {}{}", world.strays.size(), some_of(world.strays),
+                       state_is_missing(state_directory), rest_of_a_destroy(world.strays))},
           {}};
 }
 

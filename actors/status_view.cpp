@@ -26,6 +26,25 @@ const model::observed_node* find(const model::observed& world, model::node_id id
   return nullptr;
 }
 
+std::string endpoint_text(const model::endpoint& where) {
+  if (!where.valid()) return "";
+  return where.address + (where.port != 0 ? ":" + std::to_string(where.port) : "");
+}
+
+/// Nodes that a person gave up: nobody here knows whether anything of them is left.
+json abandoned_nodes(const model::recorded& recorded) {
+  auto list = json::array();
+  for (const auto& row : recorded.nodes)
+    if (model::is_abandoned(row))
+      list.push_back({{"id", model::to_string(row.id)},
+                      {"provider", row.provider},
+                      {"host", row.host},
+                      {"endpoint", endpoint_text(row.where)},
+                      {"namespace", row.where.ns},
+                      {"by_hand", by_hand(row)}});
+  return list;
+}
+
 json nodes(const status_input& in) {
   auto list = json::array();
   for (const auto& row : in.recorded.nodes) {
@@ -44,11 +63,12 @@ json nodes(const status_input& in) {
            {"size", row.size},
            {"used_bytes", seen != nullptr ? seen->used : 0},
            {"price_per_month", model::to_decimal(row.price)},
-           {"endpoint", row.where.valid()
-                            ? row.where.address +
-                                  (row.where.port != 0 ? ":" + std::to_string(row.where.port) : "")
-                            : ""},
+           {"endpoint", endpoint_text(row.where)},
            {"namespace", row.where.ns}};
+    auto open = in.open_ends.find(row.id);
+    n["not_deleted"] = open == in.open_ends.end()
+                           ? json{}
+                           : json{{"tries", open->second.tries}, {"detail", open->second.detail}};
     n["replaces"] = row.replaces ? json(model::to_string(*row.replaces)) : json{};
     n["replaced_by"] = row.replaced_by ? json(model::to_string(*row.replaced_by)) : json{};
     list.push_back(std::move(n));
@@ -133,6 +153,7 @@ std::string status_json(const status_input& in) {
            {"destroying", in.recorded.destroying},
            {"volume", volume(in)},
            {"nodes", nodes(in)},
+           {"abandoned", abandoned_nodes(in.recorded)},
            {"wallet", wallet(in.observed.wallet)},
            {"mount",
             {{"path", in.report.mount_path},
@@ -145,6 +166,10 @@ std::string status_json(const status_input& in) {
           ? json{{"pid", in.pid}, {"version", QS_VERSION}, {"started", time_json(in.started)}}
           : json{};
   return out.dump();
+}
+
+std::string by_hand(const model::recorded_node& row) {
+  return row.provider == "hosts" ? "NSDEL " + row.where.ns : "reservation " + row.where.ns;
 }
 
 std::string nodes_json(const status_input& in) {

@@ -129,6 +129,11 @@ void supervisor_state::take_state(loaded_state l) {
   if (!l.intents.ok()) return state_failed(l.intents.err());
   if (!l.sealed.ok()) return state_failed(l.sealed.err());
   open_intents = std::move(*l.intents);
+  // Of what was given up the last order stays without an answer, and nobody waits for one.
+  std::erase_if(open_intents, [&](const model::intent& i) {
+    return std::any_of(l.state->nodes.begin(), l.state->nodes.end(),
+                       [&](const auto& n) { return n.id == i.node && model::is_abandoned(n); });
+  });
   if (!l.machines.ok()) return state_failed(l.machines.err());
   references = open_references(config.shared->keys, *l.sealed);
   machines = open_machines(config.shared->keys, l.machines->value_or(""));
@@ -142,10 +147,14 @@ void supervisor_state::apply_recorded(model::recorded fresh) {
     return configure_grids();
   auto parsed = spec::load(recorded.accepted->text, spec::fixed_environment{references});
   if (!parsed.spec) {
-    note("error", "SpecUnreadable", "spec",
-         "the accepted storage.yaml cannot be read by this version");
+    auto problem = fmt::format("the storage.yaml that was applied last cannot be read by this version ({}):\n{}", QS_VERSION,
+                               render(parsed.problems, "storage.yaml", recorded.accepted->text));
+    while (problem.ends_with('\n')) problem.pop_back();
+    if (problem != spec_problem) note("error", "SpecUnreadable", "spec", problem);
+    spec_problem = std::move(problem);
     return;
   }
+  spec_problem.clear();
   accepted_generation = recorded.accepted->generation;
   desired = std::move(parsed.spec);
   configure_grids();
@@ -165,7 +174,7 @@ void supervisor_state::configure_grids() {
   w.providers.use(grids_of(desired ? &*desired : nullptr, recorded));
   if (!w.hosts) return;
   auto now = desired ? machines_of(*desired) : std::vector<grid::hosts_machine>{};
-  w.hosts->configure(with_former(std::move(now), machines));
+  w.hosts->configure(without_unused(with_former(std::move(now), machines), recorded));
 }
 
 void supervisor_state::serve_status() {

@@ -74,6 +74,7 @@ caf::result<control_reply> supervisor_state::command(const control_request& r) {
   if (r.verb == "suspend") return suspend();
   if (r.verb == "resume") return resume();
   if (r.verb == "cancel") return cancel();
+  if (r.verb == "node_delete") return delete_node(r.body);
   if (r.verb == "node_replace" || r.verb == "node_drain") return node_command(r.verb, r.body);
   return failure(
       404, 1,
@@ -87,6 +88,8 @@ caf::result<control_reply> supervisor_state::command(const control_request& r) {
 caf::result<control_reply> supervisor_state::plan(const std::string& body) {
   auto request = parse(body);
   auto destroy = request.value("destroy", false);
+  // Without it nobody knows what a file would change, nor what there is to close.
+  if (!spec_problem.empty()) return failure(409, 1, spec_problem);
   auto text = text_of(request, "text");
   auto given = parse_references(request.contains("references") ? request["references"].dump() : "");
   if (!given.ok()) return failure(given.err());

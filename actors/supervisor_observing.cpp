@@ -100,7 +100,7 @@ std::size_t supervisor_state::under_way() const {
   // A node that left, that nothing needs and whose end was not settled at the first try: its machine may be dead for good, and
   // nobody shall wait for that.
   auto waited_for = std::count_if(busy_nodes.begin(), busy_nodes.end(), [this](model::node_id n) {
-    return !ends(n) || !leaving_tried.contains(n);
+    return !ends(n) || !open_ends.contains(n);
   });
   return static_cast<std::size_t>(waited_for) + (volume_busy ? 1 : 0) + (mount_busy ? 1 : 0) + (state_busy ? 1 : 0) +
          (node_changes != money_changes ? 1 : 0);

@@ -1,6 +1,6 @@
 // The supervisor's state, shared by the files that implement it: supervisor.cpp (children, recorded state, passes),
-// supervisor_observing.cpp, supervisor_links.cpp, supervisor_telling.cpp, supervisor_steps.cpp (doing),
-// supervisor_commands.cpp (answering). Included nowhere else but by a test's window into it. One actor, one thread at a time.
+// supervisor_observing.cpp, supervisor_links.cpp, supervisor_telling.cpp, supervisor_steps.cpp (doing), supervisor_ending.cpp
+// (the ends of nodes), supervisor_commands.cpp (answering). Included nowhere else but by a test's window into it. One actor, one thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -78,7 +78,6 @@ struct supervisor_state {
   void start_step(const controller::step& step);
   void reserve(model::recorded_node row);
   void order_node(model::recorded_node row, node_order_message::verb what, byte_count size = 0);
-  void retire(model::node_id node);
   void node_done(const node_report& report);
   void inspected(const node_report& report);
   void reload(model::node_id node);
@@ -102,6 +101,15 @@ struct supervisor_state {
   }
   void state_failed(const error& e);
   void fail_engine();
+
+  // -- supervisor_ending.cpp: nodes that leave
+  // --------------------------------------------------------------------------------
+  void retire(model::node_id node);
+  [[nodiscard]] bool leaves(const model::recorded_node& r) const; ///< only its end is still wanted of it
+  [[nodiscard]] bool needed(model::node_id node) const; ///< by the volume, as it was seen last
+  std::uint32_t end_not_settled(const model::recorded_node& r, const std::string& detail);
+  caf::result<control_reply> delete_node(const std::string& body);
+  void abandon(model::node_id node, caf::typed_response_promise<control_reply> answer);
 
   // -- supervisor_commands.cpp: answering
   // -------------------------------------------------------------------------
@@ -166,13 +174,14 @@ struct supervisor_state {
   bool state_busy = false;    ///< a transition of rows is being written
   boot_time mount_retry_at{}; // what is waited for is counted in time that never jumps
   boot_time volume_retry_at{};
+  std::string spec_problem;  ///< why the accepted spec cannot be read
   std::string mount_problem; ///< why the mount is not there
   std::string volume_problem;
   std::string payment_problem;
   std::string listen_problem; ///< why the status page is not served
   std::string edit_waits;     ///< an edit that was followed and needs a person
   std::map<model::node_id, boot_time> node_retry_at;
-  std::map<model::node_id, std::uint32_t> leaving_tried; ///< how often its end was not settled
+  std::map<model::node_id, open_end> open_ends; ///< nodes whose end was tried and not settled
 
   std::optional<controller::decision> decided;
   struct condition_age {

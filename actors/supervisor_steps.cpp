@@ -134,33 +134,6 @@ void supervisor_state::reserve(model::recorded_node r) {
           });
 }
 
-/// What lowers redundancy looks at the world again first: what was decided on is up to a pass old. And it looks at what a power cut
-/// here could not take back: rows that point to the node again when it is gone would be lost data.
-void supervisor_state::retire(model::node_id node) {
-  if (!recorded.volume.created && !volume.open) return order_node(*row(node), verb::cancel);
-  busy_nodes.insert(node);
-  self->request(mount_, 30s, get_report{true})
-      .then(
-          [this, node](volume_report& fresh) {
-            busy_nodes.erase(node);
-            volume = std::move(fresh);
-            auto in = [node](const auto& list) {
-              return std::find(list.begin(), list.end(), node) != list.end();
-            };
-            const auto& v = volume.view;
-            auto has_slot = std::any_of(v.groups.begin(), v.groups.end(),
-                                        [&](const model::group& g) { return in(g.slots); });
-            auto* again = row(node);
-            auto leaves = again != nullptr && (again->state == node_state::draining ||
-                                               again->state == node_state::replaced);
-            if (stopping || recorded.suspended || recorded.destroying || !leaves || !v.open ||
-                v.groups.empty() || has_slot || in(v.indispensable) || in(v.sources))
-              return;
-            order_node(*again, verb::cancel);
-          },
-          [this, node](caf::error&) { busy_nodes.erase(node); });
-}
-
 void supervisor_state::order_node(model::recorded_node r, verb what, byte_count size) {
   auto& actor = reservations[r.id];
   if (!actor) {
@@ -180,7 +153,8 @@ void supervisor_state::order_node(model::recorded_node r, verb what, byte_count 
                 reservations.erase(found);
               }
               node_retry_at[node] = config.shared->time->boot() + retry_after;
-              if (ends(node)) ++leaving_tried[node];
+              if (auto* left = row(node); left != nullptr && ends(node))
+                end_not_settled(*left, describe(from_caf(e)));
               reload(node);
             });
 }
@@ -206,7 +180,7 @@ void supervisor_state::node_done(const node_report& report) {
         note("warning", "NodeLost", subject, detail);
     }
     if (report.row.state == node_state::planned && !report.row.reason.empty()) {
-      recorded.refused_hosts[report.row.host] = now;
+      recorded.refused_hosts[{report.row.provider, report.row.host}] = now;
       on_state([store = config.shared->store.get(), provider = report.row.provider,
                 host = report.row.host] { return store->put_refusal(provider, host); },
                [this](status how) {
@@ -223,14 +197,13 @@ void supervisor_state::node_done(const node_report& report) {
   if (report.ok && report.what == verb::restart) node_retry_at[report.node] = uptime + retry_after;
   if (!report.ok) {
     // The machine of a node that leaves may be gone for good: it is asked less and less often.
-    auto leaves = report.row.state == node_state::replaced || report.row.state == node_state::draining;
-    auto tried = leaves ? std::min<std::uint32_t>(leaving_tried[report.node]++, 5) : 0;
-    node_retry_at[report.node] = uptime + retry_after * (1U << tried);
+    auto doublings = leaves(report.row) ? end_not_settled(report.row, report.detail) : 0;
+    node_retry_at[report.node] = uptime + retry_after * (1U << doublings);
     log::info("supervisor", "{}: {} is not settled: {}", subject, word(report.what), report.detail);
   }
   inspections.erase(report.node);
   if (report.changed) ++node_changes;
-  if (report.ok) leaving_tried.erase(report.node);
+  if (report.ok) open_ends.erase(report.node);
   if (report.ok) payment_problem.clear();
   reload(report.node);
 }

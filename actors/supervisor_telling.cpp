@@ -129,13 +129,15 @@ status_input supervisor_state::status_of_now() const {
   in.mount_problem = mount_problem;
   in.volume_problem = volume_problem;
   in.under_way = under_way();
+  in.open_ends = open_ends;
   if (decided) in.redundancy_left = decided->redundancy_left;
-  in.state = !loaded ? "Unknown" : !desired ? "Stopped" : decided ? decided->state : "Deploying";
+  in.state = !loaded || !spec_problem.empty() ? "Unknown" : !desired ? "Stopped" : decided ? decided->state : "Deploying";
   if (decided)
     for (const auto& c : decided->conditions) {
       auto age = condition_since.find(c.type);
       in.conditions.push_back({c, age == condition_since.end() ? wall_time{} : age->second.since});
     }
+  if (!spec_problem.empty()) in.conditions.push_back({{"ConfigValid", "False", "Unreadable", spec_problem}, {}});
   if (!edit_waits.empty())
     for (auto& c : in.conditions)
       if (c.what.type == "ApprovalNeeded" && c.what.status == "False")

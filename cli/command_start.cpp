@@ -40,14 +40,16 @@ int start(const chosen_volume& volume, const std::string& timeout, terminal& t) 
 int stop(const chosen_volume& volume, const std::string& timeout, terminal& t) {
   auto patience = parse_duration(timeout);
   if (!patience.ok()) return t.fail(exit_usage, "--timeout: " + describe(patience.err()));
-  if (!engine_runs(volume)) {
+  auto running = engine_runs(volume);
+  if (!running && !watcher_runs(volume)) {
     t.note(fmt::format("no engine runs for '{}'", volume.name));
     return exit_done;
   }
   catch_interrupts();
   auto stopped = stop_engine(volume, *patience, t);
   if (!stopped.ok()) return t.fail(stopped.err());
-  t.note(fmt::format("the engine of '{}' stopped; its storage nodes run on", volume.name));
+  t.note(running ? fmt::format("the engine of '{}' stopped; its storage nodes run on", volume.name)
+                 : fmt::format("the engine of '{}' had died and is not started again; its storage nodes run on", volume.name));
   return exit_done;
 }
 

@@ -30,6 +30,7 @@ int command_status(const status_options& o, terminal& t);
 int command_nodes(const common_flags& o, terminal& t);
 int command_nodes_show(const node_options& o, terminal& t);
 int command_nodes_replace(const node_options& o, terminal& t);
+int command_nodes_delete(const node_options& o, terminal& t);
 int command_nodes_drain(const node_options& o, terminal& t);
 int command_wallet(const wallet_options& o, terminal& t);
 int command_wallet_topup(const wallet_options& o, terminal& t);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -104,23 +105,51 @@ engaged engage(const chosen_volume& volume, terminal& t) {
   return found;
 }
 
-status stop_engine(const chosen_volume& volume, std::chrono::milliseconds patience, terminal& t) {
-  if (!engine_runs(volume)) return {};
+bool watcher_runs(const chosen_volume& volume) { return state::watch_holder(volume.state_directory).has_value(); }
+
+namespace {
+
+/// SIGTERM to this holder of the watcher's lock. The pid in the file is surely its own: it held the lock when its handle was there.
+void end_watcher(const chosen_volume& volume, pid_t pid) {
+  if (pid <= 0) return;
+  unique_fd handle{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
+  if (!handle.valid() || state::watch_holder(volume.state_directory).value_or(0) != pid) return;
+  ::syscall(SYS_pidfd_send_signal, handle.get(), SIGTERM, nullptr, 0);
+}
+
+/// Asks the engine that runs now, if one does.
+status ask_engine_to_stop(const chosen_volume& volume) {
   auto pid = state::lock_holder(volume.state_directory).value_or(0);
   auto client = control_client::open(volume.state_directory, volume.name, 5s);
   if (client.ok()) {
     auto asked = client->post("/v1/stop", "{}", 30s);
     if (!asked.ok() && asked.err().code == errc::timed_out) return std::move(asked).err();
-  } else if (client.err().code == errc::version_mismatch && pid > 0) {
-    // Another version's engine understands SIGTERM all the same; the lock says that it is this process.
-    ::kill(pid, SIGTERM);
-  } else {
-    return std::move(client).err();
+    return {};
   }
+  if (!engine_runs(volume)) return {};
+  if (client.err().code != errc::version_mismatch || pid <= 0) return std::move(client).err();
+  // Another version's engine understands SIGTERM all the same; the lock says that it is this process.
+  ::kill(pid, SIGTERM);
+  return {};
+}
+
+} // namespace
+
+status stop_engine(const chosen_volume& volume, std::chrono::milliseconds patience, terminal& t) {
+  auto pid = state::lock_holder(volume.state_directory);
+  if (pid) QS_TRY(ask_engine_to_stop(volume));
   auto until = steady::now() + patience;
-  while (engine_runs(volume)) {
+  auto watcher = state::watch_holder(volume.state_directory); // this one: somebody else's new start is not ours to end
+  for (;;) {
+    auto engine = engine_runs(volume);
+    if (engine) watcher = state::watch_holder(volume.state_directory);
+    // An engine that dies instead of stopping would be started again: its watcher is not wanted any more either. One that stops in
+    // order takes its watcher along, and to that one the signal says nothing new.
+    if (!engine && (!watcher || state::watch_holder(volume.state_directory) != watcher)) break;
+    if (!engine) end_watcher(volume, *watcher);
     if (steady::now() > until)
-      return error{errc::timed_out, fmt::format("the engine (process {}) is still stopping: it waits until what was written is safe; 'qs status' shows how far", pid)};
+      return error{errc::timed_out, fmt::format("the engine (process {}) is still stopping: it waits until what was written is safe; 'qs status' shows how far",
+                                                pid.value_or(0))};
     t.progress("stopping: sealing, syncing, unmounting");
     if (interruptible_pause(50)) return error{errc::cancelled, "interrupted; the engine goes on stopping"};
   }

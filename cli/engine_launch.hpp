@@ -32,7 +32,11 @@ engaged engage(const chosen_volume& volume, terminal& t);
 /// A client of the engine that runs; without one the failure says how to start it.
 engaged engage_running(const chosen_volume& volume);
 
-/// Asks the engine to stop and waits until its lock is free. Errors: timed_out.
+/// Somebody is there who starts the engine again when it dies, or is just waiting to do so.
+bool watcher_runs(const chosen_volume& volume);
+
+/// Asks the engine to stop and waits until its lock is free; so for the watcher of one that has died and is about to be started
+/// again. Errors: timed_out.
 status stop_engine(const chosen_volume& volume, std::chrono::milliseconds patience, terminal& t);
 
 } // namespace qs::cli

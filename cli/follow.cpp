@@ -88,6 +88,8 @@ judgement judge_serving(const std::string& text) {
   if (!s.is_object()) return {};
   // Nothing was applied yet, or all of it is going: there is no mount to come.
   if (s.value("generation", std::uint64_t{0}) == 0 || s.value("destroying", false)) return {verdict::done, {}};
+  if (const auto* valid = condition(s, "ConfigValid"); valid != nullptr && valid->value("status", "") == "False")
+    return {verdict::degraded, valid->value("message", "what was applied last cannot be read")};
   if (condition(s, "Ready") == nullptr) return {}; // not looked at yet
   auto volume = s.value("volume", json::object());
   if (!volume.value("created", false)) return {verdict::done, "it is still being made: 'qs status --watch' shows how far it is"};
@@ -192,7 +194,8 @@ follow_result follow_until(const chosen_volume& volume, control_client& client, 
   }
 }
 
-follow_result follow_until_gone(const chosen_volume& volume, control_client& client, std::chrono::milliseconds timeout, std::uint64_t after, terminal& t) {
+follow_result follow_until_gone(const chosen_volume& volume, control_client& client, std::chrono::milliseconds timeout, std::uint64_t after,
+                                const std::function<std::optional<follow_result>(const std::string&)>& look, terminal& t) {
   follow_result out;
   auto until = steady::now() + timeout;
   while (engine_runs(volume)) {
@@ -208,7 +211,12 @@ follow_result follow_until_gone(const chosen_volume& volume, control_client& cli
     else
       interruptible_pause(100);
     auto status = client.get("/v1/status", 5s);
-    if (status.ok() && status->ok()) t.progress(progress_text(status->body));
+    if (!status.ok() || !status->ok()) continue;
+    t.progress(progress_text(status->body));
+    if (auto end = look(status->body)) {
+      t.progress("");
+      return *end;
+    }
   }
   t.progress("");
   return out;

@@ -41,9 +41,10 @@ struct follow_result {
 /// with it (5), or the person interrupts (130). An engine that dies on the way is waited for: its watcher brings it back.
 follow_result follow_until(const chosen_volume& volume, control_client& client, const follow_request& what, terminal& t);
 
-/// Until no engine holds the lock any more (destroy).
+/// Until no engine holds the lock any more (destroy), or `look` at a status document says how it ends.
 follow_result follow_until_gone(const chosen_volume& volume, control_client& client, std::chrono::milliseconds timeout,
-                                std::uint64_t after_event, terminal& t);
+                                std::uint64_t after_event, const std::function<std::optional<follow_result>(const std::string&)>& look,
+                                terminal& t);
 
 /// Is this status document what was waited for? Tells the reason of a degraded or paused one. Pure.
 judgement judge_status(const std::string& status_json, const follow_request& what);

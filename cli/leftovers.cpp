@@ -20,7 +20,7 @@ void remove_leftovers(const chosen_volume& volume) {
   std::error_code ignored;
   const auto& state = volume.state_directory;
   for (const char* name : {"state.db", "state.db-journal", "volume.json", "control.sock", "storage-file", "qs.log", "qs.1.log", "qs.2.log",
-                           "qs.3.log", "qs.4.log", "qs.5.log", "qs.err", "lock"})
+                           "qs.3.log", "qs.4.log", "qs.5.log", "qs.err", "lock", "watcher.lock"})
     fs::remove(state / name, ignored);
   for (auto version = 1; version < state::schema_version; ++version) fs::remove(state / fmt::format("state.db.v{}", version), ignored);
   for (const char* name : {"log", "rows"}) fs::remove_all(state / name, ignored);

@@ -63,6 +63,7 @@ struct apply_options {
   std::string wait = "ready";
   std::string timeout = "30m";
   std::string confirm; ///< destroy: the name
+  bool abandon = false; ///< destroy: what cannot be deleted is given up
 };
 
 struct run_options {
@@ -100,6 +101,8 @@ struct node_options {
   common_flags common;
   std::string node;
   bool yes = false;
+  bool abandon = false; ///< delete: though nobody says that it is gone
+  std::string timeout = "5m"; ///< delete
 };
 
 struct size_options {

@@ -160,6 +160,7 @@ private:
     auto x = options<apply_options>();
     common(destroy, x->common);
     destroy->add_option("--confirm", x->confirm, "The volume's name, instead of typing it")->type_name("NAME");
+    destroy->add_flag("--abandon", x->abandon, "Give up what cannot be deleted, as on a machine that is gone for good");
     destroy->add_option("--timeout", x->timeout, "How long to wait (default 30m); the work goes on after it")->type_name("TIME");
     runs(destroy, x, x->common, command_destroy);
   }
@@ -228,10 +229,14 @@ private:
       common(c, p->common);
       if (asks) c->add_flag("-y,--yes", p->yes, "Do not ask");
       runs(c, p, p->common, function);
+      return std::pair{c, p};
     };
     one("show", "Everything about one node", false, command_nodes_show);
     one("replace", "Replace a node by a new one", true, command_nodes_replace);
     one("drain", "Empty a node and give it back", true, command_nodes_drain);
+    auto [gone, gone_o] = one("delete", "Delete a node that nothing needs any more, now", true, command_nodes_delete);
+    gone->add_flag("--abandon", gone_o->abandon, "Give it up if it cannot be deleted, as on a machine that is gone for good");
+    gone->add_option("--timeout", gone_o->timeout, "How long to wait (default 5m)")->type_name("TIME");
 
     auto* events = add("events", "What happened");
     auto e = options<events_options>();

@@ -8,6 +8,7 @@
 #include <qrencode.h>
 
 #include "base/units.hpp"
+#include "cli/ending.hpp"
 #include "cli/table.hpp"
 #include "model/money.hpp"
 
@@ -209,11 +210,14 @@ std::string nodes_view(const std::string& document, const view_options& o) {
   for (const auto& n : nodes) {
     auto reason = text(n, "reason");
     auto detail = text(n, "detail");
-    if (reason.empty() && detail.empty()) continue; // a ready node has something to say when it takes no writes
-    if (text(n, "state") == "ready" && detail.empty()) continue;
+    const auto& open = part(n, "not_deleted");
+    auto stuck = number(open, "tries") >= tries_enough;
+    if (!stuck && reason.empty() && detail.empty()) continue; // a ready node has something to say when it takes no writes
+    if (!stuck && text(n, "state") == "ready" && detail.empty()) continue;
     if (detail == reason) detail.clear();
     auto line = fmt::format("{}: {}{}{}", text(n, "id"), reason, !reason.empty() && !detail.empty() ? ": " : "", detail);
     if (auto by = text(n, "replaced_by"); !by.empty()) line += ", replaced by " + by;
+    if (stuck) line += fmt::format("; cannot be deleted: {} ('qs nodes delete {}')", text(open, "detail"), text(n, "id"));
     out += wrapped(line, o.width, 4) + "\n";
   }
   return out;
@@ -243,6 +247,8 @@ std::string node_view(const std::string& document, const std::string& id) {
     add("price", money_text(n, "price_per_month") + " a month");
     add("replaces", text(n, "replaces"));
     add("replaced by", text(n, "replaced_by"));
+    if (const auto& open = part(n, "not_deleted"); number(open, "tries") > 0)
+      add("not deleted", fmt::format("tried {} times: {}", number(open, "tries"), text(open, "detail")));
     return out;
   }
   return {};

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include <fcntl.h>
@@ -23,6 +24,7 @@
 #include "base/posix.hpp"
 #include "cli/engine_process.hpp"
 #include "cli/exit_codes.hpp"
+#include "state/lock.hpp"
 
 namespace qs::cli {
 namespace {
@@ -170,6 +172,21 @@ void keep_errors_small(const chosen_volume& volume) {
     unique_fd emptied{::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC)};
 }
 
+/// Until another start, or as soon as it is not wanted any more: also of a signal that comes just before the wait.
+void pause_unless_stopped(std::chrono::milliseconds time) {
+  sigset_t stops;
+  sigset_t before;
+  ::sigemptyset(&stops);
+  ::sigaddset(&stops, SIGTERM);
+  ::sigaddset(&stops, SIGINT);
+  ::sigprocmask(SIG_BLOCK, &stops, &before);
+  if (asked_to_stop == 0) {
+    timespec left{time.count() / 1000, (time.count() % 1000) * 1'000'000};
+    ::ppoll(nullptr, 0, &left, &before);
+  }
+  ::sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
 void take_signals() {
   struct sigaction action {};
   action.sa_handler = forward;
@@ -189,8 +206,12 @@ int watch_engine(const chosen_volume& volume, const run_options& o) {
   if (waiting >= 0) ::fcntl(waiting, F_SETFD, FD_CLOEXEC);
   auto ever_ready = o.leash_fd >= 0;
   auto adopt = o.leash_fd >= 0;
+  std::optional<state::state_lock> known; // by which `qs stop` finds this process while no engine runs
   for (;;) {
     keep_errors_small(volume);
+    // The watcher before may still be on its way out; of two that start at once one has it, and the other's engine gives way.
+    if (!known)
+      if (auto mine = state::state_lock::take_watch(volume.state_directory)) known.emplace(std::move(*mine));
     auto begun = steady::now();
     auto engine = std::exchange(adopt, false) ? take_over(o) : start(volume, waiting);
     if (!engine.ok()) {
@@ -210,7 +231,7 @@ int watch_engine(const chosen_volume& volume, const run_options& o) {
     }
     if (steady::now() - begun > healthy_after) backoff = first_backoff;
     log_line(volume, fmt::format("the engine ended with {}; starting it again in {} ms", end.how, backoff.count()));
-    ::poll(nullptr, 0, static_cast<int>(backoff.count()));
+    pause_unless_stopped(backoff);
     if (asked_to_stop != 0) return exit_done;
     backoff = std::min(backoff * 2, std::chrono::milliseconds{last_backoff});
   }

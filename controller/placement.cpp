@@ -245,7 +245,7 @@ placement::placement(const spec::storage_spec& desired, const model::observed& o
   for (std::size_t i = 0; i < in.hosts.size(); ++i) {
     auto& c = in.hosts[i];
     in.index[{c.provider, c.host->id}] = i;
-    auto failed = observed.failed_hosts.find(c.host->id);
+    auto failed = observed.failed_hosts.find({c.provider, c.host->id});
     if (failed == observed.failed_hosts.end()) continue;
     auto ago = observed.at - failed->second;
     c.failed_lately = ago < avoid_for;

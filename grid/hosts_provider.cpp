@@ -16,7 +16,7 @@ namespace qs::grid {
 namespace {
 
 /// So many servers are asked at the same time.
-constexpr std::size_t asked_at_once = 16;
+constexpr std::size_t asked_at_once = 32;
 /// Of one server so many namespaces are looked at; one with more takes no new node.
 constexpr std::size_t namespaces_max = 20'000;
 constexpr std::size_t pipelined = 128;
@@ -77,30 +77,32 @@ bool hosts_grid_provider::may_send_plain(const std::string& host) const {
 // -- reaching one ---------------------------------------------------------------------------------
 
 result<hosts_grid_provider::client_ptr>
-hosts_grid_provider::connect(const hosts_machine& m, zdb::session_options options) const {
+hosts_grid_provider::connect(const hosts_machine& m, zdb::session_options options,
+                             call_end end) const {
   QS_TRY_ASSIGN(auto where, net::parse_address(m.address));
   options.allow_plain = m.insecure || net::is_loopback(where);
   options.discover = false;
-  auto client =
-      zdb::blocking_client::connect(net::to_string(where), std::move(options), options_.deadline);
+  auto client = zdb::blocking_client::connect(net::to_string(where), std::move(options),
+                                              options_.deadline, end);
   if (!client) return std::move(client).err().with(fmt::format("host {}", m.name));
   return client;
 }
 
 result<hosts_grid_provider::client_ptr>
-hosts_grid_provider::connect_admin(const hosts_machine& m) const {
+hosts_grid_provider::connect_admin(const hosts_machine& m, call_end end) const {
   zdb::session_options options;
   options.admin_password = std::string{m.password.text()};
-  return connect(m, std::move(options));
+  return connect(m, std::move(options), end);
 }
 
 /// Whether the derived password opens the namespace. Of one without a password this says nothing:
 /// ask NSINFO first.
-status hosts_grid_provider::opens(const hosts_machine& m, const std::string& ns) const {
+status hosts_grid_provider::opens(const hosts_machine& m, const std::string& ns,
+                                  call_end end) const {
   zdb::session_options options;
   options.name_space = ns;
   options.password = options_.keys.node_password(ns);
-  QS_TRY_ASSIGN(auto client, connect(m, std::move(options)));
+  QS_TRY_ASSIGN(auto client, connect(m, std::move(options), end));
   return {};
 }
 
@@ -144,13 +146,13 @@ byte_count hosts_grid_provider::free_on(const hosts_machine& m, const server_loa
   return less(load.disk_free, load.unused);
 }
 
-model::host hosts_grid_provider::look_at(const hosts_machine& m) {
+model::host hosts_grid_provider::look_at(const hosts_machine& m, call_end end) {
   model::host out;
   out.id = m.name;
   out.place = m.place;
   out.capacity = m.capacity.value_or(0);
   auto load = [&]() -> result<server_load> {
-    QS_TRY_ASSIGN(auto client, connect_admin(m));
+    QS_TRY_ASSIGN(auto client, connect_admin(m, end));
     return load_of(*client);
   }();
   if (!load) {
@@ -179,7 +181,7 @@ result<std::vector<model::host>> hosts_grid_provider::hosts() {
   auto all = machines();
   std::erase_if(all, [](const auto& m) { return !m.offered; });
   std::vector<model::host> out(all.size());
-  at_once(all.size(), [&](std::size_t i) { out[i] = look_at(all[i]); });
+  at_once(all.size(), [&, end = ends()](std::size_t i) { out[i] = look_at(all[i], end); });
   return out;
 }
 
@@ -205,16 +207,18 @@ bool hosts_grid_provider::may_be_ours(const std::string& ns) {
   return names_.contains(ns);
 }
 
-result<std::vector<model::stray_node>> hosts_grid_provider::ours_on(const hosts_machine& m) {
-  auto client = connect_admin(m);
+result<std::vector<model::stray_node>> hosts_grid_provider::ours_on(const hosts_machine& m,
+                                                                     call_end end) {
+  auto client = connect_admin(m, end);
   // Without being its administrator one may still see: names are no secret on most servers.
-  if (!client && client.err().code == errc::access_denied) client = connect(m, {});
+  if (!client && client.err().code == errc::access_denied) client = connect(m, {}, end);
   if (!client) return std::move(client).err();
-  QS_TRY_ASSIGN(auto names, (*client)->nslist());
+  auto names = (*client)->nslist();
+  if (!names) return std::move(names).err().with(fmt::format("host {}", m.name));
   std::vector<model::stray_node> out;
-  for (const auto& ns : names) {
+  for (const auto& ns : *names) {
     if (!may_be_ours(ns)) continue;
-    auto there = look_for(m, ns, false);
+    auto there = look_for(m, ns, false, end);
     if (there.what == found::state::unknown) return there.why;
     if (there.what == found::state::ours || there.what == found::state::half)
       out.push_back({name(), ns, m.name, there.info.data_limits_bytes});
@@ -226,12 +230,18 @@ result<std::vector<model::stray_node>> hosts_grid_provider::list_ours() {
   auto all = machines();
   std::vector<result<std::vector<model::stray_node>>> each(all.size(),
                                                            error{errc::unreachable, "not asked"});
-  at_once(all.size(), [&](std::size_t i) { each[i] = ours_on(all[i]); });
+  at_once(all.size(), [&, end = ends()](std::size_t i) { each[i] = ours_on(all[i], end); });
   std::vector<model::stray_node> out;
+  std::optional<error> silent; // a list without one machine's is not the list
   for (auto& list : each) {
-    if (!list) return std::move(list).err(); // a list without one machine's is not the list
-    out.insert(out.end(), list->begin(), list->end());
+    if (list)
+      out.insert(out.end(), list->begin(), list->end());
+    else if (silent)
+      silent->message += "; " + describe(list.err());
+    else
+      silent = std::move(list).err();
   }
+  if (silent) return *silent;
   return out;
 }
 

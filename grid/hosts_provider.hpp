@@ -37,6 +37,8 @@ struct hosts_options {
   std::vector<hosts_machine> machines;
   /// For connecting and for each answer of a server.
   std::chrono::milliseconds deadline = limits::node_connect_deadline;
+  /// For a whole call with all its steps on all machines; what was not said by then is unknown.
+  std::chrono::milliseconds call_deadline = limits::provider_call_deadline;
   bool read_only = false; ///< what would change something is refused
   /// For tests: called after every step of submit, resolve, resize, cancel with the step's name.
   std::function<void(std::string_view)> after_step;
@@ -53,7 +55,7 @@ public:
 /// What the answers mean here, beyond provider.hpp:
 /// - submit refused: unknown machine, machine or admin password not accepted before anything was
 ///   sent, no room, a namespace of that name that is not ours. unknown: anything after NSNEW was
-///   sent and not answered.
+///   sent and not answered, and a server that says "Try again": it makes or deletes that name.
 /// - resolve finishes what submit began, and looks where the order was sent as well as where the
 ///   machine is said to be now. absent only when each of these answers, and again when asked again,
 ///   that there is no such namespace, or that it is somebody else's.

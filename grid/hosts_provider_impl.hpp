@@ -2,6 +2,7 @@
 // they have), hosts_reserve.cpp (one namespace, made and ended). Others see hosts_provider.hpp.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <set>
@@ -50,6 +51,11 @@ public:
 
 private:
   using client_ptr = std::unique_ptr<zdb::blocking_client>;
+  /// When a call must have been answered, however many steps it takes.
+  using call_end = std::chrono::steady_clock::time_point;
+  [[nodiscard]] call_end ends() const {
+    return std::chrono::steady_clock::now() + options_.call_deadline;
+  }
   /// What there is under a name on one server.
   struct found {
     enum class state : std::uint8_t {
@@ -75,20 +81,22 @@ private:
   [[nodiscard]] std::optional<hosts_machine> machine(const std::string& name) const;
   [[nodiscard]] std::vector<hosts_machine> candidates(const hosts_order& order) const;
   [[nodiscard]] result<hosts_order> ours(const request& r) const;
-  result<client_ptr> connect(const hosts_machine& m, zdb::session_options options) const;
-  result<client_ptr> connect_admin(const hosts_machine& m) const;
-  [[nodiscard]] status opens(const hosts_machine& m, const std::string& ns) const;
+  result<client_ptr> connect(const hosts_machine& m, zdb::session_options options,
+                             call_end end) const;
+  result<client_ptr> connect_admin(const hosts_machine& m, call_end end) const;
+  [[nodiscard]] status opens(const hosts_machine& m, const std::string& ns, call_end end) const;
   result<server_load> load_of(zdb::blocking_client& client) const;
   [[nodiscard]] static byte_count free_on(const hosts_machine& m, const server_load& load);
-  [[nodiscard]] model::host look_at(const hosts_machine& m);
-  result<std::vector<model::stray_node>> ours_on(const hosts_machine& m);
+  [[nodiscard]] model::host look_at(const hosts_machine& m, call_end end);
+  result<std::vector<model::stray_node>> ours_on(const hosts_machine& m, call_end end);
   [[nodiscard]] bool may_be_ours(const std::string& ns);
   void tell_once(const std::string& machine, const std::string& trouble);
 
-  [[nodiscard]] found look_for(const hosts_machine& m, const std::string& ns, bool sure) const;
-  [[nodiscard]] found look_everywhere(const hosts_order& order, bool sure) const;
-  answer make(const hosts_order& order, found& at);
-  answer finish(const hosts_order& order, found& at, bool undo);
+  [[nodiscard]] found look_for(const hosts_machine& m, const std::string& ns, bool sure,
+                               call_end end) const;
+  [[nodiscard]] found look_everywhere(const hosts_order& order, bool sure, call_end end) const;
+  answer make(const hosts_order& order, found& at, call_end end);
+  answer finish(const hosts_order& order, found& at, bool undo, call_end end);
   [[nodiscard]] answer made(const hosts_order& order, const hosts_machine& m) const;
   void step(std::string_view name) const {
     if (options_.after_step) options_.after_step(name);

@@ -1,5 +1,6 @@
 // One namespace on one machine: made, found again, resized, deleted.
 #include <algorithm>
+#include <chrono>
 #include <poll.h>
 
 #include <fmt/format.h>
@@ -29,11 +30,18 @@ bool open_outcome(const error& e) {
   case errc::timed_out:
   case errc::unreachable:
   case errc::protocol:
-  case errc::io: // "Could not create namespace": half of it may be there
+  case errc::io:   // "Could not create namespace": half of it may be there
+  case errc::busy: // "Try again": it is being made or deleted
     return true;
   default:
     return false;
   }
+}
+
+/// What a submit ends with that has sent nothing yet. Where the name itself is at work something of
+/// it may come to be all the same.
+outcome not_sent(const error& why) {
+  return why.code == errc::busy ? outcome::unknown : outcome::refused;
 }
 
 } // namespace
@@ -120,14 +128,15 @@ std::vector<hosts_machine> hosts_grid_provider::candidates(const hosts_order& or
 /// before it waits again, and what had not arrived there went with the connection (a client that
 /// gives up resets it).
 hosts_grid_provider::found hosts_grid_provider::look_for(const hosts_machine& m,
-                                                         const std::string& ns, bool sure) const {
+                                                         const std::string& ns, bool sure,
+                                                         call_end end) const {
   found out;
   out.machine = m;
-  auto client = connect_admin(m);
+  auto client = connect_admin(m, end);
   out.admin = client.ok();
   if (!client && client.err().code == errc::access_denied) {
     out.why = client.err();
-    client = connect(m, {});
+    client = connect(m, {}, end);
   }
   if (!client) {
     out.why = std::move(client).err();
@@ -148,7 +157,7 @@ hosts_grid_provider::found hosts_grid_provider::look_for(const hosts_machine& m,
   if (!info && info.err().code == errc::not_found) {
     // A server may hide namespaces from those who cannot open them; an administrator sees all.
     if (out.admin) return is(found::state::absent, {});
-    auto opened = opens(m, ns);
+    auto opened = opens(m, ns, end);
     if (opened) return is(found::state::ours, {});
     if (opened.err().code == errc::access_denied) return is(found::state::foreign, opened.err());
     return is(found::state::unknown, out.why);
@@ -162,7 +171,7 @@ hosts_grid_provider::found hosts_grid_provider::look_for(const hosts_machine& m,
                fmt::format("namespace {} on {} has entries and no password: it is not ours", ns,
                            m.name)});
   }
-  auto opened = opens(m, ns);
+  auto opened = opens(m, ns, end);
   if (opened) return is(found::state::ours, {});
   auto refused = opened.err().code == errc::access_denied;
   return is(refused ? found::state::foreign : found::state::unknown, opened.err());
@@ -170,7 +179,8 @@ hosts_grid_provider::found hosts_grid_provider::look_for(const hosts_machine& m,
 
 /// The first place where it is ours; else unknown if one of them did not say; else foreign, absent.
 hosts_grid_provider::found hosts_grid_provider::look_everywhere(const hosts_order& order,
-                                                                bool sure) const {
+                                                                bool sure,
+                                                                call_end end) const {
   std::optional<found> best;
   auto rank = [](const found& f) {
     switch (f.what) {
@@ -188,7 +198,7 @@ hosts_grid_provider::found hosts_grid_provider::look_everywhere(const hosts_orde
     return 0;
   };
   for (const auto& m : candidates(order)) {
-    auto there = look_for(m, order.name, sure);
+    auto there = look_for(m, order.name, sure, end);
     if (!best || rank(there) > rank(*best)) best = std::move(there);
     if (best->what == found::state::ours) break;
   }
@@ -216,27 +226,32 @@ answer hosts_grid_provider::submit(const request& r) {
   if (!m) return say(outcome::refused, fmt::format("grid hosts has no machine {}", order->host));
   m->address = order->address; // what was written down is what is sent
   // Until NSNEW is sent nothing can come of it: what goes wrong before is a refusal.
-  auto there = look_for(*m, order->name, false);
-  if (!there.admin) return say(outcome::refused, describe(there.why));
+  auto end = ends();
+  auto there = look_for(*m, order->name, false, end);
+  if (!there.admin) return say(not_sent(there.why), describe(there.why));
   switch (there.what) {
   case found::state::ours:
   case found::state::half:
-    return finish(*order, there, false);
+    return finish(*order, there, false, end);
   case found::state::foreign:
-  case found::state::unknown:
     return say(outcome::refused, describe(there.why));
+  case found::state::unknown:
+    return say(not_sent(there.why), describe(there.why));
   case found::state::absent:
     break;
   }
-  return make(*order, there);
+  return make(*order, there, end);
 }
 
-answer hosts_grid_provider::make(const hosts_order& order, found& at) {
+answer hosts_grid_provider::make(const hosts_order& order, found& at, call_end end) {
   auto load = load_of(*at.client);
-  if (!load) return say(outcome::refused, describe(load.err()));
+  if (!load) return say(not_sent(load.err()), describe(load.err()));
   if (auto free = free_on(at.machine, *load); free < order.size)
     return say(outcome::refused, fmt::format("host {} has {} free, the node needs {}", order.host,
                                              format_bytes(free), format_bytes(order.size)));
+  if (std::chrono::steady_clock::now() >= end)
+    return say(outcome::refused,
+               fmt::format("host {} is too slow: nothing was sent in time", order.host));
   auto fresh = at.client->nsnew(order.name);
   step("namespace");
   if (!fresh && fresh.err().code != errc::already_exists)
@@ -247,13 +262,13 @@ answer hosts_grid_provider::make(const hosts_order& order, found& at) {
   at.info = std::move(*info);
   if (!fresh && (at.info.has_password || at.info.entries > 0)) // since we looked
     return say(outcome::unknown, describe(fresh.err()));
-  return finish(order, at, fresh.ok());
+  return finish(order, at, fresh.ok(), end);
 }
 
 /// The namespace as it should be, whatever of it is there. The quota comes first, so that one with
 /// our password always has one: what it is then is what resize made it. `undo`: what a server
 /// refuses to finish is taken away again.
-answer hosts_grid_provider::finish(const hosts_order& order, found& at, bool undo) {
+answer hosts_grid_provider::finish(const hosts_order& order, found& at, bool undo, call_end end) {
   const auto& ns = order.name;
   auto finished = [&]() -> status {
     if (at.info.mode == "sequential") {
@@ -272,7 +287,7 @@ answer hosts_grid_provider::finish(const hosts_order& order, found& at, bool und
       QS_TRY(at.client->nsset(ns, "public", "0"));
       step("private");
     }
-    return opens(at.machine, ns);
+    return opens(at.machine, ns, end);
   }();
   if (finished) return made(order, at.machine);
   auto why = fmt::format("finish {} on {}: {}", ns, order.host, describe(finished.err()));
@@ -287,7 +302,8 @@ answer hosts_grid_provider::finish(const hosts_order& order, found& at, bool und
 answer hosts_grid_provider::resolve(const request& r) {
   auto order = ours(r);
   if (!order) return say(outcome::unknown, order.err().message);
-  auto there = look_everywhere(*order, true);
+  auto end = ends();
+  auto there = look_everywhere(*order, true, end);
   switch (there.what) {
   case found::state::ours:
   case found::state::half: {
@@ -298,7 +314,7 @@ answer hosts_grid_provider::resolve(const request& r) {
       return made(*order, there.machine);
     if (options_.read_only) return say(outcome::pending, only_looking);
     if (!there.admin) return say(outcome::pending, describe(there.why));
-    return finish(*order, there, false);
+    return finish(*order, there, false, end);
   }
   case found::state::foreign:
     return say(outcome::absent, describe(there.why));
@@ -316,7 +332,7 @@ answer hosts_grid_provider::resolve(const request& r) {
 inspection hosts_grid_provider::inspect(const request& r) {
   auto order = ours(r);
   if (!order) return {inspection::state::unknown, "Unreadable", order.err().message, {}};
-  auto there = look_everywhere(*order, true);
+  auto there = look_everywhere(*order, true, ends());
   switch (there.what) {
   case found::state::ours:
     return {inspection::state::running, there.info.locked ? "Locked" : "",
@@ -350,7 +366,7 @@ answer hosts_grid_provider::resize(const request& r, byte_count size) {
   if (!order) return say(outcome::refused, order.err().message);
   if (size == 0 || size > size_max)
     return say(outcome::refused, "the size must be between 1 byte and 1 PiB");
-  auto there = look_everywhere(*order, false);
+  auto there = look_everywhere(*order, false, ends());
   if (there.what == found::state::absent) return say(outcome::absent, "its namespace is gone");
   if (there.what != found::state::ours) return say(outcome::unknown, describe(there.why));
   if (!there.admin) return say(outcome::unknown, describe(there.why));
@@ -381,7 +397,7 @@ answer hosts_grid_provider::cancel(const request& r) {
   if (options_.read_only) return say(outcome::refused, only_looking);
   auto order = ours(r);
   if (!order) return say(outcome::refused, order.err().message);
-  auto there = look_everywhere(*order, true);
+  auto there = look_everywhere(*order, true, ends());
   switch (there.what) {
   case found::state::absent:
     return say(outcome::absent,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -32,6 +33,13 @@ struct host {
   money price_per_gib_month;
   bool available = true; ///< false: known, but takes no new node now
   std::string trouble;   ///< why not, for people; may be empty
+};
+
+/// A host of any grid: two grids may have hosts of one name.
+struct host_key {
+  std::string provider;
+  std::string host;
+  auto operator<=>(const host_key&) const = default;
 };
 
 /// How to reach a node's namespace. `address` is a host name, an IP or the path of a unix socket.
@@ -76,6 +84,13 @@ struct recorded_node {
   std::optional<node_id> replaces;
   std::optional<node_id> replaced_by;
 };
+
+/// A node whose end nobody confirmed, given up by a person's word: gone as far as this state goes. The word is put behind
+/// the reason it left for, which others go by.
+inline constexpr std::string_view abandoned_reason = "Abandoned";
+inline bool is_abandoned(const recorded_node& row) noexcept {
+  return row.state == node_state::gone && row.reason.ends_with(abandoned_reason);
+}
 
 /// What one look at one node gave.
 enum class reach : std::uint8_t {

@@ -59,8 +59,8 @@ struct observed {
   std::vector<intent> open_intents; ///< not done, refused or absent
   /// Unreachable (not lost) nodes replaced in the last 24 h, for the daily bound of control.md, 5.
   std::uint32_t unreachable_replaced_today = 0;
-  /// Host → when a node of ours last failed there (avoided for 7 days unless there is no other).
-  std::map<std::string, wall_time> failed_hosts;
+  /// When a node of ours last failed on a host (avoided for 7 days unless there is no other).
+  std::map<host_key, wall_time> failed_hosts;
 };
 
 } // namespace qs::model

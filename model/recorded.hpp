@@ -46,8 +46,8 @@ struct recorded {
   bool cancelled = false; ///< qs apply --cancel: of what was accepted nothing more is begun, until the next accept or qs resume
   bool destroying = false; ///< an accepted destroy: everything goes
   bool mount_wanted = true; ///< false after qs umount, until qs mount
-  /// Host → when it last refused a node of ours (another is tried first for 7 days).
-  std::map<std::string, wall_time> refused_hosts;
+  /// When a host last refused a node of ours (another is tried first for 7 days).
+  std::map<host_key, wall_time> refused_hosts;
 };
 
 /// A request to a provider, written with a full sync before anything leaves this machine (control.md, 4).

@@ -246,15 +246,15 @@ result<model::volume_summary> load_summary(database& db) {
 }
 
 /// Read-only eyes may find a state that no engine has brought up to date yet.
-result<std::map<std::string, wall_time>> load_refusals(database& db) {
-  std::map<std::string, wall_time> out;
+result<std::map<model::host_key, wall_time>> load_refusals(database& db) {
+  std::map<model::host_key, wall_time> out;
   QS_TRY_ASSIGN(auto version, db.number("PRAGMA user_version"));
   if (version < 2) return out;
-  QS_TRY_ASSIGN(auto query, db.prepare("SELECT host, max(at) FROM refused_hosts GROUP BY host"));
+  QS_TRY_ASSIGN(auto query, db.prepare("SELECT provider, host, at FROM refused_hosts"));
   for (;;) {
     QS_TRY_ASSIGN(auto more, query.step());
     if (!more) return out;
-    out[query.text(0)] = from_millis(query.integer(1));
+    out[{query.text(0), query.text(1)}] = from_millis(query.integer(2));
   }
 }
 

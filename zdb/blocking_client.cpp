@@ -1,7 +1,12 @@
 #include "zdb/blocking_client.hpp"
 
-#include <arpa/inet.h>
+#include <algorithm>
 #include <cerrno>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -56,10 +61,56 @@ error cannot_connect(std::string_view address, error why) {
   return {code, fmt::format("connect to {}: {}", address, describe(why)), why.sys};
 }
 
-} // namespace
+using addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
 
-result<unique_fd> connect_stream(std::string_view address, std::chrono::milliseconds deadline) {
-  auto until = steady::now() + deadline;
+/// getaddrinfo knows no deadline: it runs on a thread of its own, which is left behind when it takes
+/// too long.
+struct lookup {
+  std::mutex mutex;
+  std::condition_variable ended;
+  bool over = false;
+  int code = 0;
+  addresses found{nullptr, &::freeaddrinfo};
+};
+
+int look_up_now(const std::string& host, const std::string& port, int flags, addresses& out) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV | flags;
+  addrinfo* found = nullptr;
+  auto code = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
+  if (code == 0) out.reset(found);
+  return code;
+}
+
+result<addresses> look_up(const std::string& host, const std::string& port,
+                          std::string_view address, steady::time_point until) {
+  addresses numeric{nullptr, &::freeaddrinfo};
+  auto code = look_up_now(host, port, AI_NUMERICHOST, numeric);
+  if (code == 0) return numeric;
+  if (code != EAI_SERVICE) {
+    auto shared = std::make_shared<lookup>();
+    std::thread{[shared, host, port] {
+      addresses found{nullptr, &::freeaddrinfo};
+      auto how = look_up_now(host, port, 0, found);
+      std::lock_guard lock{shared->mutex};
+      shared->code = how;
+      shared->found = std::move(found);
+      shared->over = true;
+      shared->ended.notify_all();
+    }}.detach();
+    std::unique_lock lock{shared->mutex};
+    if (!shared->ended.wait_until(lock, until, [&] { return shared->over; }))
+      return error{errc::timed_out, fmt::format("look up {}: no answer in time", address),
+                   ETIMEDOUT};
+    code = shared->code;
+    if (code == 0) return std::move(shared->found);
+  }
+  return error{code == EAI_SERVICE ? errc::invalid_argument : errc::unreachable,
+               fmt::format("look up {}: {}", address, ::gai_strerror(code))};
+}
+
+result<unique_fd> connect_by(std::string_view address, steady::time_point until) {
   if (address.starts_with("unix:")) {
     auto path = address.substr(5);
     sockaddr_un un{};
@@ -80,16 +131,9 @@ result<unique_fd> connect_stream(std::string_view address, std::chrono::millisec
   auto port = std::string{address.substr(colon + 1)};
   if (host.size() > 2 && host.front() == '[' && host.back() == ']')
     host = host.substr(1, host.size() - 2);
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  if (auto rc = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); rc != 0)
-    return error{rc == EAI_SERVICE ? errc::invalid_argument : errc::unreachable,
-                 fmt::format("look up {}: {}", address, ::gai_strerror(rc))};
-  std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> all{found, &::freeaddrinfo};
+  QS_TRY_ASSIGN(auto all, look_up(host, port, address, until));
   error last{errc::unreachable, "no address"};
-  for (auto* a = found; a != nullptr; a = a->ai_next) {
+  for (auto* a = all.get(); a != nullptr; a = a->ai_next) {
     auto fd = connect_to(a->ai_addr, a->ai_addrlen, until);
     if (fd.ok()) return fd;
     last = std::move(fd).err();
@@ -97,18 +141,24 @@ result<unique_fd> connect_stream(std::string_view address, std::chrono::millisec
   return cannot_connect(address, std::move(last));
 }
 
+} // namespace
+
+result<unique_fd> connect_stream(std::string_view address, std::chrono::milliseconds deadline) {
+  return connect_by(address, steady::now() + deadline);
+}
+
 blocking_client::blocking_client(unique_fd fd, session_options options,
-                                 std::chrono::milliseconds deadline)
-    : fd_{std::move(fd)}, session_{std::move(options)}, deadline_{deadline} {}
+                                 std::chrono::milliseconds deadline, steady::time_point end)
+    : fd_{std::move(fd)}, session_{std::move(options)}, deadline_{deadline}, end_{end} {}
 
 blocking_client::~blocking_client() = default;
 
 result<std::unique_ptr<blocking_client>>
 blocking_client::connect(std::string_view address, session_options options,
-                         std::chrono::milliseconds deadline) {
-  QS_TRY_ASSIGN(auto fd, connect_stream(address, deadline));
+                         std::chrono::milliseconds deadline, steady::time_point end) {
+  QS_TRY_ASSIGN(auto fd, connect_by(address, std::min(end, steady::now() + deadline)));
   std::unique_ptr<blocking_client> client{
-      new blocking_client{std::move(fd), std::move(options), deadline}};
+      new blocking_client{std::move(fd), std::move(options), deadline, end}};
   std::optional<status> greeted;
   client->session_.handshake([&](status s) { greeted = std::move(s); });
   auto driven = client->run_until([&] { return greeted.has_value(); });
@@ -119,7 +169,7 @@ blocking_client::connect(std::string_view address, session_options options,
 }
 
 status blocking_client::run_until(const std::function<bool()>& done) {
-  auto until = steady::now() + deadline_;
+  auto until = std::min(end_, steady::now() + deadline_);
   auto lost = [&](error why) -> status {
     session_.connection_lost(why);
     // What the kernel has not sent yet must not arrive after we have said that nobody knows.
@@ -171,7 +221,8 @@ status blocking_client::run_until(const std::function<bool()>& done) {
         fd_.reset();
         return fed;
       }
-      continue;
+      if (steady::now() < until || done()) continue;
+      return lost({errc::timed_out, "no whole answer in time", ETIMEDOUT});
     }
     if (got == 0)
       return lost({errc::unreachable, "the peer has closed the connection", ECONNRESET});
@@ -187,6 +238,8 @@ status blocking_client::run_until(const std::function<bool()>& done) {
 
 template <class T, class Start>
 result<T> blocking_client::call(Start&& start) {
+  if (steady::now() >= end_)
+    return error{errc::timed_out, "the time for all of it is over", ETIMEDOUT};
   std::optional<result<T>> answer;
   start([&](result<T> r) { answer.emplace(std::move(r)); });
   auto driven = run_until([&] { return answer.has_value(); });

@@ -16,15 +16,17 @@ namespace qs::zdb {
 
 /// Connects a TCP ("host:port", "[::1]:port") or unix ("unix:/path") stream socket, TCP_NODELAY
 /// set, non-blocking, within the deadline. Errors: invalid_argument, unreachable, timed_out.
-/// Resolves names: blocks.
+/// Resolves names, on a thread of its own, so that the deadline holds for that as well.
 result<unique_fd> connect_stream(std::string_view address, std::chrono::milliseconds deadline);
 
 class blocking_client {
 public:
-  /// Connects and does the handshake within `deadline`, which later operations take too, each anew.
+  /// Connects and does the handshake within `deadline`, which later operations take too, each anew;
+  /// after `end` none is begun and none goes on: timed_out.
   static result<std::unique_ptr<blocking_client>>
   connect(std::string_view address, session_options options,
-          std::chrono::milliseconds deadline = std::chrono::seconds{10});
+          std::chrono::milliseconds deadline = std::chrono::seconds{10},
+          std::chrono::steady_clock::time_point end = std::chrono::steady_clock::time_point::max());
   ~blocking_client();
 
   // As in session.hpp. After unreachable, timed_out, maybe_delivered or protocol the client is
@@ -58,13 +60,15 @@ public:
   [[nodiscard]] bool has(std::string_view extension) const { return session_.has(extension); }
 
 private:
-  blocking_client(unique_fd fd, session_options options, std::chrono::milliseconds deadline);
+  blocking_client(unique_fd fd, session_options options, std::chrono::milliseconds deadline,
+                  std::chrono::steady_clock::time_point end);
   template <class T, class Start>
   result<T> call(Start&& start);
 
   unique_fd fd_;
   session session_;
   std::chrono::milliseconds deadline_;
+  std::chrono::steady_clock::time_point end_;
   std::vector<piece> sending_;
   std::size_t first_ = 0;
   std::size_t offset_ = 0;

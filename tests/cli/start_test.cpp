@@ -126,6 +126,10 @@ TEST_CASE("cli start: over when the files are there, or it is clear why they are
   deploying["volume"]["created"] = false;
   CHECK(judge(deploying).how == verdict::done);
   CHECK(judge(deploying).reason.find("status --watch") != std::string::npos);
+  auto unreadable = early;
+  unreadable["conditions"].push_back(condition("ConfigValid", "False", "Unreadable", "storage.yaml:3:1: error"));
+  CHECK(judge(unreadable).how == verdict::degraded);
+  CHECK(judge(unreadable).reason.find("storage.yaml:3:1") != std::string::npos);
   auto going = s;
   going["destroying"] = true;
   going["volume"]["open"] = false;

@@ -1,6 +1,7 @@
 // What people read: tables, status, nodes, wallet, plans; golden files at 80 columns (QS_UPDATE_GOLDEN=1 writes them anew).
 #include <nlohmann/json.hpp>
 
+#include "cli/ending.hpp"
 #include "cli/follow.hpp"
 #include "cli/plan_client.hpp"
 #include "cli/table.hpp"
@@ -197,6 +198,29 @@ TEST_CASE("cli follow: when a wait is over") {
   CHECK(cli::judge_status(half.dump(), deployed).how == verdict::not_yet);
   CHECK(cli::progress_text(half.dump()) == "Deploying: 5 of 6 nodes ready");
   CHECK(cli::progress_text(rebuilding().dump()) == "Rebuilding: 4 of 6 nodes ready, 1300 segments to rebuild, 12 MiB at risk");
+}
+
+TEST_CASE("cli ending: what is left, since when it is stuck, and what was given up") {
+  CHECK(cli::nodes_left("nonsense").empty());
+  CHECK(cli::nodes_abandoned("{\"abandoned\": [1, \"x\"]}").empty());
+  CHECK_FALSE(cli::only_stuck({}));
+  json s{{"nodes", {{{"id", "n1"}, {"host", "nas"}, {"endpoint", "192.0.2.7:9900"}, {"not_deleted", {{"tries", 1}, {"detail", "no answer in time"}}}},
+                    {{"id", "n2"}, {"host", "attic"}, {"endpoint", ""}, {"not_deleted", json{}}}}},
+         {"abandoned", {{{"id", "n3"}, {"host", "nas"}, {"endpoint", "192.0.2.7:9900"}, {"namespace", "qs01"}, {"by_hand", "NSDEL qs01"}}}}};
+  CHECK_FALSE(cli::only_stuck(cli::nodes_left(s.dump())));
+  s["nodes"].erase(1);
+  CHECK_FALSE(cli::only_stuck(cli::nodes_left(s.dump()))); // one try may fall into a restart
+  s["nodes"][0]["not_deleted"]["tries"] = 2;
+  auto left = cli::nodes_left(s.dump());
+  CHECK(cli::only_stuck(left));
+  CHECK(cli::left_text(left) == "  n1 on nas (192.0.2.7:9900): no answer in time");
+  auto gone = cli::nodes_abandoned(s.dump());
+  REQUIRE(gone.size() == 1);
+  CHECK(cli::abandoned_text(gone) == "  nas (192.0.2.7:9900): namespace qs01 of n3; to delete it there by hand: NSDEL qs01");
+  CHECK(json::parse(cli::abandoned_json(gone))[0]["by_hand"] == "NSDEL qs01");
+  // In `qs nodes`, and of one of them.
+  CHECK(cli::nodes_view(s.dump()).find("qs nodes delete n1") != std::string::npos);
+  CHECK(cli::node_view(s.dump(), "n1").find("tried 2 times") != std::string::npos);
 }
 
 TEST_CASE("cli plan: the engine's answer taken apart") {

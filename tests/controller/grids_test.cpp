@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include "controller/placement.hpp"
 #include "controller/trivial_world.hpp"
 
 using namespace qs;
@@ -136,4 +137,32 @@ TEST_CASE("a machine that does not say what it has: its node is not moved for wa
   d = fresh.diff(fresh.spec);
   REQUIRE_FALSE(d.made);
   CHECK(d.refusals[0].message.find("m1: the node says \"Access denied\"") != std::string::npos);
+}
+
+TEST_CASE("two hosts of one name in two grids: the failure of one says nothing of the other") {
+  two_grids w{yaml(fmt::format("[local, {}]", machines(1)))};
+  w.hosts["local"].resize(1);
+  w.hosts["local"][0].id = "m1";
+  w.hosts["hosts"].resize(1);
+  w.failed_hosts = {{{"local", "m1"}, w.now}};
+  auto o = w.observe();
+  controller::placement p{w.spec, o, "x", 0, 2};
+  auto first = p.choose({1}, gib);
+  REQUIRE(first);
+  CHECK(first->provider == "hosts");
+  CHECK_FALSE(p.choose({2}, gib)); // it failed just now
+}
+
+TEST_CASE("exclude.hosts goes by the name, whatever the grid") {
+  two_grids w{yaml(fmt::format("[local, {}]", machines(1)))};
+  w.hosts["local"].resize(2);
+  w.hosts["local"][0].id = "m1";
+  w.hosts["hosts"].resize(1);
+  w.spec.storage.exclude.hosts = {"M1"};
+  auto o = w.observe();
+  controller::placement p{w.spec, o, "x", 0, 4};
+  auto first = p.choose({1}, gib);
+  REQUIRE(first);
+  CHECK(first->host != "m1");
+  CHECK_FALSE(p.choose({2}, gib));
 }

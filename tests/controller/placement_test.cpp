@@ -265,7 +265,7 @@ TEST_CASE("hosts that failed are avoided for 7 days unless there is no other; ju
                                     "{data: 1, parity: 1}, nodes: 2}\n")};
   w.add_hosts(2, 2, 2, 100 * gib, 0);
   auto choose = [&](std::chrono::milliseconds ago) {
-    w.failed_hosts = {{"h1", w.now - ago}};
+    w.failed_hosts = {{{"local", "h1"}, w.now - ago}};
     auto o = w.observe();
     controller::placement p{w.spec, o, "x", 0, 2};
     std::vector<std::string> out;

@@ -297,7 +297,7 @@ void trivial_world::carry_out(const controller::step& s, const model::observed& 
     auto& r = row(s.node);
     if (refusing.contains(r.host)) {
       set(node_state::planned, "Refused");
-      failed_hosts[r.host] = now;
+      failed_hosts[{r.provider, r.host}] = now;
       return;
     }
     auto& t = nodes[s.node];
@@ -312,7 +312,7 @@ void trivial_world::carry_out(const controller::step& s, const model::observed& 
     nodes.at(s.node).running = true;
     return;
   case step_kind::mark_lost:
-    failed_hosts[row(s.node).host] = now;
+    failed_hosts[{row(s.node).provider, row(s.node).host}] = now;
     return set(node_state::lost, s.reason);
   case step_kind::mark_unreachable:
     return set(node_state::unreachable, "Silent");
@@ -323,7 +323,7 @@ void trivial_world::carry_out(const controller::step& s, const model::observed& 
   case step_kind::replace: {
     auto& old = row(s.node);
     if (old.state == node_state::unreachable) replaced_at.push_back(now);
-    failed_hosts[old.host] = now;
+    failed_hosts[{old.provider, old.host}] = now;
     old.replaced_by = s.row->id;
     old.state = node_state::replaced;
     if (s.row->id.number != recorded.next_node_number) broken.push_back("a number out of order");

@@ -67,7 +67,7 @@ public:
   byte_count slot_bytes = 0;
   wall_time now{std::chrono::hours{24 * 365 * 55}};
   std::vector<wall_time> replaced_at; ///< nodes that were only unreachable
-  std::map<std::string, wall_time> failed_hosts;
+  std::map<model::host_key, wall_time> failed_hosts;
   std::set<std::string> refusing; ///< hosts that refuse every reservation
   controller::decision last;
   std::vector<std::string> broken; ///< what must never happen and did

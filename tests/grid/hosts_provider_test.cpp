@@ -11,48 +11,17 @@
 #include "grid/hosts_provider.hpp"
 #include "grid/identity.hpp"
 #include "grid_fixture.hpp"
+#include "hosts_fixture.hpp"
 #include "support/old_zdb.hpp"
 #include "zdb/server.hpp"
 
 using namespace qs;
 using namespace qs::grid;
 using namespace std::chrono_literals;
-using grid_test::keys_of;
+using namespace grid_test;
 using test::old_zdb;
 
 namespace {
-
-hosts_machine machine(std::string name, std::string address, std::string_view admin) {
-  hosts_machine m;
-  m.name = std::move(name);
-  m.address = std::move(address);
-  m.place = {"home", "Belgium", ""};
-  m.password = secret_string{admin};
-  return m;
-}
-
-std::shared_ptr<hosts_provider> provider_of(std::vector<hosts_machine> machines,
-                                            std::string_view volume = "v") {
-  hosts_options o{.keys = keys_of(volume), .machines = std::move(machines), .after_step = {}};
-  o.deadline = 2s;
-  return make_hosts(std::move(o));
-}
-
-node_order order(std::uint32_t node, std::string host = "nas", byte_count size = 2 * gib) {
-  node_order o;
-  o.node = {node};
-  o.host = std::move(host);
-  o.size = size;
-  return o;
-}
-
-std::string name_of(std::uint32_t node) { return keys_of("v").node_name({node}, 1); }
-
-request prepared(hosts_provider& p, const node_order& o) {
-  auto r = p.prepare(o);
-  REQUIRE(r.ok());
-  return *r;
-}
 
 /// A zdb server of ours on a thread.
 struct our_server {

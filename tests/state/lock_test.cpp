@@ -55,6 +55,22 @@ TEST_CASE("the second to take the lock is told who has it; a look does not get i
   CHECK((info.st_mode & 0777) == 0600);
 }
 
+TEST_CASE("the watcher's lock is another one, found the same way") {
+  directory d;
+  CHECK(!state::watch_holder(d.path));
+  auto engine = state::state_lock::take(d.path);
+  REQUIRE(engine.ok());
+  CHECK(!state::watch_holder(d.path));
+  {
+    auto watcher = state::state_lock::take_watch(d.path);
+    REQUIRE(watcher.ok());
+    CHECK(state::watch_holder(d.path) == ::getpid());
+    CHECK(!state::state_lock::take_watch(d.path).ok());
+  }
+  CHECK(!state::watch_holder(d.path));
+  CHECK(state::lock_holder(d.path) == ::getpid());
+}
+
 TEST_CASE("the lock of a process that was killed is free") {
   directory d;
   int ready[2];

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <netinet/in.h>
@@ -45,6 +46,7 @@ public:
   int nth = 0;             ///< … of which the nth (from 0) …
   fault how = fault::none; ///< … fails so, once
   std::string garbage;     ///< answered to `on` instead, if not empty
+  std::chrono::milliseconds pace{0}; ///< each answer takes so long
 
   old_zdb() {
     listener_ = unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
@@ -83,6 +85,11 @@ public:
   std::string heard() {
     std::lock_guard lock{mutex_};
     return heard_;
+  }
+  /// This command is answered with "Try again" and not carried out; "": all are.
+  void is_busy_with(std::string what) {
+    std::lock_guard lock{mutex_};
+    busy_ = std::move(what);
   }
   void break_at(std::string what, int which, fault kind) {
     std::lock_guard lock{mutex_};
@@ -128,7 +135,8 @@ private:
       auto broken = fault::none;
       if (words[0] == on && nth-- == 0) broken = std::exchange(how, fault::none);
       if (broken == fault::before) return false;
-      auto reply = answer(c, words);
+      if (pace.count() > 0) ::poll(nullptr, 0, static_cast<int>(pace.count())); // the pace of the thing
+      auto reply = words[0] == busy_ ? std::string{"-Try again\r\n"} : answer(c, words);
       if (words[0] == on && !garbage.empty()) reply = garbage;
       if (broken == fault::after) return false;
       if (::send(c.fd.get(), reply.data(), reply.size(), MSG_NOSIGNAL) < 0) return false;
@@ -240,6 +248,7 @@ private:
   std::map<std::string, space> spaces_;
   std::vector<std::string> log_;
   std::string heard_;
+  std::string busy_;
   std::thread thread_; ///< last: it uses the others
 };
 
