@@ -195,6 +195,8 @@ private:
   result<std::unique_ptr<engine_operation>> begin_internal();
   result<std::unique_ptr<engine_operation>> begin_operation(bool grow);
   [[nodiscard]] bool log_is_full() const;
+  [[nodiscard]] byte_count log_promised() const; ///< needed, and what ranges still take until they are frames
+  [[nodiscard]] byte_count log_reserve() const;
   void note(std::string_view level, std::string_view kind, std::string_view message) const;
   void go_read_only(std::string_view why);
   [[nodiscard]] boot_time now() const { return env_.time->boot(); }
@@ -243,12 +245,16 @@ private:
   // -- send.cpp
   void queue_send(const segment_ptr& segment);
   void send_more();
+  [[nodiscard]] bool may_send() const; ///< under the queue lock
   void send(const segment_ptr& segment);
   result<std::vector<buffer_ptr>> shard_values(local_segment& segment);
   void progress(const segment_ptr& segment, unsigned attempt, std::uint8_t index, model::node_id node,
                 shard_outcome outcome);
   void settle_confirmed(const segment_ptr& segment);
-  bool commit_confirmed(const segment_ptr& segment, bool unpin);
+  /// Writes the confirmed bits into the row and lets the log go: when all are confirmed, or with `some_missing` as many as the
+  /// rule of volume.md 3 asks for; the others are repair's then. False: not written, it stays pinned.
+  bool commit_confirmed(const segment_ptr& segment, bool some_missing);
+  [[nodiscard]] unsigned enough_to_unpin(unsigned used, unsigned all) const; ///< confirmed shards, of so many
   void retry_sends();
   void unpin_enough();
 
@@ -318,9 +324,13 @@ private:
   void finish_repair(const std::shared_ptr<repair_job>& job, bool moved);
   void store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<shard_to_store> shards);
   void commit_repair(const std::shared_ptr<repair_job>& job);
+  /// What the job put where the segment is not.
+  void note_left(engine_operation& op, const repair_job& job, const std::optional<segment_row>& row);
+  [[nodiscard]] std::uint64_t times_unconfirmed(model::node_id node) const;
 
   // -- stale.cpp
   void note_stale(engine_operation& op, const stale_shard& s);
+  [[nodiscard]] bool stale_room(std::size_t more) const;
   status count_stale();
   void sweep_stale();
   void forget_stale(const std::vector<row_key>& keys);
@@ -332,7 +342,8 @@ private:
   void remove_dead();
   [[nodiscard]] byte_count log_keep() const; ///< so much of the log may be there only as a cache
   bool remove_segment(model::segment_ref ref);
-  void removed(model::segment_ref ref, bool everywhere);
+  /// `later`: copies that could not be deleted yet; they are in the batch that forgets the segment.
+  void removed(model::segment_ref ref, bool everywhere, const std::vector<stale_shard>& later);
   void check_drains();
   void run_slowed();
   void drop_old_generations();
@@ -384,6 +395,7 @@ private:
   std::deque<segment_ptr> send_queue_;
   unsigned flying_ = 0;
   unsigned attempts_ = 0;
+  byte_count late_ = 0; ///< bytes in memory of segments that are safe enough to go on
   bool sending_ = false;
   std::deque<extent_place> merge_queue_;
   unsigned merge_jobs_ = 0;
@@ -416,6 +428,7 @@ private:
   };
   std::deque<slowed_reply> slowed_;
   std::unordered_set<model::segment_ref> repairing_;
+  std::map<model::node_id, std::uint64_t> unconfirmed_; ///< how often each was: what a job heard before counts no more
   std::unordered_map<model::segment_ref, boot_time> repair_after_;
   std::optional<segment_table::work_key> repair_cursor_;
   std::unordered_set<model::segment_ref> removing_;
@@ -425,6 +438,7 @@ private:
   std::atomic<boot_time> next_removal_{boot_time{}};
   boot_time next_disk_look_{};
   std::atomic<bool> disk_full_{false};
+  std::atomic<bool> disk_short_{false}; ///< not even for frames made of ranges
   std::atomic<std::size_t> stale_{0};
   std::atomic<bool> sweeping_{false};
   boot_time next_stale_{};   ///< upkeep's

@@ -18,12 +18,14 @@ struct engine::repair_job {
   segment_entry entry;
   std::vector<model::node_id> old_slots;
   model::group target;
+  std::vector<std::uint64_t> unconfirmed; ///< how often each of its nodes was, when this began
   std::uint64_t wanted = 0; ///< shards to be put on the target's slots
   bool check_all = false;   ///< an earlier attempt may have left shards there
   std::mutex mutex;
   std::uint64_t purge = 0;   ///< what the target's slots may hold under these names is wrong: deleted before the SET
   std::uint64_t done = 0;    ///< confirmed on the target's slots
   std::uint64_t pending = 0; ///< asked or sent, not final
+  std::uint64_t sent = 0;    ///< may be on the target's slots, whatever was answered
 };
 
 std::size_t engine::repair(std::size_t most) {
@@ -38,7 +40,7 @@ std::size_t engine::repair(std::size_t most) {
       {
         std::lock_guard lock{queue_mutex_};
         if (repairing_.size() >= most) return;
-        if (repairing_.contains(ref)) continue;
+        if (repairing_.contains(ref) || removing_.contains(ref)) continue;
         if (auto it = repair_after_.find(ref); it != repair_after_.end() && now() < it->second) continue;
         repairing_.insert(ref);
       }
@@ -70,6 +72,7 @@ bool engine::start_repair(model::segment_ref ref, const segment_entry& e) {
   job->entry = e;
   job->old_slots = *old;
   job->target = *newest;
+  for (auto node : newest->slots) job->unconfirmed.push_back(times_unconfirmed(node));
   bool moves = false;
   for (unsigned i = 0; i < old->size(); ++i) {
     if ((e.required >> i & 1) == 0) continue;
@@ -223,6 +226,7 @@ void engine::store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<s
   {
     std::lock_guard lock{job->mutex};
     for (const auto& s : shards) job->pending |= bit(s.index);
+    job->sent = job->pending;
   }
   request.shards = std::move(shards);
   env_.port->store(std::move(request), [weak = weak_from_this(), job](std::uint8_t index, model::node_id node, shard_outcome outcome) {
@@ -241,6 +245,16 @@ void engine::store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<s
   });
 }
 
+void engine::note_left(engine_operation& op, const repair_job& job, const std::optional<segment_row>& row) {
+  // What lies on a slot that the segment never came to, or came away from: if it does come to it, the note is dropped.
+  auto places = row && row->group == job.entry.group ? table_.slots(row->group, row->group_generation) : std::nullopt;
+  for (unsigned i = 0; i < job.target.slots.size(); ++i) {
+    if (((job.sent | job.done) >> i & 1) == 0) continue;
+    if (places && i < places->size() && (*places)[i] == job.target.slots[i]) continue;
+    note_stale(op, {job.target.slots[i], job.ref, static_cast<std::uint8_t>(i)});
+  }
+}
+
 void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
   std::vector<stale_shard> stale;
   std::uint64_t anew = 0;
@@ -249,14 +263,17 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
     QS_TRY_ASSIGN(auto row, segment_row_in(*op, job->ref));
     auto newest = row ? table_.newest(row->group) : std::nullopt;
     if (!row || row->state != segment_state::stored || !newest || row->group != job->entry.group ||
-        row->group_generation != job->entry.group_generation || newest->generation != job->target.generation)
+        row->group_generation != job->entry.group_generation || newest->generation != job->target.generation) {
+      note_left(*op, *job, row);
+      QS_TRY(op->commit());
       return false; // the world moved on: look again
+    }
     std::uint64_t confirmed = 0;
     bool advance = true;
     for (unsigned i = 0; i < newest->slots.size(); ++i) {
       if ((row->required() >> i & 1) == 0) continue;
       bool was = (row->confirmed >> i & 1) != 0;
-      bool is = (job->done >> i & 1) != 0;
+      bool is = (job->done >> i & 1) != 0 && times_unconfirmed(newest->slots[i]) == job->unconfirmed[i];
       if (newest->slots[i] == job->old_slots[i]) {
         // Found damaged after this job had asked the node: that word is worth nothing now.
         if (is && (row->damaged >> i & 1) != 0) {
@@ -267,8 +284,8 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
         continue;
       }
       if (is) confirmed |= bit(i);
-      else if (was && table_.live(job->old_slots[i])) advance = false; // the only sound copy would be forgotten
-      if (is && was && table_.live(job->old_slots[i]))
+      else if (was && table_.may_return(job->old_slots[i])) advance = false; // the only sound copy would be forgotten
+      if (is && was && table_.may_return(job->old_slots[i]))
         stale.push_back({job->old_slots[i], job->ref, static_cast<std::uint8_t>(i)});
     }
     row->damaged &= ~anew;
@@ -281,6 +298,7 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
       stale.clear();
       for (unsigned i = 0; i < newest->slots.size(); ++i)
         if (newest->slots[i] == job->old_slots[i]) row->confirmed |= confirmed & bit(i);
+      note_left(*op, *job, row);
     }
     row->confirmed_ms = wall_ms();
     op->put(segment_key(job->ref), encode(*row));
@@ -346,9 +364,22 @@ void engine::set_nodes(const std::vector<volume::node_view>& nodes) {
   next_round_ = {};
 }
 
+std::uint64_t engine::times_unconfirmed(model::node_id node) const {
+  std::lock_guard lock{queue_mutex_};
+  auto it = unconfirmed_.find(node);
+  return it == unconfirmed_.end() ? 0 : it->second;
+}
+
 void engine::unconfirm(model::node_id node, wall_time since) {
   auto since_ms = static_cast<std::uint64_t>(std::max<std::int64_t>(0, since.time_since_epoch().count()));
   post([node, since_ms](engine& e) {
+    // All of it under the operation lock: what is being confirmed is in its row before this looks, or finds its bits gone.
+    auto op = e.begin_internal();
+    if (!op.ok()) return;
+    {
+      std::lock_guard lock{e.queue_mutex_};
+      ++e.unconfirmed_[node];
+    }
     // Those in the log are sent again, whenever they were confirmed: their bits are in memory only.
     {
       std::shared_lock view{e.view_mutex_};
@@ -360,13 +391,16 @@ void engine::unconfirm(model::node_id node, wall_time since) {
           if ((*slots)[s] == node) {
             segment->confirmed &= ~bit(s);
             segment->acked &= ~bit(s);
+            segment->distrusted |= segment->waiting & bit(s);
           }
       }
     }
     auto refs = e.table_.confirmed_on(node, since_ms);
     for (std::size_t at = 0; at < refs.size(); at += 256) {
-      auto op = e.begin_internal();
-      if (!op.ok()) return;
+      if (at > 0) {
+        op = e.begin_internal();
+        if (!op.ok()) return;
+      }
       for (auto i = at; i < std::min(refs.size(), at + 256); ++i) {
         auto row = segment_row_in(**op, refs[i]);
         if (!row.ok() || !*row) continue;
@@ -382,6 +416,7 @@ void engine::unconfirm(model::node_id node, wall_time since) {
             std::lock_guard lock{it->second->mutex};
             it->second->confirmed &= ~mask;
             it->second->acked &= ~mask;
+            it->second->distrusted |= it->second->waiting & mask;
           }
         });
       }

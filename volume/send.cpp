@@ -28,10 +28,15 @@ void engine::queue_send(const segment_ptr& segment) {
   send_more();
 }
 
+bool engine::may_send() const {
+  return !send_queue_.empty() && flying_ < limits::segments_in_flight_max && attempts_ < attempts_max &&
+         late_ < options_.late_bytes;
+}
+
 void engine::send_more() {
   {
     std::lock_guard lock{queue_mutex_};
-    if (sending_ || send_queue_.empty() || flying_ >= limits::segments_in_flight_max || attempts_ >= attempts_max) return;
+    if (sending_ || !may_send()) return;
     sending_ = true;
   }
   post([](engine& e) {
@@ -39,7 +44,7 @@ void engine::send_more() {
       segment_ptr segment;
       {
         std::lock_guard lock{e.queue_mutex_};
-        if (e.send_queue_.empty() || e.flying_ >= limits::segments_in_flight_max || e.attempts_ >= attempts_max || e.closed_) {
+        if (!e.may_send() || e.closed_) {
           e.sending_ = false;
           return;
         }
@@ -135,12 +140,15 @@ void engine::send(const segment_ptr& segment) {
   {
     std::lock_guard lock{segment->mutex};
     attempt = ++segment->attempt;
-    segment->waiting = 0;
+    segment->waiting = segment->distrusted = 0;
     for (unsigned i = 0; i < slots.size() && i < values->size(); ++i) {
       if (!(*values)[i] || ((segment->acked | segment->confirmed) >> i & 1) != 0 || !table_.reachable(slots[i])) continue;
       request.shards.push_back({static_cast<std::uint8_t>(i), slots[i], ring_->volume().shard_name(segment->info.id, i), (*values)[i]});
       segment->waiting |= bit(i);
+      segment->value_bytes = static_cast<std::uint32_t>((*values)[i]->size());
     }
+    segment->unanswered = segment->waiting;
+    segment->late = false;
     request.sync_soon = segment->short_seal || hurry;
     if (request.shards.empty()) {
       segment->queued = false;
@@ -167,6 +175,7 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
   bool landed = false; // no longer counts among those in flight
   bool over = false;   // the attempt has no shard left that is not final
   bool complete = false;
+  byte_count late = 0, came = 0; // bytes that begin, and cease, to be late
   bool full = outcome == shard_outcome::full;
   if (full) table_.mark_full(node);
   std::vector<model::node_id> slots;
@@ -174,9 +183,13 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     if (auto s = table_.slots(entry->group, entry->group_generation)) slots = *s;
   {
     std::lock_guard lock{segment->mutex};
-    if (attempt != segment->attempt || index >= slots.size() || slots[index] != node) {
-      if (attempt != segment->attempt) return;
+    if (attempt != segment->attempt) return;
+    if (segment->late && (segment->unanswered >> index & 1) != 0) came += segment->value_bytes;
+    segment->unanswered &= ~bit(index);
+    if (index >= slots.size() || slots[index] != node) {
       segment->waiting &= ~bit(index);
+    } else if ((segment->distrusted >> index & 1) != 0) {
+      if (outcome != shard_outcome::acknowledged) segment->waiting &= ~bit(index);
     } else {
       switch (outcome) {
         case shard_outcome::acknowledged: segment->acked |= bit(index); break;
@@ -199,7 +212,8 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     bool safe = acked >= all - slack(options_.parity_shards) || (reached && entry && acked >= entry->used_shards);
     if (segment->flying && (safe || over)) {
       segment->flying = false;
-      landed = true;
+      landed = segment->late = true;
+      late = segment->value_bytes * static_cast<unsigned>(std::popcount(segment->unanswered));
     }
     complete = (segment->confirmed & required) == required && required != 0;
     if (over) {
@@ -214,6 +228,7 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     std::lock_guard lock{queue_mutex_};
     if (landed) --flying_;
     if (over) --attempts_;
+    late_ = late_ + late - came;
   }
   if (complete) post([segment](engine& e) { e.settle_confirmed(segment); });
   if (full) {
@@ -221,37 +236,36 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
                                             model::to_string(segment->ref())));
     post([segment](engine& e) { e.move_frames(segment); });
   }
-  if (landed || over) send_more();
+  if (landed || over || came > 0) send_more();
 }
 
 void engine::settle_confirmed(const segment_ptr& segment) {
-  if (commit_confirmed(segment, true)) check_drains();
+  if (commit_confirmed(segment, false)) check_drains();
 }
 
-/// Writes the confirmed bits into the row; with `unpin`, whatever is not confirmed becomes repair's and the log lets go.
-bool engine::commit_confirmed(const segment_ptr& segment, bool unpin) {
+bool engine::commit_confirmed(const segment_ptr& segment, bool some_missing) {
   auto ref = segment->ref();
-  std::uint64_t confirmed = 0;
-  std::uint32_t generation = 0;
-  {
-    std::lock_guard lock{segment->mutex};
-    confirmed = segment->confirmed;
-    generation = segment->generation;
-  }
   auto op = begin_internal();
   if (!op.ok()) return false;
   auto row = segment_row_in(**op, ref);
   if (!row.ok() || !*row || (*row)->state != segment_state::sealed) return false;
+  // Read under the operation lock, as unconfirm() takes them back under it: either it finds them in the row, or they are gone.
+  std::uint64_t confirmed = 0;
+  std::uint32_t generation = 0;
+  {
+    std::lock_guard lock{segment->mutex};
+    confirmed = segment->confirmed & (*row)->required();
+    generation = segment->generation;
+  }
   // Only on the generation it was sent to, checked at the commit (invariant 10).
   auto newest = table_.newest((*row)->group);
   if ((*row)->group_generation != generation || !newest || newest->generation != generation) return false;
-  if (confirmed == (*row)->confirmed && !unpin) return true;
-  (*row)->confirmed = confirmed & (*row)->required();
+  auto all = static_cast<unsigned>(std::popcount((*row)->required()));
+  if (static_cast<unsigned>(std::popcount(confirmed)) < (some_missing ? enough_to_unpin((*row)->used_shards, all) : all)) return false;
+  (*row)->confirmed = confirmed;
   (*row)->confirmed_ms = wall_ms();
-  if (unpin) {
-    (*row)->state = segment_state::stored;
-    (*op)->effect([this, ref](log_position) { forget_local(ref, true); });
-  }
+  (*row)->state = segment_state::stored;
+  (*op)->effect([this, ref](log_position) { forget_local(ref, true); });
   (*op)->put(segment_key(ref), encode(**row));
   auto done = (*op)->commit();
   if (!done.ok()) note("warning", "RowNotWritten", describe(done.err()));
@@ -283,6 +297,10 @@ void engine::retry_sends() {
   for (const auto& segment : due) queue_send(segment);
 }
 
+unsigned engine::enough_to_unpin(unsigned used, unsigned all) const {
+  return options_.parity_shards <= 1 ? all : std::min(used + 1, all);
+}
+
 void engine::unpin_enough() {
   auto limit = options_.staging_bytes / 4;
   if (log_->needed_bytes() <= limit) return;
@@ -296,8 +314,7 @@ void engine::unpin_enough() {
       if (!entry || entry->live_bytes == 0 || entry->group == no_group || entry->state != segment_state::sealed) continue;
       auto have = static_cast<unsigned>(std::popcount(segment->confirmed & entry->required));
       auto all = static_cast<unsigned>(std::popcount(entry->required));
-      auto need = options_.parity_shards <= 1 ? all : entry->used_shards + 1U;
-      if (have >= std::min(need, all)) enough.push_back(segment);
+      if (have >= enough_to_unpin(entry->used_shards, all)) enough.push_back(segment);
     }
   }
   for (const auto& segment : enough) commit_confirmed(segment, true);

@@ -1,5 +1,5 @@
-// Old copies of shards that were moved: deleted when their node answers, noted in local rows until then. The note is in the
-// batch that moves the shard, so a crash forgets none; at most `stale_max` are noted, and what is beyond that is reclaimed when
+// Copies of shards that were moved, or whose segment is gone: deleted when their node answers, noted in local rows until then. The
+// note is in the batch that moves the shard or forgets the segment, so a crash forgets none; at most `stale_max` are noted, and what is beyond that is reclaimed when
 // its node is cancelled. A copy whose place became the right one again is left alone.
 #include "volume/engine.hpp"
 
@@ -30,10 +30,14 @@ std::optional<stale_shard> parse(std::string_view key) {
 }
 } // namespace
 
+bool engine::stale_room(std::size_t more) const { return stale_ + more <= stale_max; }
+
 void engine::note_stale(engine_operation& op, const stale_shard& s) {
   if (stale_ >= stale_max) return;
-  op.put(stale_key(s), {});
-  op.after([this] { ++stale_; }); // a key noted twice counts twice: looked at again when none is found
+  auto key = stale_key(s);
+  if (auto known = op.get(key); known.ok() && *known) return;
+  op.put(std::move(key), {});
+  op.after([this] { ++stale_; });
 }
 
 status engine::count_stale() {
@@ -71,19 +75,22 @@ void engine::sweep_stale() {
   for (auto& key : keys) {
     auto s = parse(key);
     auto id = s ? segment_id_of(s->segment) : result<codec::segment_id>{error{errc::corrupt, {}}};
-    if (!id.ok() || !table_.live(s->node)) { // its namespace goes as a whole
+    if (!id.ok() || !table_.may_return(s->node)) { // its namespace goes as a whole
       over.push_back(std::move(key));
       continue;
     }
     bool current = false;
+    bool coming = false; // its place if the segment moves there; that it will is not certain
     if (auto e = table_.find(s->segment); e && e->group != no_group) {
       auto slots = table_.slots(e->group, e->group_generation);
       auto newest = table_.newest(e->group);
-      current = (slots && s->index < slots->size() && (*slots)[s->index] == s->node) ||
-                (newest && s->index < newest->slots.size() && newest->slots[s->index] == s->node);
+      current = slots && s->index < slots->size() && (*slots)[s->index] == s->node;
+      coming = newest && s->index < newest->slots.size() && newest->slots[s->index] == s->node;
     }
     if (current) {
       over.push_back(std::move(key));
+    } else if (coming) {
+      continue;
     } else if (table_.reachable(s->node)) {
       auto& b = by_node[s->node];
       b.names.push_back(ring_->volume().shard_name(*id, s->index));

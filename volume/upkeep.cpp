@@ -77,7 +77,8 @@ void engine::seal_by_clock() {
     std::shared_lock view{view_mutex_};
     if (extents_.extents() > 0) {
       something = true;
-      much = extents_.bytes() > ranges_bytes_max || extents_.ranges() > ranges_max;
+      much = extents_.bytes() > ranges_bytes_max || extents_.ranges() > ranges_max ||
+             extents_.merge_bytes() > options_.staging_bytes / 4;
       oldest = std::min(oldest, dirty_since_.load());
       last = last_range_;
     }
@@ -136,11 +137,15 @@ void engine::free_log() {
   struct statvfs disk {};
   auto path = options_.staging_directory.empty() ? options_.state_directory / "log" : options_.staging_directory;
   if (::statvfs(path.c_str(), &disk) != 0) return;
-  bool full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
+  // Ranges must still become frames: the space for that is not for others, and half of the rest is left to them.
+  auto keep = options_.free_disk_bytes;
+  auto least = keep == 0 ? 0 : keep + extents_.merge_bytes();
+  disk_short_ = disk.f_bavail * disk.f_frsize < keep / 2;
+  bool full = disk.f_bavail * disk.f_frsize < least;
   if (full && !disk_full_ && flushed.ok() && log_->bytes() > log_->needed_bytes()) {
     log_->trim(*flushed); // what is only a cache gives way first
     drop_kept(false);
-    if (::statvfs(path.c_str(), &disk) == 0) full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
+    if (::statvfs(path.c_str(), &disk) == 0) full = disk.f_bavail * disk.f_frsize < least;
   }
   if (full != disk_full_.exchange(full))
     note(full ? "error" : "info", full ? "LocalDiskFull" : "LocalDiskRoom",
@@ -169,7 +174,8 @@ void engine::remove_dead() {
   for (auto ref : refs) {
     {
       std::lock_guard lock{queue_mutex_};
-      if (!removing_.insert(ref).second) continue;
+      // While a repair is under way a DEL might come before its SET; it ends, and then finds the segment dead.
+      if (repairing_.contains(ref) || !removing_.insert(ref).second) continue;
     }
     if (remove_segment(ref)) continue;
     std::lock_guard lock{queue_mutex_};
@@ -192,17 +198,20 @@ bool engine::remove_segment(model::segment_ref ref) {
     }
   }
   std::map<model::node_id, std::vector<model::object_name>> names;
+  std::vector<stale_shard> later; // of nodes that do not answer now
   if (entry->group != no_group) {
     auto slots = table_.slots(entry->group, entry->group_generation);
     for (unsigned i = 0; slots && i < slots->size(); ++i) {
       auto node = (*slots)[i];
-      if ((entry->required >> i & 1) == 0 || !table_.live(node)) continue;
-      if (!table_.reachable(node)) return false;
-      names[node].push_back(ring_->volume().shard_name(*id, i));
+      if ((entry->required >> i & 1) == 0 || !table_.may_return(node)) continue;
+      if (table_.reachable(node)) names[node].push_back(ring_->volume().shard_name(*id, i));
+      else if (table_.live(node)) later.push_back({node, ref, static_cast<std::uint8_t>(i)});
+      // One that is replaced and silent is cancelled as a whole.
     }
   }
+  if (!later.empty() && !stale_room(later.size())) return false; // then the row is the note
   if (names.empty()) {
-    removed(ref, true);
+    removed(ref, true, later);
     return true;
   }
   struct counter {
@@ -212,21 +221,22 @@ bool engine::remove_segment(model::segment_ref ref) {
   auto count = std::make_shared<counter>();
   count->left = names.size();
   for (auto& [node, list] : names)
-    env_.port->remove(node, std::move(list), [weak = weak_from_this(), count, ref](const status& gone) {
+    env_.port->remove(node, std::move(list), [weak = weak_from_this(), count, ref, later](const status& gone) {
       if (!gone.ok()) count->all = false;
       if (--count->left != 0) return;
-      if (auto e = weak.lock()) e->post([ref, all = count->all.load()](engine& self) { self.removed(ref, all); });
+      if (auto e = weak.lock()) e->post([ref, later, all = count->all.load()](engine& self) { self.removed(ref, all, later); });
     });
   return true;
 }
 
-void engine::removed(model::segment_ref ref, bool everywhere) {
+void engine::removed(model::segment_ref ref, bool everywhere, const std::vector<stale_shard>& later) {
   if (everywhere) {
     auto erased = [&]() -> status {
       QS_TRY_ASSIGN(auto op, begin_internal());
       QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
       if (!row || row->live_bytes != 0) return {};
       op->erase(segment_key(ref));
+      for (const auto& s : later) note_stale(*op, s);
       op->effect([this, ref](log_position) { forget_local(ref, false); });
       return op->commit();
     }();

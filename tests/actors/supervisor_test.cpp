@@ -91,6 +91,28 @@ TEST_CASE("two of six taken for good are replaced and what they held is rebuilt"
   CHECK(r.read(inode, 60'000) == "right");
 }
 
+TEST_CASE("who was taken for good does not count again once it is replaced: redundancy is back when the rebuild is done") {
+  ready r;
+  auto inode = r.write("a", 60'000);
+  REQUIRE(r.sim.run_until([&] { return r.sim.whole(); }, 60s));
+  r.sim.grid->kill_for_good(r.node(2), true);
+  r.sim.grid->kill_for_good(r.node(5), true);
+  REQUIRE(r.sim.run_until([&] { return r.sim.stats().redundancy_left_min == 0; }, 60s));
+  bool replaced = false;
+  unsigned wrong = 0;
+  REQUIRE(r.sim.run_until(
+      [&] {
+        auto s = r.sim.stats();
+        replaced = replaced || (r.state_of(2) == node_state::replaced && s.rebuild_pending > 0);
+        wrong += s.rebuild_pending > 0 && s.redundancy_left_min == 2 ? 1 : 0;
+        return r.sim.whole() && r.state_of(2) == node_state::gone && r.state_of(5) == node_state::gone;
+      },
+      5min));
+  CHECK(replaced);
+  CHECK(wrong == 0);
+  CHECK(r.read(inode, 60'000) == "right");
+}
+
 TEST_CASE("four of six silent: nothing is changed, Quorum is Unknown, and all is well when they are back") {
   ready r;
   auto inode = r.write("a", 10'000);

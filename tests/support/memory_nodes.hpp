@@ -40,6 +40,16 @@ public:
     job();
     return true;
   }
+  /// What was posted last comes first: another thread was slower.
+  bool run_newest() {
+    {
+      std::lock_guard lock{mutex_};
+      if (jobs_.empty()) return false;
+      jobs_.push_front(std::move(jobs_.back()));
+      jobs_.pop_back();
+    }
+    return run_one();
+  }
   std::size_t run() {
     std::size_t n = 0;
     while (run_one())
@@ -70,6 +80,7 @@ struct memory_node {
   bool full = false;
   bool refuses = false;
   bool checks_bytes = false; ///< CHECK reads them: false for rotten ones
+  bool slow = false;       ///< takes, and says nothing before answer_slow()
   bool confirms = true;    ///< false: acknowledged only, until confirm_all()
   std::uint64_t sets = 0, gets = 0, removed = 0;
 };
@@ -109,7 +120,11 @@ public:
       if (rotten) node.rotten.insert(name);
     }
   }
-  void forget_waiting() { waiting_.clear(); unconfirmed_.clear(); }
+  void forget_waiting() { waiting_.clear(); unconfirmed_.clear(); slow_.clear(); }
+  void answer_slow() {
+    auto list = std::exchange(slow_, {});
+    for (auto& job : list) job();
+  }
 
   void deliver() {
     while (!waiting_.empty()) {
@@ -150,8 +165,9 @@ public:
     std::lock_guard lock{mutex_};
     for (auto& s : request.shards) {
       auto& node = nodes.at(s.node);
-      auto tell = [this, progress, index = s.index, id = s.node](shard_outcome o) {
-        answer([progress, index, id, o] { progress(index, id, o); });
+      auto tell = [this, progress, index = s.index, id = s.node, slow = node.slow](shard_outcome o) {
+        if (slow) slow_.push_back([progress, index, id, o] { progress(index, id, o); });
+        else answer([progress, index, id, o] { progress(index, id, o); });
       };
       if (!node.reachable) {
         tell(shard_outcome::unreachable);
@@ -255,6 +271,7 @@ private:
   std::recursive_mutex mutex_; ///< an answer may ask for the next
   std::deque<std::function<void()>> waiting_;
   std::vector<std::function<void()>> unconfirmed_;
+  std::vector<std::function<void()>> slow_;
   std::map<model::object_name, std::uint64_t> names_;
   std::deque<std::pair<volume::fetch_request, volume::fetch_done>> held_;
 };
@@ -352,7 +369,8 @@ struct volume_fixture {
   void see_nodes() {
     std::vector<volume::volume::node_view> views;
     for (auto& [id, n] : ports.nodes)
-      views.push_back({id, n.reachable && !n.silent, !lost.contains(id), node_limit, n.objects.size() * 530'000});
+      views.push_back({id, n.reachable && !n.silent, !lost.contains(id) && !(replaced.contains(id) && !n.reachable), node_limit,
+                       n.objects.size() * 530'000, !lost.contains(id)});
     opened->set_nodes(views);
   }
   /// Time passes and everything that may run runs.
@@ -416,6 +434,7 @@ struct volume_fixture {
   volume::volume_options options;
   std::vector<model::group> groups;
   std::set<model::node_id> lost;
+  std::set<model::node_id> replaced; ///< another has its slots, or will: while away it does not count, and may come back
   byte_count node_limit = 0;
   std::mutex notes_mutex; ///< threads of the volume's store note things, too
   std::vector<std::string> notes;

@@ -220,3 +220,138 @@ TEST_CASE("no node forgets anything before what made it needless is on this mach
   REQUIRE(f.ports[1].objects.size() < stored);
   CHECK(synced() > before);
 }
+
+TEST_CASE("a replaced node that does not answer counts for nothing while it is rebuilt; what only it may have is not given up") {
+  volume_fixture f{4, 2, 8, false};
+  f.groups.resize(1);
+  f.begin();
+  auto data = noise(1, 12 * mib);
+  auto inode = f.stored_file("a", data);
+  auto segments = f.opened->stats().segments_by_missing.at(0);
+  REQUIRE(segments > 1);
+  for (unsigned n : {3U, 4U}) f.ports[n].reachable = false;
+  f.replaced = {{3}, {4}};
+  f.groups[0].generation = 2;
+  f.groups[0].slots[2] = {7};
+  f.groups[0].slots[3] = {8};
+  REQUIRE(f.opened->set_groups(f.groups).ok());
+  f.see_nodes();
+  auto s = f.opened->stats();
+  CHECK(s.redundancy_left_min == 0);
+  REQUIRE(s.segments_by_missing.size() == 3);
+  CHECK(s.segments_by_missing[2] == segments);
+  CHECK(s.segments_by_missing[0] == 0);
+  CHECK(f.opened->indispensable() == std::vector<model::node_id>{{1}, {2}, {5}, {6}});
+  CHECK(f.opened->sources() == std::vector<model::node_id>{{3}, {4}});
+
+  // Two more away: nothing can be made, and nothing is forgotten of what the replaced ones have.
+  for (unsigned n : {1U, 2U}) f.ports[n].reachable = false;
+  f.replaced.insert({{1}, {2}});
+  f.see_nodes();
+  CHECK(f.opened->stats().redundancy_left_min == 0);
+  CHECK(f.opened->indispensable().size() == 6); // those that answer are not enough without any of the others
+  for (int i = 0; i < 50; ++i) {
+    f.opened->repair(8);
+    f.pass();
+  }
+  for (unsigned n : {3U, 4U}) f.ports[n].reachable = true;
+  f.see_nodes();
+  REQUIRE(f.opened->drop_caches().ok());
+  CHECK(f.holds(inode, 0, data));
+  f.replaced = {{3}, {4}};
+  for (unsigned n : {1U, 2U}) f.ports[n].reachable = true;
+  REQUIRE(f.repair_all());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  CHECK(f.opened->sources().empty());
+}
+
+TEST_CASE("deleted data frees the nodes that answer while one does not; that one is told when it is back, also after a crash") {
+  for (bool dead : {false, true}) {
+    CAPTURE(dead);
+    volume_fixture f{4, 2, 6, false};
+    f.groups.resize(1);
+    f.begin();
+    f.stored_file("a", noise(1, 6 * mib));
+    auto kept = f.ports[3].objects.size();
+    REQUIRE(kept > 0);
+    f.ports[3].reachable = false;
+    if (dead) f.replaced.insert({3});
+    f.see_nodes();
+    REQUIRE(f.fs().unlink(volume::root_inode, "a").ok());
+    f.pass(std::chrono::seconds{15});
+    for (unsigned n : {1U, 2U, 4U, 5U, 6U}) CHECK(f.ports[n].objects.empty());
+    CHECK(f.opened->stats().segments == 0);
+    CHECK(f.ports[3].objects.size() == kept);
+    f.crash();
+    REQUIRE(f.open().ok());
+    f.ports[3].reachable = true;
+    f.see_nodes();
+    f.pass(std::chrono::seconds{25});
+    CHECK(f.ports[3].objects.size() == (dead ? kept : 0)); // a replaced one is cancelled as a whole
+  }
+}
+
+TEST_CASE("what a repair put where the segment never came to is deleted: the group moved on, or the segment died meanwhile") {
+  for (bool died : {false, true}) {
+    CAPTURE(died);
+    volume_fixture f{4, 2, 8, false};
+    f.groups.resize(1);
+    f.begin();
+    auto data = noise(1, 2 * mib);
+    auto inode = f.stored_file("a", data);
+    f.groups[0].generation = 2;
+    f.groups[0].slots[2] = {7};
+    REQUIRE(f.opened->set_groups(f.groups).ok());
+    f.ports[7].confirms = false; // stored, and not yet said to be safe
+    REQUIRE(f.opened->repair(8) == 1);
+    f.settle();
+    REQUIRE(f.ports[7].objects.size() == 1);
+    if (died) {
+      REQUIRE(f.fs().unlink(volume::root_inode, "a").ok());
+      f.pass(std::chrono::seconds{10});
+    } else {
+      f.groups[0].generation = 3;
+      f.groups[0].slots[2] = {8};
+      REQUIRE(f.opened->set_groups(f.groups).ok());
+    }
+    f.ports.confirm_all();
+    f.settle();
+    f.ports[7].confirms = true;
+    REQUIRE(f.repair_all());
+    f.pass(std::chrono::seconds{25});
+    CHECK(f.ports[7].objects.empty());
+    CHECK(f.ports.violation == "");
+    if (died) CHECK(f.ports.objects() == 0);
+    else CHECK(f.holds(inode, 0, data));
+  }
+}
+
+TEST_CASE("what half of a move left behind is deleted when the group moves elsewhere") {
+  volume_fixture f{4, 2, 8, false};
+  f.groups.resize(1);
+  f.begin();
+  auto data = noise(1, 2 * mib);
+  auto inode = f.stored_file("a", data);
+  f.groups[0].generation = 2;
+  f.groups[0].slots[2] = {7};
+  f.groups[0].slots[3] = {8};
+  REQUIRE(f.opened->set_groups(f.groups).ok());
+  f.ports[8].refuses = true; // one half of it comes about
+  for (int i = 0; i < 50; ++i) {
+    f.opened->repair(8);
+    f.pass();
+  }
+  REQUIRE(f.ports[7].objects.size() == 1);
+  f.pass(std::chrono::seconds{25});
+  CHECK(f.ports[7].objects.size() == 1); // it may still be what is needed
+  f.ports[8].refuses = false;
+  f.groups[0].generation = 3;
+  f.groups[0].slots[2] = {3};
+  REQUIRE(f.opened->set_groups(f.groups).ok());
+  REQUIRE(f.repair_all());
+  f.pass(std::chrono::seconds{25});
+  CHECK(f.ports[7].objects.empty());
+  CHECK(f.ports[8].objects.size() == 1);
+  REQUIRE(f.opened->drop_caches().ok());
+  CHECK(f.holds(inode, 0, data));
+}
