@@ -79,7 +79,7 @@ std::vector<grid::hosts_machine> open_machines(const codec::volume_keys& keys,
 /// What the providers say, all asked at the same time.
 struct grid_look {
   std::map<std::string, std::vector<model::host>> hosts;
-  bool hosts_known = true; ///< every one of them answered
+  bool hosts_known = true; ///< every one of them answered; else `hosts` has those that did
   std::vector<model::stray_node> strays;
   bool strays_known = true;
   model::wallet_view money; ///< of those that charge

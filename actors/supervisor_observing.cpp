@@ -40,6 +40,7 @@ model::observed supervisor_state::observe() const {
   o.at = config.shared->time->wall();
   o.hosts = hosts;
   o.hosts_known = hosts_known;
+  o.grid_trouble = grid_trouble;
   o.strays = strays;
   o.strays_known = strays_known;
   o.wallet = money;
@@ -139,8 +140,11 @@ void supervisor_state::look_at_providers(std::function<void()> then) {
         grid_trouble = std::move(l.trouble);
         finish();
       },
-      [finish](const error& e) {
-        log::warning("supervisor", "the providers did not answer: {}", describe(e));
+      [this, finish](const error& e) {
+        auto trouble = fmt::format("the grids did not answer in time: {}", describe(e));
+        if (trouble != grid_trouble) log::warning("supervisor", "{}", trouble);
+        hosts_known = false; // what they listed before may still do
+        grid_trouble = std::move(trouble);
         finish();
       });
 }

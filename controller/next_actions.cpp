@@ -137,7 +137,8 @@ private:
       add(step_kind::reserve, r.id, fmt::format("planned on {}", r.host));
       return;
     }
-    if (!w_.observed.hosts_known) return;
+    if (!some_grid_answered())
+      return wait_for_grid(fmt::format("{} was refused by {} and gets no other host", to_string(r.id), r.host));
     placement hosts{w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial + r.incarnation,
                     w_.spec.storage.nodes};
     for (const auto& other : w_.recorded.nodes) {
@@ -151,10 +152,8 @@ private:
       for (auto i = 0; i < w_.spec.storage.spread.host; ++i) hosts.occupy(r.provider, r.host);
     auto host = hosts.choose(r.id, r.size, r.price_limit);
     if (!host) {
-      waiting_.push_back(
-          {"NoHost",
-           fmt::format("{} was refused by {} and no other host is within what was agreed: {}",
-                       to_string(r.id), r.host, hosts.why())});
+      no_host(fmt::format("{} was refused by {} and no other host is within what was agreed: {}",
+                          to_string(r.id), r.host, hosts.why()));
       return;
     }
     auto row = r;
@@ -170,6 +169,28 @@ private:
         fmt::format("{} by {}; now on {}", r.reason == "Refused" ? "refused" : "not made", r.host,
                     host->host))
         .row = std::move(row);
+  }
+
+  /// One that says nothing holds nothing up: another may have a host for it.
+  [[nodiscard]] bool some_grid_answered() const {
+    auto names = provider_names(w_.spec);
+    return w_.observed.hosts_known ||
+           std::any_of(names.begin(), names.end(),
+                       [&](const auto& name) { return w_.observed.hosts.contains(name); });
+  }
+
+  /// Never silently (control.md, 6). Before the first answer of all there is nothing to tell yet.
+  void wait_for_grid(const std::string& what) {
+    if (!w_.observed.grid_trouble.empty())
+      waiting_.push_back({"GridUnknown", fmt::format("{}: {}; asked again all the time", what,
+                                                     w_.observed.grid_trouble)});
+  }
+
+  void no_host(std::string what) {
+    if (w_.observed.hosts_known || w_.observed.grid_trouble.empty())
+      waiting_.push_back({"NoHost", std::move(what)});
+    else
+      wait_for_grid(what);
   }
 
   /// The provider's own word ("Tombstone") where it gave one: it becomes the row's reason.
@@ -249,12 +270,15 @@ private:
   }
 
   bool replacement(const recorded_node& old, placement& hosts, std::uint32_t number) {
-    if (!w_.observed.hosts_known) return false; // nobody to ask: the next pass
+    if (!some_grid_answered()) {
+      wait_for_grid(fmt::format("{} cannot be replaced", to_string(old.id)));
+      return false;
+    }
     model::node_id id{number};
     auto host = hosts.choose(id, old.size, old.price_limit);
     if (!host) {
-      waiting_.push_back({"NoHost", fmt::format("{} cannot be replaced within what was agreed: {}",
-                                                to_string(old.id), hosts.why())});
+      no_host(fmt::format("{} cannot be replaced within what was agreed: {}", to_string(old.id),
+                          hosts.why()));
       return false;
     }
     auto burn = w_.burn() - old.price + host->price + extra_;

@@ -49,7 +49,8 @@ struct observed {
   bool complete = false; ///< every provider and node was asked and answered or timed out; false: a partial view
   std::vector<observed_node> nodes;
   std::map<std::string, std::vector<host>> hosts; ///< by provider
-  bool hosts_known = false;
+  bool hosts_known = false; ///< every grid listed its hosts; false: `hosts` has those that did
+  std::string grid_trouble; ///< why a grid did not say what it has, for people; empty = none, or not asked yet
   std::vector<stray_node> strays;
   bool strays_known = false;
   wallet_view wallet;

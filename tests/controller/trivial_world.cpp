@@ -51,6 +51,7 @@ model::observed trivial_world::observe() const {
   o.complete = complete;
   o.hosts = hosts;
   o.hosts_known = hosts_known;
+  o.grid_trouble = grid_trouble;
   o.strays = strays;
   o.strays_known = strays_known;
   o.mounted_at = mounted_at;

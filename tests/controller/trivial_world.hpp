@@ -55,6 +55,7 @@ public:
   std::map<model::node_id, truth> nodes;
   std::map<std::string, std::vector<model::host>> hosts;
   bool hosts_known = true;
+  std::string grid_trouble;
   bool strays_known = true;
   bool complete = true;
   bool volume_open = false;
