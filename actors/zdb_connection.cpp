@@ -123,7 +123,9 @@ void connection_state::on_dialed(std::uint64_t number, dialed_socket& dialed) {
   zdb::session_options options;
   options.name_space = cfg.where.ns;
   options.password = std::string{cfg.password.text()};
-  options.allow_plain = loopback || cfg.insecure;
+  // Not on loopback either: while a tunnel or a node is down, anybody on this machine may listen where
+  // it was, and a server that knows no challenge is what he would say he is.
+  options.allow_plain = cfg.insecure;
   session = std::make_unique<zdb::session>(std::move(options), *cfg.time);
   enter(link_state::greeting, detail);
   session->handshake([this](status s) { greeted(s); });

@@ -46,7 +46,7 @@ struct connection_config {
   model::node_id node;
   model::endpoint where;  ///< invalid: waits for move_to
   secret_string password; ///< of the namespace
-  bool insecure = false;  ///< `hosts` says so: the password may go in clear; loopback always may
+  bool insecure = false;  ///< `hosts` says so: the password may go in clear
   model::object_name identity_name{};
   buffer_ptr identity; ///< the identity object's bytes; never null
   std::size_t window_bytes = limits::connection_window_bytes;

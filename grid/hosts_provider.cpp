@@ -80,7 +80,7 @@ result<hosts_grid_provider::client_ptr>
 hosts_grid_provider::connect(const hosts_machine& m, zdb::session_options options,
                              call_end end) const {
   QS_TRY_ASSIGN(auto where, net::parse_address(m.address));
-  options.allow_plain = m.insecure || net::is_loopback(where);
+  options.allow_plain = m.insecure;
   options.discover = false;
   auto client = zdb::blocking_client::connect(net::to_string(where), std::move(options),
                                               options_.deadline, end);

@@ -17,8 +17,7 @@ result<std::unique_ptr<zdb::blocking_client>> connect(const model::endpoint& whe
   zdb::session_options options;
   options.name_space = where.ns;
   options.password = password;
-  auto parsed = net::from_endpoint(where);
-  options.allow_plain = plain || (parsed && net::is_loopback(*parsed));
+  options.allow_plain = plain;
   return zdb::blocking_client::connect(stream_address(where), std::move(options), deadline);
 }
 

@@ -1,6 +1,6 @@
 // The identity object on a node (volume.md, 3): written when a node is reserved, read before a node
 // is believed. Blocking helpers for jobs and tests; connections of the engine read it themselves.
-// `plain`: the password may go in clear to a server that knows no challenge; on this machine it may anyway.
+// `plain`: the password may go in clear to a server that knows no challenge.
 // The bytes come from codec::make_identity() and are fixed in the intent, so that writing again
 // writes the same (invariant 2).
 #pragma once

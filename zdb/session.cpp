@@ -72,6 +72,9 @@ void session::handshake(callback<void> done) {
 void session::challenge_then(std::string password, std::function<void(result<std::string>)> next) {
   auto read = [password = std::move(password), next = std::move(next)](result<reply> r) {
     if (!r.ok()) return next(std::move(r).err()), true;
+    // Only what says nothing of challenges: a server that is full knows them all the same.
+    if (r->is_error() && (r->text == "Too many clients" || r->text == "Try again"))
+      return next(error_from_reply(r->text)), true;
     if (r->is_error()) return next(error{errc::unsupported, std::string{no_challenge}}), true;
     if (r->kind != reply_kind::simple || r->text.size() != 16)
       return next(unexpected("AUTH SECURE CHALLENGE", *r)), false;

@@ -141,6 +141,7 @@ error error_from_reply(std::string_view text) {
       {"Could not", errc::io},
       {"Internal", errc::io},
       {"Try again", errc::busy},
+      {"Too many clients", errc::busy},
   };
   auto code = errc::invalid_argument;
   for (auto& r : rows)

@@ -91,11 +91,15 @@ TEST_CASE_FIXTURE(connection_fixture, "connection: a refused password is access_
   CHECK((**g).err().message.find("secret") == std::string::npos);
 }
 
-TEST_CASE_FIXTURE(connection_fixture, "connection: a password goes in clear on loopback only") {
+TEST_CASE_FIXTURE(connection_fixture, "connection: a password goes in clear only where that is declared") {
   server.knows_challenge = false;
   auto c = config();
   bool served = false;
-  SUBCASE("loopback") { served = true; }
+  SUBCASE("loopback: anybody may listen there") {}
+  SUBCASE("loopback, declared insecure") {
+    c.insecure = true;
+    served = true;
+  }
   SUBCASE("elsewhere") { c.where.address = "192.0.2.7"; }
   SUBCASE("elsewhere, declared insecure") {
     c.where.address = "192.0.2.7";

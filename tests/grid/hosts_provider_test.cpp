@@ -146,16 +146,17 @@ TEST_CASE("a server behind a socket of this machine") {
   CHECK(p->cancel(r).what == outcome::done);
 }
 
-TEST_CASE("an old server without challenges: passwords in clear stay on this machine") {
+TEST_CASE("an old server without challenges: passwords go in clear only where that is declared") {
   old_zdb s;
   s.knows_challenge = false;
   auto m = machine("nas", s.address(), s.admin);
   auto p = provider_of({m});
-  CHECK(p->submit(prepared(*p, order(1))).what == outcome::done); // loopback
-  CHECK_FALSE(p->may_send_plain("nas"));                          // as for other machines
+  CHECK_FALSE(p->may_send_plain("nas"));
+  CHECK(p->submit(prepared(*p, order(1))).what != outcome::done); // not on loopback either
   m.insecure = true;
   p->configure({m});
   CHECK(p->may_send_plain("nas"));
+  CHECK(p->submit(prepared(*p, order(2))).what == outcome::done);
 }
 
 TEST_CASE("what 0-db gets: quota, password, private; passwords in clear once") {

@@ -150,6 +150,21 @@ TEST_CASE("a plain password goes only where it may") {
   }
 }
 
+TEST_CASE("a server that is full is not one without challenges") {
+  session_options o;
+  o.name_space = "n";
+  o.password = "p";
+  o.allow_plain = true;
+  o.discover = false;
+  session s{o};
+  taken<void> greeted;
+  s.handshake(greeted.take());
+  (void)sends(s);
+  answer(s, "-Too many clients\r\n");
+  CHECK(sends(s).empty());
+  CHECK(greeted.code() == errc::busy);
+}
+
 TEST_CASE("operations and their replies, split at every byte") {
   for (std::size_t step : {1UL, 2UL, 5UL, 10'000UL}) {
     ready_session r;
