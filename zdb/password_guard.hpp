@@ -4,7 +4,8 @@
 // password cost each other nothing. What they ask for (a namespace, the administrator) takes turns,
 // and every other turn belongs to those from which this address has had a right password lately:
 // honest clients who come back together are not kept behind somebody who guesses elsewhere.
-// Bounded: addresses, and attempts in line; an attempt beyond that is not judged at all. One thread.
+// Bounded: addresses, and attempts in line; an attempt beyond that is not judged at all. One
+// thread.
 #pragma once
 
 #include <array>

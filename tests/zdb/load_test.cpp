@@ -171,7 +171,7 @@ TEST_CASE("answers that wait for the disk count, also when their client is gone"
   CHECK(eventually([&] { return held() < 1U << 20U; }));
 }
 
-TEST_CASE("keys of KSCANs under way count; where memory has run out they end earlier, with a cursor") {
+TEST_CASE("keys of KSCANs count; where memory has run out they end earlier, with a cursor") {
   quiet no_log;
   temporary_directory dir;
   auto o = local_options(dir.path);
