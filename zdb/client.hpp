@@ -7,6 +7,7 @@
 #include <string>
 
 #include "zdb/name_space.hpp"
+#include "zdb/password_guard.hpp"
 #include "zdb/request.hpp"
 #include "zdb/timer_queue.hpp"
 
@@ -19,6 +20,11 @@ struct client : std::enable_shared_from_this<client> {
   /// Closes it now, whatever it has not been sent.
   virtual void drop() = 0;
 
+  /// What it holds has changed without a reply.
+  virtual void holds() {}
+  /// It waits, and nobody is there any more to hear the answer.
+  [[nodiscard]] virtual bool abandoned() const noexcept { return false; }
+
   std::shared_ptr<name_space> space;
   bool admin = false;
   bool writable = true;
@@ -28,10 +34,11 @@ struct client : std::enable_shared_from_this<client> {
   std::string peer;                     ///< address without port; empty: a unix socket
   reply_queue out;
   std::string gathered; ///< of an answer under way (KSCAN); counts like a reply
-  /// What it holds has changed without a reply.
-  virtual void holds() {}
   bool blocked = false; ///< the next command waits for the answer of this one
   bool closing = false; ///< no more commands; close when the replies are sent
+
+  /// A password of it that waits to be judged.
+  std::optional<password_guard::place> guess;
 
   /// WAIT under way.
   struct waiting {

@@ -106,7 +106,8 @@ std::optional<std::size_t> commands::find(std::string_view name) {
 }
 
 commands::commands(store& all, command_options options, environment env)
-    : store_{all}, options_{std::move(options)}, env_{std::move(env)}, latencies_(table().size()) {
+    : store_{all}, options_{std::move(options)}, env_{std::move(env)},
+      guard_{*env_.timers, *env_.time}, latencies_(table().size()) {
   instance_ = static_cast<std::uint32_t>(env_.random->below(0xfffffffeU) + 1); // 0 means "nobody"
   boot_seconds_ =
       std::chrono::duration_cast<std::chrono::seconds>(env_.time->wall().time_since_epoch())

@@ -192,8 +192,16 @@ private:
   void refuse(client& c, std::string_view text = "Permission denied");
   promise promise_answer(client& c);
   void answer(const promise& p, std::string_view reply);
-  /// A password was judged: the answer, later where somebody guesses.
-  void judged(client& c, bool right, std::string_view reply);
+  /// Judged when it is asked: passwords may change while an attempt waits.
+  using verdict = std::function<bool()>;
+  using secret = std::function<std::string()>;
+  /// A password for `target`: judged, now or in its turn where somebody guesses, and answered;
+  /// `enter` lets the client in and says so.
+  void judge(client& c, std::string_view target, const verdict& right,
+             const std::function<std::string(client&)>& enter);
+  void note_judged(const client& c, std::string_view target, bool right);
+  void become_admin(client& c, const verdict& right);
+  verdict plain_check(std::string_view given, secret wanted) const;
   bool may_write(client& c);
   bool may_read(client& c);
   bool may_know(const client& c, const name_space& space) const;
@@ -203,8 +211,8 @@ private:
   }
   bool key_fits(client& c, const argument& key, std::string_view text);
   bool password_fits(std::string_view given, std::string_view wanted) const;
-  /// The hash answers the client's challenge; else the refusal is said (a wrong one by judged()).
-  bool answer_fits(client& c, std::string_view hash, std::string_view password);
+  /// Whether the hash answers the client's challenge; nothing where it cannot, which is said.
+  std::optional<verdict> answer_check(client& c, std::string_view hash, secret wanted);
   std::optional<std::uint32_t> timestamp(client& c, arguments args, std::size_t at);
   void write(client& c, arguments args, bool only_new);
   void written(client& c, std::string_view reply);

@@ -44,36 +44,67 @@ bool commands::password_fits(std::string_view given, std::string_view wanted) co
   return sodium_memcmp(a.data(), b.data(), a.size()) == 0 && given.size() == wanted.size();
 }
 
-bool commands::answer_fits(client& c, std::string_view hash, std::string_view password) {
-  if (!c.challenge) return deny(c, "No CHALLENGE requested, secure authentication not available");
-  if (hash.size() != 40) return deny(c, "Invalid hash length");
-  auto wanted = challenge_answer(*std::exchange(c.challenge, std::nullopt), password);
-  if (sodium_memcmp(wanted.data(), hash.data(), 40) == 0) return true;
-  judged(c, false, "-Access denied\r\n");
-  return false;
+commands::verdict commands::plain_check(std::string_view given, secret wanted) const {
+  return [this, given = std::string{given}, wanted = std::move(wanted)] {
+    return password_fits(given, wanted());
+  };
 }
 
-void commands::judged(client& c, bool right, std::string_view reply) {
+std::optional<commands::verdict> commands::answer_check(client& c, std::string_view hash,
+                                                      secret wanted) {
+  if (!c.challenge)
+    return fail(c, "No CHALLENGE requested, secure authentication not available"), std::nullopt;
+  if (hash.size() != 40) return fail(c, "Invalid hash length"), std::nullopt;
+  return [challenge = *std::exchange(c.challenge, std::nullopt), hash = std::string{hash},
+          wanted = std::move(wanted)] {
+    return sodium_memcmp(challenge_answer(challenge, wanted()).data(), hash.data(), 40) == 0;
+  };
+}
+
+void commands::note_judged(const client& c, std::string_view target, bool right) {
+  guard_.judged(c.peer, target, right);
+  if (right) return;
+  ++stats.unauthorized;
+  ++stats.wrong_passwords;
   auto now = env_.time->boot();
-  if (!right) {
-    ++stats.unauthorized;
-    ++stats.wrong_passwords;
-    failed_ = true;
-    if (now - guess_said_ > std::chrono::seconds{10}) {
-      guess_said_ = now;
-      log::warning("zdb", "wrong password from {}; {} since the start",
-                   c.peer.empty() ? "the unix socket" : c.peer, stats.wrong_passwords);
+  if (now - guess_said_ <= std::chrono::seconds{10}) return;
+  guess_said_ = now;
+  log::warning("zdb", "wrong password from {}; {} since the start",
+               c.peer.empty() ? "the unix socket" : c.peer, stats.wrong_passwords);
+}
+
+void commands::judge(client& c, std::string_view target, const verdict& right,
+                     const std::function<std::string(client&)>& enter) {
+  auto reply = [this, target = std::string{target}, right, enter](client& who) {
+    auto is_right = right();
+    note_judged(who, target, is_right);
+    return is_right ? enter(who) : std::string{"-Access denied\r\n"};
+  };
+  if (guard_.at_once(c.peer)) {
+    auto said = reply(c);
+    if (said.starts_with('-')) {
+      ++stats.failed;
+      failed_ = true;
     }
+    return c.out.add(said);
   }
-  auto delay = guard_.judged(c.peer, right, now);
-  if (delay.count() == 0) {
-    if (!right) ++stats.failed;
-    return c.out.add(reply);
-  }
+  if (!guard_.has_room(c.peer, target)) return fail(c, "Try again"); // nothing was judged
   c.blocked = true;
-  env_.timers->add(now + delay, [this, p = promise_answer(c), reply = std::string{reply}] {
-    if (auto who = p.who.lock()) who->blocked = false;
-    answer(p, reply);
+  c.guess = guard_.wait(c.peer, target, [this, p = promise_answer(c), reply] {
+    auto who = p.who.lock();
+    if (!who) return;
+    auto gone = who->abandoned();
+    who->guess.reset();
+    if (gone) return who->drop(); // nothing was judged: who hangs up keeps nobody waiting
+    who->blocked = false;
+    answer(p, gone_ ? fmt::format("-{}\r\n", gone_text) : reply(*who));
+  });
+}
+
+void commands::become_admin(client& c, const verdict& right) {
+  judge(c, {}, right, [](client& who) {
+    who.admin = true;
+    return std::string{"+OK\r\n"};
   });
 }
 
@@ -81,10 +112,7 @@ void commands::auth(client& c, arguments args) {
   if (args.size() == 3) return auth_secure(c, args);
   if (options_.admin_password.empty()) return fail(c, "Authentication disabled");
   if (args[1].size() > 128) return fail(c, "Password too long");
-  if (!password_fits(args[1].text(), options_.admin_password))
-    return judged(c, false, "-Access denied\r\n");
-  c.admin = true;
-  judged(c, true, "+OK\r\n");
+  become_admin(c, plain_check(args[1].text(), [this] { return options_.admin_password; }));
 }
 
 void commands::auth_secure(client& c, arguments args) {
@@ -95,9 +123,8 @@ void commands::auth_secure(client& c, arguments args) {
     return c.out.simple(*c.challenge);
   }
   if (options_.admin_password.empty()) return fail(c, "Authentication disabled");
-  if (!answer_fits(c, args[2].text(), options_.admin_password)) return;
-  c.admin = true;
-  judged(c, true, "+OK\r\n");
+  auto right = answer_check(c, args[2].text(), [this] { return options_.admin_password; });
+  if (right) become_admin(c, *right);
 }
 
 bool commands::may_know(const client& c, const name_space& space) const {
@@ -116,29 +143,42 @@ void commands::select(client& c, arguments args) {
   // another's.
   if (space ? !space->served() && !space->failed_why().settings_known : store_.unnamed() > 0)
     return fail(c, not_served_text);
-  std::string password = space ? space->settings().password : to_hex(env_.random->array<16>());
-  if (space && options_.protect && space->settings().name == "default")
-    password = options_.admin_password;
+  secret wanted = [this, space, none = to_hex(env_.random->array<16>())] {
+    if (!space) return none;
+    auto& s = space->settings();
+    return options_.protect && s.name == "default" ? options_.admin_password : s.password;
+  };
+  // The names that there are not are one: who tries many of them stands in one line.
+  auto target = space ? args[1].text() : std::string_view{"/"};
+  auto password = wanted();
+  verdict right;
   auto writable = true;
-  auto asked = !password.empty() && args.size() > 2;
   if (!password.empty() && args.size() == 2) {
-    if (!space || !space->settings().is_public)
-      return hidden ? judged(c, false, "-Access denied\r\n")
-                    : fail(c, "Namespace protected and private");
+    if (space && !space->settings().is_public && !hidden)
+      return fail(c, "Namespace protected and private");
     writable = false;
-  } else if (asked && args.size() == 3) {
+    if (!space || !space->settings().is_public) right = [] { return false; };
+  } else if (!password.empty() && args.size() == 3) {
     if (args[2].size() > 255) return fail(c, "Password too long");
-    if (!password_fits(args[2].text(), password)) return judged(c, false, "-Access denied\r\n");
-  } else if (asked) {
+    right = plain_check(args[2].text(), wanted);
+  } else if (!password.empty()) {
     if (args[2].size() == 0 || !is_prefix(args[2].text(), "SECURE"))
       return fail(c, "Only SECURE extra method supported");
-    if (!answer_fits(c, args[3].text(), password)) return;
+    auto answered = answer_check(c, args[3].text(), wanted);
+    if (!answered) return;
+    right = std::move(*answered);
   }
-  if (!space->served()) return fail(c, not_served_text);
-  c.space = std::move(space);
-  c.writable = writable;
-  if (asked) return judged(c, true, "+OK\r\n");
-  c.out.simple("OK");
+  auto enter = [space, writable](client& who) -> std::string {
+    if (space->removed) return "-Namespace not found\r\n"; // while it waited
+    if (!space->served()) return fmt::format("-{}\r\n", not_served_text);
+    who.space = space;
+    who.writable = writable;
+    return "+OK\r\n";
+  };
+  if (right) return judge(c, target, right, enter);
+  auto said = enter(c);
+  if (said.starts_with('+')) return c.out.add(said);
+  fail(c, not_served_text);
 }
 
 void commands::info(client& c, arguments) {

@@ -52,6 +52,7 @@ void commands::wait(client& c, arguments args) {
 }
 
 void commands::left(client& c) {
+  if (c.guess) guard_.leave(*std::exchange(c.guess, std::nullopt));
   if (c.waits) {
     env_.timers->cancel(c.waits->end);
     auto it = waiting_.find({c.waits->space, c.waits->row});

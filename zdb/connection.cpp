@@ -175,7 +175,7 @@ bool connection::stalled(std::chrono::steady_clock::time_point now) const noexce
 }
 
 bool connection::abandoned() const noexcept {
-  if (!waits || closed_) return false;
+  if ((!waits && !guess) || closed_) return false;
   pollfd p{socket_.get(), POLLRDHUP, 0};
   return ::poll(&p, 1, 0) > 0;
 }

@@ -102,8 +102,8 @@ public:
   }
   /// Holds memory, and moves too little.
   [[nodiscard]] bool stalled(std::chrono::steady_clock::time_point now) const noexcept;
-  /// A WAIT is under way, and nobody is there to hear of its end.
-  [[nodiscard]] bool abandoned() const noexcept;
+  /// A WAIT is under way, or a password to be judged: meanwhile nothing is read from it.
+  [[nodiscard]] bool abandoned() const noexcept override;
 
 private:
   std::shared_ptr<connection> self() {

@@ -1,6 +1,6 @@
 // Which namespace is in which directory, once more beside the settings: so that one whose settings
-// cannot be read still has a name. <data>/namespaces/names, a line for each that was made: directory, name in
-// hex, checksum. Only a copy: what of it is missing or damaged is written anew at the next start.
+// cannot be read still has a name. <data>/namespaces/names, a line for each that was made:
+// directory, name in hex, checksum. Only a copy: what of it is missing or damaged is written anew at the next start.
 // One thread.
 #pragma once
 

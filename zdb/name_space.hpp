@@ -171,9 +171,9 @@ public:
 
   /// Stands for one that could not be opened: holds its name, reads and writes nothing.
   struct not_opened {
-    std::string why;               ///< for the log; empty: none, it is served
-    std::string name;              ///< its own name, which it may not be held under; empty: not known
-    bool settings_known = false;   ///< so that a password can be judged
+    std::string why;             ///< for the log; empty: none, it is served
+    std::string name;            ///< its own, under which it may not be held; empty: not known
+    bool settings_known = false; ///< so that a password can be judged
   };
   /// `settings`: as far as they are known, with the name that it is held under.
   static std::shared_ptr<name_space> stand_in(file_pool& pool, std::filesystem::path directory,

@@ -253,7 +253,8 @@ void server_core::watch_later() {
   watch_.expires_after(options_.watch_every);
   watch_.async_wait([this](const boost::system::error_code& ec) {
     if (ec || !commands_->watch()) return;
-    // Who waits for others with WAIT is not read from, so nobody sees it leave.
+    // Who waits for others with WAIT, or in line with a password, is not read from, so nobody sees
+    // it leave.
     std::vector<std::shared_ptr<connection>> left;
     for (auto& c : clients_) {
       auto who = std::static_pointer_cast<connection>(c);

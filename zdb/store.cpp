@@ -173,9 +173,9 @@ std::string store::share_name(const std::shared_ptr<name_space>& one, const fs::
   auto why = fmt::format("{} and {} hold namespaces of one name", one->directory().string(),
                          other.string());
   if (one->served()) {
-    auto there = one; // which the map lets go
-    stand_in(there->settings().name, there->directory(), there->settings(),
-             {why, there->settings().name, true});
+    auto settings = one->settings(); // it goes when the stand-in comes
+    auto directory = one->directory();
+    stand_in(settings.name, directory, settings, {why, settings.name, true});
   }
   return why;
 }

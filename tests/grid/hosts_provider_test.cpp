@@ -106,7 +106,7 @@ TEST_CASE("a node is made, found, resized and ended on a server of ours") {
   CHECK(p->list_ours()->empty());
 }
 
-TEST_CASE("a namespace that its server cannot open is there: nothing is absent, gone or made anew") {
+TEST_CASE("a namespace that its server cannot open: nothing is absent, gone or made anew") {
   our_server server;
   auto p = provider_of({machine("nas", server.server->address(), "admin-word")});
   auto r = prepared(*p, order(1));

@@ -207,7 +207,7 @@ TEST_CASE("answers that wait for the disk count, also when their client is gone"
   CHECK(eventually([&] { return held() < 1U << 20U; }));
 }
 
-TEST_CASE("keys of KSCANs under way count; where memory has run out they end earlier, with a cursor") {
+TEST_CASE("keys of KSCANs count; where memory has run out they end earlier, with a cursor") {
   quiet no_log;
   temporary_directory dir;
   auto o = local_options(dir.path);
@@ -355,6 +355,35 @@ TEST_CASE("wrong passwords wait for their answers; nobody else does") {
   for (int i = 0; i < 6; ++i) want += "-Access denied\r\n";
   want += "+OK\r\n+PONG\r\n";
   CHECK(guesser.receive(want.size()) == want);
+}
+
+TEST_CASE("two hundred connections guess no faster than one, and leave when they hang up") {
+  quiet no_log;
+  temporary_directory dir;
+  auto o = local_options(dir.path);
+  o.admin_password = "boss";
+  o.metrics = "127.0.0.1:0";
+  server_thread server{o};
+  auto wrong = [&] { return metric(server.metrics_address(), "zdb_wrong_passwords_total"); };
+  auto start = std::chrono::steady_clock::now();
+  std::vector<std::unique_ptr<raw_socket>> all;
+  for (int i = 0; i < 200; ++i) {
+    all.push_back(std::make_unique<raw_socket>(server.address()));
+    all.back()->send(command({"AUTH", fmt::format("guess{}", i)}));
+  }
+  CHECK(eventually([&] { return wrong() >= 6; }));
+  auto judged = wrong();
+  auto spent = std::chrono::steady_clock::now() - start;
+  // 100, 200, 400, … ms between them.
+  CHECK(spent >= std::chrono::milliseconds{700});
+  CHECK(judged <= 6 + static_cast<std::uint64_t>(spent / std::chrono::milliseconds{800}));
+  raw_socket other{server.address()};
+  other.talk(command({"SET", "k", "v"}), "$1\r\nk\r\n"); // nobody else waits
+  raw_socket late{server.address()};
+  late.send(command({"AUTH", "boss"}) + command({"PING"}));
+  all.clear();
+  CHECK(late.receive(12) == "+OK\r\n+PONG\r\n"); // not behind those who are gone
+  CHECK(wrong() <= judged + 2);
 }
 
 } // namespace

@@ -208,7 +208,7 @@ TEST_CASE("two namespaces of one name: neither is served until one is gone") {
   s.talk(command({"GET", "k"}), "$3\r\nbad\r\n");
 }
 
-TEST_CASE("hidden names stay hidden where a password can be judged, and are never denied where not") {
+TEST_CASE("hidden names: hidden where a password can be judged, never denied where not") {
   quiet no_log;
   for (bool settings : {false, true}) {
     CAPTURE(settings);

@@ -65,33 +65,107 @@ TEST_CASE("timers run in order, once, and not when cancelled") {
   CHECK(!timers.next());
 }
 
-TEST_CASE("who guesses passwords waits longer and longer, right or wrong; others do not") {
-  password_guard guard;
-  auto now = boot_time{1000};
-  CHECK(guard.judged("good", true, now) == milliseconds{0});
-  for (unsigned i = 0; i < password_guard::free_mistakes; ++i) {
-    CHECK(guard.judged("bad", false, now) == password_guard::first_delay);
-    CHECK(guard.judged("bad", true, now) == milliseconds{0}); // mistyped, then right
+struct guarded {
+  manual_clock time;
+  timer_queue timers;
+  password_guard guard{timers, time};
+  /// One attempt: counted when it is judged.
+  void attempt(const std::string& peer, const std::string& target, bool right, int& judged) {
+    if (guard.at_once(peer)) {
+      guard.judged(peer, target, right);
+      ++judged;
+      return;
+    }
+    auto at = guard.wait(peer, target, [this, peer, target, right, &judged] {
+      guard.judged(peer, target, right);
+      ++judged;
+    });
+    if (at.number == 0) ++refused;
   }
-  auto before = password_guard::first_delay;
-  for (int i = 0; i < 5; ++i) {
-    auto delay = guard.judged("bad", false, now);
-    CHECK(delay == before * 2);
-    CHECK(guard.judged("bad", true, now) == delay); // time tells nothing
-    before = delay;
+  void pass(milliseconds ms) {
+    auto until = time.boot() + ms;
+    while (timers.next() && *timers.next() <= until) {
+      if (*timers.next() > time.boot()) time.advance(*timers.next() - time.boot());
+      timers.run(time.boot());
+    }
+    if (until > time.boot()) time.advance(until - time.boot());
   }
-  for (int i = 0; i < 100; ++i)
-    CHECK(guard.judged("bad", false, now) <= password_guard::longest_delay);
-  CHECK(guard.judged("bad", false, now) == password_guard::longest_delay);
-  CHECK(guard.judged("good", true, now) == milliseconds{0});
-  // Forgiven, one after the other.
-  now += password_guard::forgive_every * 60;
-  CHECK(guard.judged("bad", true, now) == milliseconds{0});
-  CHECK(guard.addresses() == 0);
-  // Bounded, however many addresses there are.
+  int refused = 0;
+};
+
+TEST_CASE("a thousand connections of one address guess no faster than one") {
+  guarded g;
+  int judged = 0;
+  int others = 0;
+  for (int i = 0; i < 1000; ++i) g.attempt("bad", "n", false, judged);
+  CHECK(judged == 3); // the free ones
+  CHECK(g.guard.waiting("bad") == password_guard::line_max);
+  CHECK(g.refused == 1000 - 3 - static_cast<int>(password_guard::line_max));
+  g.attempt("good", "n", true, others); // others are not touched
+  CHECK(others == 1);
+  g.pass(seconds{60});
+  CHECK(judged >= 18);
+  CHECK(judged <= 5 + 3 + 60'000 / 3200);
+  // Forgiven, one after the other, when it is quiet.
+  g.pass(std::chrono::hours{1});
+  CHECK(judged == 3 + static_cast<int>(password_guard::line_max));
+  CHECK(g.guard.at_once("bad"));
+  CHECK(g.guard.addresses() == 0);
+}
+
+TEST_CASE("two hundred honest clients come back while one behind their address guesses") {
+  for (bool same : {false, true}) {
+    CAPTURE(same);
+    guarded g;
+    int wrong = 0;
+    int right = 0;
+    for (int i = 0; i < 20; ++i) { // so slow as it gets
+      g.attempt("nat", "mine", false, wrong);
+      g.pass(milliseconds{3300});
+    }
+    g.attempt("nat", "mine", false, wrong);
+    g.attempt("nat", "mine", false, wrong);
+    for (int i = 0; i < 200; ++i) g.attempt("nat", same ? "mine" : "theirs", true, right);
+    g.pass(milliseconds{2 * 3200 + 100});
+    CHECK(right == 200);
+    CHECK(g.refused == 0);
+  }
+}
+
+TEST_CASE("who is known gets every other turn, however many other things are guessed") {
+  guarded g;
+  int wrong = 0;
+  int right = 0;
+  g.attempt("nat", "theirs", true, right);
+  for (int i = 0; i < 900; ++i) g.attempt("nat", "n" + std::to_string(i), false, wrong);
+  CHECK(g.guard.waiting("nat") > 800);
+  for (int i = 0; i < 50; ++i) g.attempt("nat", "theirs", true, right);
+  g.pass(seconds{7});
+  CHECK(right == 51);
+  CHECK(wrong < 15);
+  // One who is not known waits, but not behind every attempt: for one turn of each target.
+  auto before = wrong;
+  g.attempt("nat", "new", true, right);
+  g.pass(seconds{3200 / 1000 * 1000});
+  CHECK(right == 52);
+  CHECK(wrong - before <= 1000);
+}
+
+TEST_CASE("who hangs up leaves the line, unjudged; addresses are bounded") {
+  guarded g;
+  int judged = 0;
+  for (int i = 0; i < 4; ++i) g.attempt("bad", "n", false, judged);
+  auto at = g.guard.wait("bad", "m", [&] { judged += 100; });
+  REQUIRE(at.number != 0);
+  g.guard.leave(at);
+  g.guard.leave(at);
+  CHECK(g.guard.waiting("bad") == 1);
+  g.pass(seconds{10});
+  CHECK(judged == 4);
+  CHECK(g.guard.waiting("bad") == 0);
   for (std::size_t i = 0; i < password_guard::addresses_max + 100; ++i)
-    guard.judged(std::to_string(i), false, now + milliseconds{i});
-  CHECK(guard.addresses() == password_guard::addresses_max);
+    g.guard.judged(std::to_string(i), "n", false);
+  CHECK(g.guard.addresses() == password_guard::addresses_max);
 }
 
 TEST_CASE("a large request asks for its memory before it has it, and lets it go") {

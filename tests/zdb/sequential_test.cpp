@@ -1,4 +1,4 @@
-// The index of sequential mode: pages in memory and in a file, and what happens when the file fails.
+// The index of sequential mode: pages in memory and in a file, and what is when the file fails.
 #include "support/zdb_store.hpp"
 
 #include <fcntl.h>
@@ -131,7 +131,7 @@ TEST_CASE("what cannot be written stays in memory, and goes when there is room a
   for (std::uint64_t i = 0; i < next; ++i) REQUIRE(ids.find(i)->place == entry_of(i).place);
 }
 
-TEST_CASE("a page that cannot be read, or is not what was written, is an error and never an answer") {
+TEST_CASE("a page that cannot be read, or is not what was written, is never an answer") {
   quiet no_log;
   temporary_directory dir;
   for (bool stale : {false, true}) {
