@@ -5,8 +5,11 @@
 //
 //   disconnected --connect_now--> connecting --on_dialed--> greeting --serve--> ready
 //        ^------------------------ lost ---------------------------------'
-//   greeting/ready --judge, lost--> data_lost | access_denied (until move_to)      any --end-->
-//   stopped
+//   greeting/ready --judge, lost--> data_lost | access_denied --half a minute, or move_to--> connecting
+//   any --end--> stopped
+//
+// A verdict stands, and is what is reported, until the node was asked once more and said otherwise:
+// a password that somebody reset for a minute, a disk that was not mounted yet.
 #pragma once
 
 #include <cstdint>
@@ -117,6 +120,7 @@ struct connection_state {
   std::optional<std::pair<link_state, error>> verdict;
   std::uint32_t failures = 0;
   std::optional<boot_time> retry_at;
+  std::optional<std::pair<link_state, std::string>> standing; ///< the verdict while it is asked again
 
   // the node
   std::uint64_t life = 0;

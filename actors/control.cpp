@@ -56,9 +56,9 @@ public:
       directory_ = std::move(*opened);
       address = fmt::format("/proc/self/fd/{}/{}", directory_.get(), path.filename().string());
     }
-    auto before = ::umask(0177);
+    // The process makes all files for its owner alone. A umask of its own for this one would be that
+    // of files which other threads make meanwhile.
     auto bound = unix_->bind_to_port(address.c_str(), 80);
-    ::umask(before);
     if (!bound) return errno_error(fmt::format("listen on {}", path.string()), errno);
     ::chmod(path.c_str(), 0600);
     unix_thread_ = std::thread{[this] { unix_->listen_after_bind(); }};

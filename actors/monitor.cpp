@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
+#include <utility>
 
 #include <caf/all.hpp>
 
@@ -9,6 +11,15 @@
 #include "base/limits.hpp"
 
 namespace qs::actors {
+namespace {
+
+/// At most 100 PINGs a second (control.md, 5): so many at a time, and a pause. A round of more nodes than that takes longer,
+/// and the next one waits for it.
+constexpr std::size_t pings_at_once = 10;
+constexpr std::chrono::milliseconds pings_pause{105};
+constexpr std::chrono::milliseconds timer_slack{5}; ///< an alarm by another clock may come a little early
+
+} // namespace
 
 struct monitor_state {
   explicit monitor_state(monitor_actor::pointer p) : self{p} {}
@@ -41,6 +52,7 @@ struct monitor_state {
           if (sooner) schedule();
         },
         [this](tick) {
+          ask_some();
           if (config.shared->time->boot() < next_round) return;
           schedule();
           start_round();
@@ -66,22 +78,48 @@ struct monitor_state {
     last_round = now;
     // Longer than a round can take: this machine slept. Nobody knows who answered meanwhile, so
     // silence starts anew.
-    if (since_last > 2 * pace.interval + std::chrono::seconds{10}) {
+    auto sending = pings_pause * static_cast<std::int64_t>(nodes.size() / pings_at_once);
+    if (since_last > 2 * pace.interval + sending + std::chrono::seconds{10}) {
       since_last = boot_time{0};
       for (auto& [node, w] : nodes) w.view.silent_for = {};
     }
-    using std::chrono::milliseconds;
-    auto patience = std::clamp(milliseconds{pace.interval}, milliseconds{500}, milliseconds{3000});
     for (auto& [node, w] : nodes) {
       w.asked = true;
       w.answered = false;
       ++outstanding;
-      auto id = node;
-      self->request(w.link, patience, ping_atom_v)
+      to_ask.push_back(node);
+    }
+    if (outstanding == 0) return finish_round();
+    ask_some();
+  }
+
+  /// The next few of the round, unless the last few were just now: also rounds that somebody asked for keep the rate.
+  void ask_some() {
+    if (to_ask.empty()) return;
+    using std::chrono::milliseconds;
+    auto now = config.shared->time->boot();
+    if (now + timer_slack < next_few) {
+      if (!std::exchange(few_due, true)) caf::delayed_anon_send(monitor_actor{self}, next_few - now, tick{});
+      return;
+    }
+    few_due = false;
+    next_few = now + pings_pause;
+    auto patience = std::clamp(milliseconds{pace.interval}, milliseconds{500}, milliseconds{3000});
+    for (std::size_t i = 0; i < pings_at_once && !to_ask.empty(); ++i) {
+      auto id = to_ask.front();
+      to_ask.pop_front();
+      auto found = nodes.find(id);
+      if (found == nodes.end()) { // sent away meanwhile
+        one_answer(id, false);
+        continue;
+      }
+      self->request(found->second.link, patience, ping_atom_v)
           .then([this, id](caf::ok_atom) { one_answer(id, true); },
                 [this, id](caf::error&) { one_answer(id, false); });
     }
-    if (outstanding == 0) finish_round();
+    if (to_ask.empty()) return;
+    few_due = true;
+    caf::delayed_anon_send(monitor_actor{self}, pings_pause, tick{});
   }
 
   void one_answer(model::node_id node, bool good) {
@@ -99,8 +137,9 @@ struct monitor_state {
       update(w);
       if (w.view.state == model::reach::answers)
         w.view.silent_for = {};
-      else if (answered >= pace.quorum)
+      else if (answered >= pace.quorum && w.asked) // not one that came in the middle of the round
         w.view.silent_for += since_last;
+      w.asked = false;
     }
     auto round = view(true);
     for (auto& w : waiting) w.deliver(round);
@@ -162,7 +201,10 @@ struct monitor_state {
   monitor_config config;
   watch_pace pace;
   std::map<model::node_id, watched> nodes;
-  std::size_t outstanding = 0;
+  std::size_t outstanding = 0;        ///< of the round under way: asked or to be asked, and no answer yet
+  std::deque<model::node_id> to_ask; ///< of the round under way
+  boot_time next_few{};
+  bool few_due = false; ///< a tick for them is on its way
   boot_time last_round{};
   boot_time next_round{};
   boot_time since_last{};

@@ -99,7 +99,9 @@ struct mount_state {
           auto v = volume::open_volume(setup.options, env);
           if (!v.ok()) return {std::move(v).err(), nullptr};
           std::shared_ptr<volume::volume> shared{std::move(*v)};
-          if (!setup.groups.empty())
+          // Groups that are there were made by an engine that died before it could record them. The
+          // nodes may be others by now: those groups stand, and are handed on from what they are.
+          if (!setup.groups.empty() && shared->groups().empty())
             if (auto how = shared->set_groups(setup.groups); !how.ok())
               return {std::move(how).err(), nullptr};
           return {{}, std::move(shared)};

@@ -12,7 +12,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto providers_every = 30s;
+/// The slow poll of control.md, 5: providers may be far away, and count what they are asked.
+constexpr std::chrono::milliseconds providers_every = 30s;
+constexpr std::chrono::milliseconds providers_quiet = 15min;
 constexpr auto inspect_every = 1s;
 
 } // namespace
@@ -89,7 +91,10 @@ void supervisor_state::refresh_report() {
 void supervisor_state::refresh_providers() {
   auto now = config.shared->time->boot();
   auto stale = node_changes != money_changes; // what was just reserved has its price
-  if (providers_asked || (!stale && now - providers_at < providers_every)) return;
+  auto quiet = decided && decided->state == "Ready" && decided->steps.empty() && under_way() == 0 &&
+               hosts_known && strays_known;
+  if (providers_asked || (!stale && now - providers_at < (quiet ? providers_quiet : providers_every)))
+    return;
   look_at_providers([] {});
 }
 

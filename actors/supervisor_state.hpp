@@ -7,6 +7,7 @@
 
 #include <caf/all.hpp>
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -83,8 +84,6 @@ struct supervisor_state {
   void reload(model::node_id node);
   void put_rows(std::vector<model::recorded_node> rows, std::uint32_t next_number);
   void mark(model::node_id node, model::node_state state, const std::string& reason);
-  void open(bool create, std::vector<model::group> groups);
-  void opened();
   void set_groups(const controller::step& step);
   void mount();
   void unmount();
@@ -110,6 +109,22 @@ struct supervisor_state {
   std::uint32_t end_not_settled(const model::recorded_node& r, const std::string& detail);
   caf::result<control_reply> delete_node(const std::string& body);
   void abandon(model::node_id node, caf::typed_response_promise<control_reply> answer);
+
+  // -- supervisor_opening.cpp: the volume, and rows that nothing depends on
+  // --------------------------------------------------------------------------------
+  void open(bool create, std::vector<model::group> groups);
+  void made();
+  void opened();
+  void not_opened(const error& why);
+  struct advisory_row {
+    std::string what; ///< for people
+    std::function<status(state::store&)> write;
+  };
+  void write_advisory(advisory_row row);
+  void post_advisory(advisory_row row);
+  void advisory_failed(const advisory_row& row, const error& why);
+  void advisory_trouble(const std::string& what, const error& why);
+  void retry_advisory();
 
   // -- supervisor_commands.cpp: answering
   // -------------------------------------------------------------------------
@@ -175,6 +190,10 @@ struct supervisor_state {
   boot_time mount_retry_at{}; // what is waited for is counted in time that never jumps
   boot_time volume_retry_at{};
   std::string spec_problem;  ///< why the accepted spec cannot be read
+  std::uint32_t volume_tried = 0;     ///< in a row, without the space to open it
+  std::deque<advisory_row> unwritten; ///< advisory rows that could not be written yet, oldest first
+  boot_time advisory_retry_at{};
+  std::string advisory_problem; ///< told, and not over
   std::string mount_problem; ///< why the mount is not there
   std::string volume_problem;
   std::string payment_problem;

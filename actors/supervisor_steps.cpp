@@ -181,11 +181,9 @@ void supervisor_state::node_done(const node_report& report) {
     }
     if (report.row.state == node_state::planned && !report.row.reason.empty()) {
       recorded.refused_hosts[{report.row.provider, report.row.host}] = now;
-      on_state([store = config.shared->store.get(), provider = report.row.provider,
-                host = report.row.host] { return store->put_refusal(provider, host); },
-               [this](status how) {
-                 if (!how.ok()) state_failed(how.err());
-               });
+      write_advisory({fmt::format("the refusal of {}", report.row.host),
+                      [provider = report.row.provider, host = report.row.host](
+                          state::store& s) { return s.put_refusal(provider, host); }});
     }
   }
   if (report.what == verb::restart && report.ok)
@@ -277,56 +275,6 @@ void supervisor_state::put_rows(std::vector<model::recorded_node> rows, std::uin
 // -- the volume
 // ------------------------------------------------------------------------------------------------------
 
-void supervisor_state::open(bool create, std::vector<model::group> groups) {
-  volume_busy = true;
-  update_connections();
-  tell_nodes();
-  volume_setup setup{volume_options(), groups, create};
-  self->request(mount_, std::chrono::minutes{40}, setup)
-      .then(
-          [this, create, groups](done) {
-            volume_problem.clear();
-            note("info", create ? "VolumeMade" : "VolumeOpened", "volume",
-                 create ? fmt::format("{} placement groups", groups.size())
-                        : "the log is replayed");
-            if (!create) return opened();
-            auto s = recorded.volume;
-            s.created = true;
-            s.data_shards = static_cast<std::uint32_t>(desired->storage.data_shards);
-            s.parity_shards = static_cast<std::uint32_t>(desired->storage.parity_shards);
-            s.capacity = desired->storage.capacity;
-            s.groups = groups;
-            on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
-                     [this, s](status how) {
-                       if (!how.ok()) return state_failed(how.err());
-                       recorded.volume = s;
-                       opened();
-                     });
-          },
-          [this](caf::error& e) {
-            volume_busy = false;
-            volume_retry_at = config.shared->time->boot() + retry_after;
-            auto text = describe(from_caf(e));
-            if (text != volume_problem) note("error", "VolumeNotOpen", "volume", text);
-            volume_problem = text;
-          });
-}
-
-/// The step is over when its result is seen: a pass before that would open it once more.
-void supervisor_state::opened() {
-  auto over = [this] {
-    volume_busy = false;
-    poke();
-  };
-  self->request(mount_, 30s, get_report{})
-      .then(
-          [this, over](volume_report& r) {
-            volume = std::move(r);
-            over();
-          },
-          [over](caf::error&) { over(); });
-}
-
 void supervisor_state::set_groups(const controller::step& step) {
   volume_busy = true;
   auto capacity = desired->storage.capacity;
@@ -343,7 +291,12 @@ void supervisor_state::set_groups(const controller::step& step) {
             on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
                      [this, s](status how) {
                        volume_busy = false;
-                       if (!how.ok()) return state_failed(how.err());
+                       // The volume has them; the row is for those who look without it, and is
+                       // written again.
+                       if (!how.ok()) {
+                         summary_last.clear();
+                         advisory_trouble("the groups of the volume", how.err());
+                       }
                        recorded.volume = s;
                        refresh_report();
                        poke();

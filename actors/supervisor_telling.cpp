@@ -39,6 +39,7 @@ void supervisor_state::note_conditions() {
 /// The summary row is what `diff` and `status` know without an engine; written when it changed, not
 /// more often than it is worth.
 void supervisor_state::save_summary() {
+  retry_advisory();
   auto now = config.shared->time->boot();
   if (!volume.open || !recorded.volume.created || now - summary_at < summary_every) return;
   auto s = recorded.volume;
@@ -51,11 +52,18 @@ void supervisor_state::save_summary() {
   summary_at = now;
   if (print == summary_last) return;
   summary_last = print;
-  on_state([store = config.shared->store.get(), s] { return store->put_summary(s); },
-           [this, s](status how) {
-             if (!how.ok()) return state_failed(how.err());
-             recorded.volume = s;
-           });
+  auto failed = [this](const error& e) {
+    summary_last.clear(); // as good as never written: the next one is
+    advisory_trouble("the summary of the volume", e);
+  };
+  run_blocking<status>(
+      self, config.blocking, lane::state, {}, 60s,
+      [store = config.shared->store.get(), s] { return store->put_summary(s); },
+      [this, s, failed](status how) {
+        if (!how.ok()) return failed(how.err());
+        recorded.volume = s;
+      },
+      failed);
 }
 
 void supervisor_state::note(std::string level, std::string kind, std::string subject,
@@ -79,11 +87,7 @@ void supervisor_state::note(std::string level, std::string kind, std::string sub
     log::info(e.subject, "{}: {}", e.kind, e.message);
   e = config.feed->push(std::move(e));
   if (stopping) return;
-  on_state([store = config.shared->store.get(), e] { return store->add_event(e); },
-           [](status how) {
-             if (!how.ok())
-               log::warning("supervisor", "an event was not recorded: {}", describe(how.err()));
-           });
+  write_advisory({"an event", [e](state::store& s) { return s.add_event(e); }});
 }
 
 volume::volume_options supervisor_state::volume_options() const {

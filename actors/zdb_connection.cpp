@@ -22,6 +22,8 @@ namespace {
 constexpr std::chrono::milliseconds retry_least{100};
 constexpr std::chrono::milliseconds retry_most{30'000};
 constexpr std::chrono::milliseconds retry_most_loopback{2'000};
+/// A node that refused us or was not the one we knew: what a person did to it may be put right.
+constexpr std::chrono::milliseconds verdict_retry{30'000};
 /// A sync of much unwritten data on a slow disk is no sign of death.
 constexpr std::chrono::milliseconds sync_deadline{30'000};
 /// volume.md, 3: on a server without SYNC what was acknowledged counts as on disk after so long in
@@ -177,6 +179,7 @@ void connection_state::serve() {
   }
   state = link_state::ready;
   detail = trouble;
+  standing.reset();
   tell(!same && life > 1);
 }
 
@@ -221,7 +224,10 @@ void connection_state::lost(error why, link_state next) {
   verdict.reset(); // also what those failures seemed to say
   fail_barriers(next == link_state::disconnected ? std::nullopt : std::optional<error>{why});
   detail = describe(why);
-  if (next == link_state::disconnected && !stopping) {
+  if (next == link_state::data_lost || next == link_state::access_denied) standing.emplace(next, detail);
+  if (standing && !stopping) {
+    retry_at = cfg.time->boot() + verdict_retry + std::chrono::milliseconds{cfg.random->below(1000)};
+  } else if (next == link_state::disconnected && !stopping) {
     auto most = loopback ? retry_most_loopback : retry_most;
     auto wait = std::min(most, retry_least * (1 << std::min<std::uint32_t>(failures, 10)));
     // Half of it is chance, so that the clients of a node that comes back do not come all at once.
@@ -260,8 +266,10 @@ void connection_state::enter(link_state next, std::string why) {
 link_report connection_state::report() const {
   link_report r;
   r.node = cfg.node;
-  r.state = state;
-  r.detail = detail;
+  auto asked_again = state == link_state::disconnected || state == link_state::connecting ||
+                     state == link_state::greeting;
+  r.state = standing && asked_again ? standing->first : state;
+  r.detail = standing && asked_again ? standing->second : detail;
   r.life = life;
   r.last_seen = last_seen;
   r.instance = instance;
@@ -375,6 +383,7 @@ void connection_state::move_to(model::endpoint where) {
   if (stopping) return;
   cfg.where = std::move(where);
   ++attempt; // a connect under way is not wanted any more
+  standing.reset();
   if (state == link_state::greeting || state == link_state::ready)
     lost({errc::unreachable, "moves to another address"}, link_state::disconnected);
   failures = 0;

@@ -78,15 +78,17 @@ struct ending {
   std::string how;
 };
 
-/// Stopped, refused, and somebody else's lock are answers; anything else is worth another try once it has run.
-ending judge(int status, bool was_ready) {
+/// By another engine than the one that has just ended.
+bool held(const chosen_volume& volume) { return state::lock_holder(volume.state_directory).has_value(); }
+
+ending judge(const chosen_volume& volume, int status, bool was_ready) {
   ending out;
   if (WIFSIGNALED(status)) {
     out.again = was_ready;
     out.how = fmt::format("signal {}", WTERMSIG(status));
   } else {
     auto code = WEXITSTATUS(status);
-    out.again = was_ready && code != exit_done && code != exit_refused && code != exit_again && code != exit_usage;
+    out.again = worth_another_start(code, was_ready, code == exit_again && held(volume));
     out.exit = code;
     out.how = fmt::format("code {}", code);
   }
@@ -147,12 +149,12 @@ std::string last_words(int line) {
   }
 }
 
-ending wait_for(const watched& engine) {
+ending wait_for(const chosen_volume& volume, const watched& engine) {
   if (engine.child) {
     int status = 0;
     while (::waitpid(engine.pid, &status, 0) < 0 && errno == EINTR) {}
     engine_handle = -1;
-    return judge(status, engine.ready);
+    return judge(volume, status, engine.ready);
   }
   auto words = last_words(engine.line.get());
   // Its lock is free when the process is gone, not when the leash is.
@@ -162,7 +164,8 @@ ending wait_for(const watched& engine) {
   if (words.rfind(said_end, 0) != 0) return {asked_to_stop == 0, exit_failed, "no word"};
   int code = 0;
   std::from_chars(words.data() + 4, words.data() + words.size(), code);
-  return {false, code, fmt::format("code {}", code)};
+  auto again = asked_to_stop == 0 && code == exit_again && !held(volume); // it was still starting
+  return {again, code, fmt::format("code {}", code)};
 }
 
 void keep_errors_small(const chosen_volume& volume) {
@@ -198,6 +201,12 @@ void take_signals() {
 
 } // namespace
 
+bool worth_another_start(int code, bool was_ready, bool lock_is_held) noexcept {
+  if (!was_ready) return false; // whoever asked for this start gets the answer
+  if (code == exit_again) return !lock_is_held;
+  return code != exit_done && code != exit_refused && code != exit_usage;
+}
+
 int watch_engine(const chosen_volume& volume, const run_options& o) {
   take_signals();
   if (::chdir("/") != 0) return exit_failed;
@@ -221,7 +230,7 @@ int watch_engine(const chosen_volume& volume, const run_options& o) {
     if (engine->ready && waiting >= 0) report_ready(std::exchange(waiting, -1));
     ever_ready = ever_ready || engine->ready;
     engine->ready = ever_ready;
-    auto end = wait_for(*engine);
+    auto end = wait_for(volume, *engine);
     if (engine->report.what == start_report::kind::failed)
       report_failure(std::exchange(waiting, -1), engine->report.exit, engine->report.message);
     if (!end.again) {

@@ -13,6 +13,10 @@ namespace qs::cli {
 /// The watcher's main function (qs run --watch): returns its exit code. With a leash it takes over an engine that runs.
 int watch_engine(const chosen_volume& volume, const run_options& o);
 
+/// Of an engine that ended with this exit code. Stopped, refused, and another engine's lock are answers; that somebody was busy or did
+/// not answer while it started (a grid's lock, a slow disk) is over some time.
+bool worth_another_start(int code, bool was_ready, bool lock_is_held) noexcept;
+
 /// The engine's end of the leash: a thread of its own, from when signals are blocked until the engine has ended.
 class leash {
 public:

@@ -12,6 +12,7 @@ using namespace std::chrono_literals;
 
 struct fake_link_state {
   bool up = true;
+  int pings = 0;
   link_report report;
 };
 
@@ -23,6 +24,7 @@ connection_actor::behavior_type fake_link(connection_actor::pointer, std::shared
     [](check_atom, const model::object_name&) -> caf::result<bool> { return true; },
     [](barrier_atom) -> caf::result<std::uint64_t> { return std::uint64_t{1}; },
     [s](ping_atom) -> caf::result<caf::ok_atom> {
+      ++s->pings;
       if (s->up) return caf::ok_atom_v;
       return to_caf({errc::unreachable, "down"});
     },
@@ -94,6 +96,27 @@ TEST_CASE("monitor: silence counts only while enough others answer, and starts a
   f.advance(2s);
   CHECK(f.last(1).state == model::reach::answers);
   CHECK(f.last(1).silent_for == 0s);
+}
+
+TEST_CASE("monitor: at most 100 PINGs a second, however many nodes and whoever asks; a round takes as long as that needs") {
+  watching f{350, 2};
+  f.links[350]->up = false;
+  auto pings = [&] {
+    int sum = 0;
+    for (const auto& [n, l] : f.links) sum += l->pings;
+    return sum;
+  };
+  for (int second = 0; second < 12; ++second) {
+    auto before = pings();
+    f.ask<monitor_round>(f.monitor, get_report{});
+    f.advance(1s);
+    CHECK(pings() - before <= 110); // of a second that begins in the middle of ten
+    CHECK(pings() - before >= 50);
+  }
+  for (std::uint32_t n = 1; n < 350; ++n) CHECK(f.last(n).state == model::reach::answers);
+  CHECK(f.last(350).state == model::reach::silent);
+  CHECK(f.last(350).silent_for >= 3s); // told from the rounds, however long they are
+  CHECK(f.last(350).silent_for <= 12s);
 }
 
 TEST_CASE("monitor: silence starts at zero when the machine slept") {

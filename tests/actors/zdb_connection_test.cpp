@@ -63,9 +63,16 @@ TEST_CASE_FIXTURE(connection_fixture, "connection: the wrong identity is never s
   CHECK(code_of(p) == errc::data_lost);
   CHECK(code_of(g) == errc::data_lost);
   CHECK(server.count("SET") == 0);
-  advance(2min, 1s);
-  CHECK(network->dials.empty()); // nothing brings it back but being told
+  advance(25s, 1s);
+  CHECK(network->dials.empty());
+  auto told = reports->size();
+  advance(10s, 1s);
+  REQUIRE(network->dials.size() == 1); // asked again, and until it says otherwise it is what it was
   CHECK(state() == link_state::data_lost);
+  network->accept(server);
+  CHECK(state() == link_state::data_lost);
+  CHECK(server.count("SET") == 0);
+  for (auto i = told; i < reports->size(); ++i) CHECK((*reports)[i].state == link_state::data_lost);
 
   test::scripted_zdb mended;
   mended.objects[key_of("identity")] = "I am n1";
@@ -85,8 +92,14 @@ TEST_CASE_FIXTURE(connection_fixture, "connection: a refused password is access_
   auto g = get("a");
   run();
   CHECK(code_of(g) == errc::access_denied);
-  advance(1min, 1s);
+  advance(25s, 1s);
   CHECK(network->dials.empty());
+  advance(10s, 1s);
+  REQUIRE(network->dials.size() == 1);
+  CHECK(state() == link_state::access_denied);
+  server.password = "secret"; // set back by whoever had changed it
+  network->accept(server);
+  CHECK(state() == link_state::ready);
   for (auto& r : *reports) CHECK(r.detail.find("secret") == std::string::npos);
   CHECK((**g).err().message.find("secret") == std::string::npos);
 }

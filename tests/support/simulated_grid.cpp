@@ -277,6 +277,7 @@ public:
   inspection inspect(const grid::request& r) override { return *alive_ ? grid_.inspect(r) : inspection{}; }
 
   result<std::vector<model::host>> hosts() override {
+    ++grid_.counters["hosts listed"];
     if (deaf()) return error{errc::unreachable, "no answer"};
     auto list = grid_.hosts;
     for (auto& h : list)

@@ -76,9 +76,9 @@ struct guarded_store final : state::store {
   status put_nodes(const std::vector<model::recorded_node>& n, std::uint32_t next) override {
     return *alive ? inner->put_nodes(n, next) : status{dead()};
   }
-  status put_summary(const model::volume_summary& s) override { return *alive ? inner->put_summary(s) : status{dead()}; }
+  status put_summary(const model::volume_summary& s) override { return writable("summary") ? inner->put_summary(s) : why_not(); }
   status set_flag(std::string_view f, bool on) override { return *alive ? inner->set_flag(f, on) : status{dead()}; }
-  status put_refusal(std::string_view p, std::string_view h) override { return *alive ? inner->put_refusal(p, h) : status{dead()}; }
+  status put_refusal(std::string_view p, std::string_view h) override { return writable("refusal") ? inner->put_refusal(p, h) : why_not(); }
   status put_note(std::string_view k, std::string_view v) override { return *alive ? inner->put_note(k, v) : status{dead()}; }
   result<std::optional<std::string>> note(std::string_view k) override { return inner->note(k); }
   result<std::string> sealed_references() override { return *alive ? inner->sealed_references() : result<std::string>{dead()}; }
@@ -94,10 +94,13 @@ struct guarded_store final : state::store {
   result<std::optional<model::intent>> reservation_of(model::node_id n, std::uint32_t i) override {
     return *alive ? inner->reservation_of(n, i) : result<std::optional<model::intent>>{dead()};
   }
-  status add_event(const model::event& e) override { return *alive ? inner->add_event(e) : status{dead()}; }
+  status add_event(const model::event& e) override { return writable("event") ? inner->add_event(e) : why_not(); }
   result<std::vector<model::event>> events(std::uint64_t after, std::size_t most) override { return inner->events(after, most); }
+  bool writable(const std::string& what) const { return *alive && (full_for == nullptr || !full_for->contains(what)); }
+  status why_not() const { return *alive ? error{errc::no_space, "no space left to write state.db"} : dead(); }
   std::unique_ptr<state::store> inner;
   std::shared_ptr<bool> alive;
+  const std::set<std::string>* full_for = nullptr;
   std::function<void(const model::intent&)> watch;
 };
 
@@ -222,6 +225,7 @@ void simulation::start() {
   };
   auto guarded = std::make_unique<guarded_store>(std::move(*opened), e.alive);
   e.world->volume_opened = [this](const std::shared_ptr<volume::volume>& v) { volume_ = v; };
+  guarded->full_for = &disk_full_for;
   guarded->watch = [this](const model::intent& i) {
     if (auto v = volume_.lock()) book_->look(*v);
     if (!nothing_may_change.empty() && i.what != model::intent::verb::resize)

@@ -58,6 +58,7 @@ public:
   [[nodiscard]] std::uint64_t lives() const; ///< engines started so far: what the one before was asked nobody answers
   std::optional<int> ended; ///< the supervisor asked for the end of the process, with this code
   bool restart = true;      ///< what is cut, or ends with an error, is started again
+  std::set<std::string> disk_full_for; ///< writes of the state that fail: summary, event, refusal
   std::uint64_t cut_at_commit = 0; ///< counted from the start of the simulation; 0: never
   [[nodiscard]] std::uint64_t commits() const;
 
