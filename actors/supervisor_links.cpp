@@ -105,6 +105,9 @@ void supervisor_state::tell_nodes() {
         if (n.state == model::reach::data_lost || n.state == model::reach::access_denied)
           v.live = false;
       }
+    // Replaced and silent: whoever has its slots now does not count as away, so that it must not count as there.
+    v.may_return = v.live;
+    if (r.state == node_state::replaced && !v.reachable) v.live = false;
     change.nodes.push_back(v);
   }
   self->send(mount_, std::move(change));

@@ -34,6 +34,10 @@ bool segment_table::live_locked(model::node_id node) const {
   auto it = nodes_.find(node);
   return it == nodes_.end() ? nodes_.empty() : it->second.live;
 }
+bool segment_table::may_return_locked(model::node_id node) const {
+  auto it = nodes_.find(node);
+  return it == nodes_.end() ? nodes_.empty() : it->second.live || it->second.may_return;
+}
 bool segment_table::reachable_locked(model::node_id node) const {
   auto it = nodes_.find(node);
   return it == nodes_.end() ? nodes_.empty() : it->second.reachable;
@@ -92,7 +96,8 @@ void segment_table::count(model::segment_ref ref, const segment_entry& e, bool a
     auto& sum = node_sums_[node];
     adjust(sum.bytes, e.shard_length, add);
     if ((e.confirmed >> i & 1) == 0) continue;
-    if (s.redundancy <= 0 && live_locked(node)) adjust(sum.indispensable, 1, add);
+    // Without it fewer than k would be left; one that does not count is not among those that are.
+    if (live_locked(node) ? s.redundancy <= 0 : s.redundancy < 0 && may_return_locked(node)) adjust(sum.indispensable, 1, add);
     if (s.older && i < newest->second.size() && newest->second[i] != node) adjust(sum.source, 1, add);
   }
 }
@@ -193,7 +198,7 @@ bool segment_table::set_nodes(const std::vector<node_view>& nodes) {
   bool back = false;
   for (const auto& n : nodes) {
     auto it = nodes_.find(n.id);
-    if (it == nodes_.end() || it->second.live != n.live) changed = true;
+    if (it == nodes_.end() || it->second.live != n.live || it->second.may_return != n.may_return) changed = true;
     if (n.reachable && (it == nodes_.end() || !it->second.reachable)) back = true;
     if (it == nodes_.end() || it->second.used != n.used || it->second.limit != n.limit) {
       sent_.erase(n.id);
@@ -213,6 +218,10 @@ bool segment_table::reachable(model::node_id node) const {
 bool segment_table::live(model::node_id node) const {
   std::lock_guard lock{mutex_};
   return live_locked(node);
+}
+bool segment_table::may_return(model::node_id node) const {
+  std::lock_guard lock{mutex_};
+  return may_return_locked(node);
 }
 
 std::uint64_t segment_table::node_free(model::node_id node, bool empty) const {

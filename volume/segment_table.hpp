@@ -61,7 +61,8 @@ public:
   /// True: a node answers now that did not before.
   bool set_nodes(const std::vector<node_view>& nodes);
   [[nodiscard]] bool reachable(model::node_id node) const; ///< true while nothing is known of it
-  [[nodiscard]] bool live(model::node_id node) const;
+  [[nodiscard]] bool live(model::node_id node) const; ///< counts for redundancy
+  [[nodiscard]] bool may_return(model::node_id node) const; ///< what it had may still be there, whether it counts or not
 
   /// A group for a segment whose shards take `shard_bytes` each: fewest nodes away (at most m), then at random by free space.
   /// Counts the bytes until the nodes are seen again.
@@ -121,6 +122,7 @@ private:
   [[nodiscard]] const std::vector<model::node_id>* slots_locked(std::uint32_t group, std::uint32_t generation) const;
   [[nodiscard]] const std::pair<const std::uint32_t, std::vector<model::node_id>>* newest_locked(std::uint32_t group) const;
   [[nodiscard]] bool live_locked(model::node_id node) const;
+  [[nodiscard]] bool may_return_locked(model::node_id node) const;
   [[nodiscard]] bool reachable_locked(model::node_id node) const;
   [[nodiscard]] standing stand(const segment_entry& e) const;
   void count(model::segment_ref ref, const segment_entry& e, bool add);

@@ -71,7 +71,7 @@ void engine::sweep_stale() {
   for (auto& key : keys) {
     auto s = parse(key);
     auto id = s ? segment_id_of(s->segment) : result<codec::segment_id>{error{errc::corrupt, {}}};
-    if (!id.ok() || !table_.live(s->node)) { // its namespace goes as a whole
+    if (!id.ok() || !table_.may_return(s->node)) { // its namespace goes as a whole
       over.push_back(std::move(key));
       continue;
     }

@@ -196,7 +196,7 @@ bool engine::remove_segment(model::segment_ref ref) {
     auto slots = table_.slots(entry->group, entry->group_generation);
     for (unsigned i = 0; slots && i < slots->size(); ++i) {
       auto node = (*slots)[i];
-      if ((entry->required >> i & 1) == 0 || !table_.live(node)) continue;
+      if ((entry->required >> i & 1) == 0 || !table_.may_return(node)) continue;
       if (!table_.reachable(node)) return false;
       names[node].push_back(ring_->volume().shard_name(*id, i));
     }

@@ -83,14 +83,16 @@ public:
   virtual std::vector<model::group> groups() const = 0;
   virtual void set_capacity(byte_count usable) = 0;
 
-  /// What the monitor and the state know of each node: `reachable` answer now; `live` count for redundancy (not lost,
-  /// replaced or gone); free/limit bytes per node for statfs and for choosing groups.
+  /// What the monitor and the state know of each node: `reachable` answer now; `live` count for redundancy (not lost or gone,
+  /// and not replaced and silent); those that are not, but `may_return`, may have what nobody else has when they answer again:
+  /// nothing of theirs is given up. Free/limit bytes per node for statfs and for choosing groups.
   struct node_view {
     model::node_id id;
     bool reachable = false;
     bool live = true;
     byte_count limit = 0;
     byte_count used = 0;
+    bool may_return = true;
   };
   virtual void set_nodes(const std::vector<node_view>& nodes) = 0;
   /// What was confirmed on this node since then must be checked again (volume.md 3, identity). time 0 = everything.

@@ -352,7 +352,8 @@ struct volume_fixture {
   void see_nodes() {
     std::vector<volume::volume::node_view> views;
     for (auto& [id, n] : ports.nodes)
-      views.push_back({id, n.reachable && !n.silent, !lost.contains(id), node_limit, n.objects.size() * 530'000});
+      views.push_back({id, n.reachable && !n.silent, !lost.contains(id) && !(replaced.contains(id) && !n.reachable), node_limit,
+                       n.objects.size() * 530'000, !lost.contains(id)});
     opened->set_nodes(views);
   }
   /// Time passes and everything that may run runs.
@@ -416,6 +417,7 @@ struct volume_fixture {
   volume::volume_options options;
   std::vector<model::group> groups;
   std::set<model::node_id> lost;
+  std::set<model::node_id> replaced; ///< another has its slots, or will: while away it does not count, and may come back
   byte_count node_limit = 0;
   std::mutex notes_mutex; ///< threads of the volume's store note things, too
   std::vector<std::string> notes;

@@ -220,3 +220,47 @@ TEST_CASE("no node forgets anything before what made it needless is on this mach
   REQUIRE(f.ports[1].objects.size() < stored);
   CHECK(synced() > before);
 }
+
+TEST_CASE("a replaced node that does not answer counts for nothing while it is rebuilt; what only it may have is not given up") {
+  volume_fixture f{4, 2, 8, false};
+  f.groups.resize(1);
+  f.begin();
+  auto data = noise(1, 12 * mib);
+  auto inode = f.stored_file("a", data);
+  auto segments = f.opened->stats().segments_by_missing.at(0);
+  REQUIRE(segments > 1);
+  for (unsigned n : {3U, 4U}) f.ports[n].reachable = false;
+  f.replaced = {{3}, {4}};
+  f.groups[0].generation = 2;
+  f.groups[0].slots[2] = {7};
+  f.groups[0].slots[3] = {8};
+  REQUIRE(f.opened->set_groups(f.groups).ok());
+  f.see_nodes();
+  auto s = f.opened->stats();
+  CHECK(s.redundancy_left_min == 0);
+  REQUIRE(s.segments_by_missing.size() == 3);
+  CHECK(s.segments_by_missing[2] == segments);
+  CHECK(s.segments_by_missing[0] == 0);
+  CHECK(f.opened->indispensable() == std::vector<model::node_id>{{1}, {2}, {5}, {6}});
+  CHECK(f.opened->sources() == std::vector<model::node_id>{{3}, {4}});
+
+  // Two more away: nothing can be made, and nothing is forgotten of what the replaced ones have.
+  for (unsigned n : {1U, 2U}) f.ports[n].reachable = false;
+  f.replaced.insert({{1}, {2}});
+  f.see_nodes();
+  CHECK(f.opened->stats().redundancy_left_min == 0);
+  CHECK(f.opened->indispensable().size() == 6); // those that answer are not enough without any of the others
+  for (int i = 0; i < 50; ++i) {
+    f.opened->repair(8);
+    f.pass();
+  }
+  for (unsigned n : {3U, 4U}) f.ports[n].reachable = true;
+  f.see_nodes();
+  REQUIRE(f.opened->drop_caches().ok());
+  CHECK(f.holds(inode, 0, data));
+  f.replaced = {{3}, {4}};
+  for (unsigned n : {1U, 2U}) f.ports[n].reachable = true;
+  REQUIRE(f.repair_all());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  CHECK(f.opened->sources().empty());
+}
