@@ -248,7 +248,10 @@ private:
   void progress(const segment_ptr& segment, unsigned attempt, std::uint8_t index, model::node_id node,
                 shard_outcome outcome);
   void settle_confirmed(const segment_ptr& segment);
-  bool commit_confirmed(const segment_ptr& segment, bool unpin);
+  /// Writes the confirmed bits into the row and lets the log go: when all are confirmed, or with `some_missing` as many as the
+  /// rule of volume.md 3 asks for; the others are repair's then. False: not written, it stays pinned.
+  bool commit_confirmed(const segment_ptr& segment, bool some_missing);
+  [[nodiscard]] unsigned enough_to_unpin(unsigned used, unsigned all) const; ///< confirmed shards, of so many
   void retry_sends();
   void unpin_enough();
 
@@ -318,6 +321,7 @@ private:
   void finish_repair(const std::shared_ptr<repair_job>& job, bool moved);
   void store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<shard_to_store> shards);
   void commit_repair(const std::shared_ptr<repair_job>& job);
+  [[nodiscard]] std::uint64_t times_unconfirmed(model::node_id node) const;
 
   // -- stale.cpp
   void note_stale(engine_operation& op, const stale_shard& s);
@@ -416,6 +420,7 @@ private:
   };
   std::deque<slowed_reply> slowed_;
   std::unordered_set<model::segment_ref> repairing_;
+  std::map<model::node_id, std::uint64_t> unconfirmed_; ///< how often each was: what a job heard before counts no more
   std::unordered_map<model::segment_ref, boot_time> repair_after_;
   std::optional<segment_table::work_key> repair_cursor_;
   std::unordered_set<model::segment_ref> removing_;

@@ -52,6 +52,7 @@ struct local_segment {
   std::uint64_t acked = 0;     ///< on the slots of `generation`
   std::uint64_t confirmed = 0;
   std::uint64_t waiting = 0;   ///< sent, outcome not final
+  std::uint64_t distrusted = 0; ///< of this attempt: no word for these counts any more (unconfirm), they are sent again
   std::uint32_t generation = 0;
   unsigned attempt = 0;        ///< answers to earlier attempts are ignored
   boot_time next_try{};

@@ -18,6 +18,7 @@ struct engine::repair_job {
   segment_entry entry;
   std::vector<model::node_id> old_slots;
   model::group target;
+  std::vector<std::uint64_t> unconfirmed; ///< how often each of its nodes was, when this began
   std::uint64_t wanted = 0; ///< shards to be put on the target's slots
   bool check_all = false;   ///< an earlier attempt may have left shards there
   std::mutex mutex;
@@ -70,6 +71,7 @@ bool engine::start_repair(model::segment_ref ref, const segment_entry& e) {
   job->entry = e;
   job->old_slots = *old;
   job->target = *newest;
+  for (auto node : newest->slots) job->unconfirmed.push_back(times_unconfirmed(node));
   bool moves = false;
   for (unsigned i = 0; i < old->size(); ++i) {
     if ((e.required >> i & 1) == 0) continue;
@@ -256,7 +258,7 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
     for (unsigned i = 0; i < newest->slots.size(); ++i) {
       if ((row->required() >> i & 1) == 0) continue;
       bool was = (row->confirmed >> i & 1) != 0;
-      bool is = (job->done >> i & 1) != 0;
+      bool is = (job->done >> i & 1) != 0 && times_unconfirmed(newest->slots[i]) == job->unconfirmed[i];
       if (newest->slots[i] == job->old_slots[i]) {
         // Found damaged after this job had asked the node: that word is worth nothing now.
         if (is && (row->damaged >> i & 1) != 0) {
@@ -346,9 +348,22 @@ void engine::set_nodes(const std::vector<volume::node_view>& nodes) {
   next_round_ = {};
 }
 
+std::uint64_t engine::times_unconfirmed(model::node_id node) const {
+  std::lock_guard lock{queue_mutex_};
+  auto it = unconfirmed_.find(node);
+  return it == unconfirmed_.end() ? 0 : it->second;
+}
+
 void engine::unconfirm(model::node_id node, wall_time since) {
   auto since_ms = static_cast<std::uint64_t>(std::max<std::int64_t>(0, since.time_since_epoch().count()));
   post([node, since_ms](engine& e) {
+    // All of it under the operation lock: what is being confirmed is in its row before this looks, or finds its bits gone.
+    auto op = e.begin_internal();
+    if (!op.ok()) return;
+    {
+      std::lock_guard lock{e.queue_mutex_};
+      ++e.unconfirmed_[node];
+    }
     // Those in the log are sent again, whenever they were confirmed: their bits are in memory only.
     {
       std::shared_lock view{e.view_mutex_};
@@ -360,13 +375,16 @@ void engine::unconfirm(model::node_id node, wall_time since) {
           if ((*slots)[s] == node) {
             segment->confirmed &= ~bit(s);
             segment->acked &= ~bit(s);
+            segment->distrusted |= segment->waiting & bit(s);
           }
       }
     }
     auto refs = e.table_.confirmed_on(node, since_ms);
     for (std::size_t at = 0; at < refs.size(); at += 256) {
-      auto op = e.begin_internal();
-      if (!op.ok()) return;
+      if (at > 0) {
+        op = e.begin_internal();
+        if (!op.ok()) return;
+      }
       for (auto i = at; i < std::min(refs.size(), at + 256); ++i) {
         auto row = segment_row_in(**op, refs[i]);
         if (!row.ok() || !*row) continue;
@@ -382,6 +400,7 @@ void engine::unconfirm(model::node_id node, wall_time since) {
             std::lock_guard lock{it->second->mutex};
             it->second->confirmed &= ~mask;
             it->second->acked &= ~mask;
+            it->second->distrusted |= it->second->waiting & mask;
           }
         });
       }

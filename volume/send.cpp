@@ -135,7 +135,7 @@ void engine::send(const segment_ptr& segment) {
   {
     std::lock_guard lock{segment->mutex};
     attempt = ++segment->attempt;
-    segment->waiting = 0;
+    segment->waiting = segment->distrusted = 0;
     for (unsigned i = 0; i < slots.size() && i < values->size(); ++i) {
       if (!(*values)[i] || ((segment->acked | segment->confirmed) >> i & 1) != 0 || !table_.reachable(slots[i])) continue;
       request.shards.push_back({static_cast<std::uint8_t>(i), slots[i], ring_->volume().shard_name(segment->info.id, i), (*values)[i]});
@@ -177,6 +177,8 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     if (attempt != segment->attempt || index >= slots.size() || slots[index] != node) {
       if (attempt != segment->attempt) return;
       segment->waiting &= ~bit(index);
+    } else if ((segment->distrusted >> index & 1) != 0) {
+      if (outcome != shard_outcome::acknowledged) segment->waiting &= ~bit(index);
     } else {
       switch (outcome) {
         case shard_outcome::acknowledged: segment->acked |= bit(index); break;
@@ -225,33 +227,32 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
 }
 
 void engine::settle_confirmed(const segment_ptr& segment) {
-  if (commit_confirmed(segment, true)) check_drains();
+  if (commit_confirmed(segment, false)) check_drains();
 }
 
-/// Writes the confirmed bits into the row; with `unpin`, whatever is not confirmed becomes repair's and the log lets go.
-bool engine::commit_confirmed(const segment_ptr& segment, bool unpin) {
+bool engine::commit_confirmed(const segment_ptr& segment, bool some_missing) {
   auto ref = segment->ref();
-  std::uint64_t confirmed = 0;
-  std::uint32_t generation = 0;
-  {
-    std::lock_guard lock{segment->mutex};
-    confirmed = segment->confirmed;
-    generation = segment->generation;
-  }
   auto op = begin_internal();
   if (!op.ok()) return false;
   auto row = segment_row_in(**op, ref);
   if (!row.ok() || !*row || (*row)->state != segment_state::sealed) return false;
+  // Read under the operation lock, as unconfirm() takes them back under it: either it finds them in the row, or they are gone.
+  std::uint64_t confirmed = 0;
+  std::uint32_t generation = 0;
+  {
+    std::lock_guard lock{segment->mutex};
+    confirmed = segment->confirmed & (*row)->required();
+    generation = segment->generation;
+  }
   // Only on the generation it was sent to, checked at the commit (invariant 10).
   auto newest = table_.newest((*row)->group);
   if ((*row)->group_generation != generation || !newest || newest->generation != generation) return false;
-  if (confirmed == (*row)->confirmed && !unpin) return true;
-  (*row)->confirmed = confirmed & (*row)->required();
+  auto all = static_cast<unsigned>(std::popcount((*row)->required()));
+  if (static_cast<unsigned>(std::popcount(confirmed)) < (some_missing ? enough_to_unpin((*row)->used_shards, all) : all)) return false;
+  (*row)->confirmed = confirmed;
   (*row)->confirmed_ms = wall_ms();
-  if (unpin) {
-    (*row)->state = segment_state::stored;
-    (*op)->effect([this, ref](log_position) { forget_local(ref, true); });
-  }
+  (*row)->state = segment_state::stored;
+  (*op)->effect([this, ref](log_position) { forget_local(ref, true); });
   (*op)->put(segment_key(ref), encode(**row));
   auto done = (*op)->commit();
   if (!done.ok()) note("warning", "RowNotWritten", describe(done.err()));
@@ -283,6 +284,10 @@ void engine::retry_sends() {
   for (const auto& segment : due) queue_send(segment);
 }
 
+unsigned engine::enough_to_unpin(unsigned used, unsigned all) const {
+  return options_.parity_shards <= 1 ? all : std::min(used + 1, all);
+}
+
 void engine::unpin_enough() {
   auto limit = options_.staging_bytes / 4;
   if (log_->needed_bytes() <= limit) return;
@@ -296,8 +301,7 @@ void engine::unpin_enough() {
       if (!entry || entry->live_bytes == 0 || entry->group == no_group || entry->state != segment_state::sealed) continue;
       auto have = static_cast<unsigned>(std::popcount(segment->confirmed & entry->required));
       auto all = static_cast<unsigned>(std::popcount(entry->required));
-      auto need = options_.parity_shards <= 1 ? all : entry->used_shards + 1U;
-      if (have >= std::min(need, all)) enough.push_back(segment);
+      if (have >= enough_to_unpin(entry->used_shards, all)) enough.push_back(segment);
     }
   }
   for (const auto& segment : enough) commit_confirmed(segment, true);

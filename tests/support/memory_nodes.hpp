@@ -40,6 +40,16 @@ public:
     job();
     return true;
   }
+  /// What was posted last comes first: another thread was slower.
+  bool run_newest() {
+    {
+      std::lock_guard lock{mutex_};
+      if (jobs_.empty()) return false;
+      jobs_.push_front(std::move(jobs_.back()));
+      jobs_.pop_back();
+    }
+    return run_one();
+  }
   std::size_t run() {
     std::size_t n = 0;
     while (run_one())
