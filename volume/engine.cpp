@@ -228,11 +228,14 @@ void engine::post(std::function<void(engine&)> job) {
   });
 }
 
+byte_count engine::log_promised() const { return log_->needed_bytes() + extents_.merge_bytes(); }
+
+byte_count engine::log_reserve() const { return std::min<byte_count>(options_.staging_bytes / 8, 256 * mib); }
+
 bool engine::log_is_full() const {
-  auto limit = options_.staging_bytes;
-  // The last part is for what must always work: dropping data, and the records of segments on their way.
-  auto reserve = std::min<byte_count>(limit / 8, 256 * mib);
-  return log_->needed_bytes() + reserve >= limit || disk_full_;
+  // The last part is for what must always work: dropping data, and the records of segments on their way. What ranges take once
+  // they are frames counts from the beginning: making frames of them is what frees the log, so that there must be room for it.
+  return log_promised() + log_reserve() >= options_.staging_bytes || disk_full_;
 }
 
 result<std::unique_ptr<engine_operation>> engine::begin_operation(bool grow) {

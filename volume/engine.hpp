@@ -195,6 +195,8 @@ private:
   result<std::unique_ptr<engine_operation>> begin_internal();
   result<std::unique_ptr<engine_operation>> begin_operation(bool grow);
   [[nodiscard]] bool log_is_full() const;
+  [[nodiscard]] byte_count log_promised() const; ///< needed, and what ranges still take until they are frames
+  [[nodiscard]] byte_count log_reserve() const;
   void note(std::string_view level, std::string_view kind, std::string_view message) const;
   void go_read_only(std::string_view why);
   [[nodiscard]] boot_time now() const { return env_.time->boot(); }
@@ -430,6 +432,7 @@ private:
   std::atomic<boot_time> next_removal_{boot_time{}};
   boot_time next_disk_look_{};
   std::atomic<bool> disk_full_{false};
+  std::atomic<bool> disk_short_{false}; ///< not even for frames made of ranges
   std::atomic<std::size_t> stale_{0};
   std::atomic<bool> sweeping_{false};
   boot_time next_stale_{};   ///< upkeep's

@@ -14,6 +14,12 @@ bool extent_ranges::covers(std::uint32_t to) const noexcept {
   return at >= to;
 }
 
+std::uint64_t extent_ranges::merge_bytes() const noexcept {
+  constexpr std::uint64_t record_bytes = kib; // its header and rows
+  if (ranges.empty()) return 0;
+  return record_bytes + std::max(base, end());
+}
+
 void extent_map::gone(const byte_range& r) {
   --ranges_;
   if (r.zero) return;
@@ -51,18 +57,21 @@ void extent_map::carve(extent_ranges& e, std::uint32_t from, std::uint32_t to) {
   e.ranges.insert(at, left.begin(), left.end());
 }
 
-void extent_map::add(extent_place place, const byte_range& range, boot_time now) {
+void extent_map::add(extent_place place, const byte_range& range, boot_time now, std::uint32_t base) {
   auto [it, made] = map_.try_emplace(place);
   auto& e = it->second;
   if (made) {
     e.cut = ++cuts_;
     e.since = now;
+    e.base = base;
   }
+  merge_bytes_ -= e.merge_bytes();
   came(range);
   carve(e, range.from, range.to);
   auto at = std::lower_bound(e.ranges.begin(), e.ranges.end(), range.from,
                              [](const byte_range& r, std::uint32_t from) { return r.from < from; });
   e.ranges.insert(at, range);
+  merge_bytes_ += e.merge_bytes();
 }
 
 void extent_map::drop(inode_number inode, std::uint64_t from, std::uint64_t to) {
@@ -72,7 +81,9 @@ void extent_map::drop(inode_number inode, std::uint64_t from, std::uint64_t to) 
     auto start = it->first.second * extent_bytes;
     auto low = from > start ? static_cast<std::uint32_t>(from - start) : 0;
     auto high = to - start < extent_bytes ? static_cast<std::uint32_t>(to - start) : extent_bytes;
+    merge_bytes_ -= it->second.merge_bytes();
     carve(it->second, low, high);
+    merge_bytes_ += it->second.merge_bytes();
     it->second.cut = ++cuts_;
     if (it->second.ranges.empty()) it = map_.erase(it);
     else ++it;
@@ -83,11 +94,14 @@ void extent_map::drop_upto(extent_place place, std::uint64_t sequence) {
   auto it = map_.find(place);
   if (it == map_.end()) return;
   auto& list = it->second.ranges;
+  merge_bytes_ -= it->second.merge_bytes();
   std::erase_if(list, [&](const byte_range& r) {
     if (r.sequence > sequence) return false;
     gone(r);
     return true;
   });
+  it->second.base = extent_bytes; // a new one: what is left lies over it
+  merge_bytes_ += it->second.merge_bytes();
   it->second.cut = ++cuts_;
   if (list.empty()) map_.erase(it);
 }

@@ -2,6 +2,7 @@
 // Only intervals and places, never bytes. Owned by the engine, guarded by its view lock.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -29,9 +30,12 @@ struct extent_ranges {
   std::uint64_t cut = 0;          ///< changes whenever bytes are taken away other than by newer bytes over them
   boot_time since{};              ///< of the oldest
   bool merging = false;           ///< somebody is making a frame of it
+  std::uint32_t base = extent_bytes; ///< where the bytes of its base frame end, at most
 
   [[nodiscard]] std::uint32_t end() const noexcept { return ranges.empty() ? 0 : ranges.back().to; }
   [[nodiscard]] bool covers(std::uint32_t to) const noexcept; ///< [0, to) without a gap
+  /// What the log takes at most when they become a frame.
+  [[nodiscard]] std::uint64_t merge_bytes() const noexcept;
 };
 
 using extent_place = std::pair<inode_number, std::uint64_t>; // inode, index
@@ -45,7 +49,8 @@ public:
   };
   explicit extent_map(hooks h) : hooks_{std::move(h)} {}
 
-  void add(extent_place place, const byte_range& range, boot_time now);
+  /// `base`: where the base frame's bytes end, looked at when it is the extent's first range.
+  void add(extent_place place, const byte_range& range, boot_time now, std::uint32_t base = extent_bytes);
   /// Bytes [from, to) of the file.
   void drop(inode_number inode, std::uint64_t from, std::uint64_t to);
   /// The extent's ranges of operations up to `sequence`.
@@ -56,6 +61,8 @@ public:
   /// First extent with ranges at or after the place, or null; for scans.
   [[nodiscard]] const std::pair<const extent_place, extent_ranges>* next(extent_place place) const;
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; } ///< data bytes, zeros not counted
+  /// What the log still takes until all of them are frames. Needs no lock.
+  [[nodiscard]] std::uint64_t merge_bytes() const noexcept { return merge_bytes_; }
   [[nodiscard]] std::size_t extents() const noexcept { return map_.size(); }
   [[nodiscard]] std::size_t ranges() const noexcept { return ranges_; }
   /// Whether an operation up to `sequence` left a range. Walks until it finds one.
@@ -74,6 +81,7 @@ private:
   map map_;
   std::uint64_t cuts_ = 0;
   std::uint64_t bytes_ = 0;
+  std::atomic<std::uint64_t> merge_bytes_{0};
   std::size_t ranges_ = 0;
 };
 

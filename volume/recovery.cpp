@@ -240,7 +240,15 @@ void engine::apply_sections(const log_record& record, log_position data) {
   for (const auto& r : record.ranges) {
     byte_range range{r.from, r.to, r.data_at == no_data, {}, record.sequence};
     if (!range.zero) range.where = {data.file, data.offset + r.data_at};
-    extents_.add({r.inode, r.extent}, range, now());
+    extent_place place{r.inode, r.extent};
+    std::uint32_t base = extent_bytes;
+    if (!extents_.find(place)) {
+      auto value = rows_->get(extent_key(r.inode, r.extent));
+      if (value.ok() && !*value) base = 0;
+      else if (value.ok())
+        if (auto row = decode_extent(**value); row.ok()) base = row->visible;
+    }
+    extents_.add(place, range, now(), base);
   }
 }
 

@@ -240,6 +240,12 @@ void engine::move_frames(const segment_ptr& from) {
   {
     std::lock_guard lock{from->mutex};
     frames.assign(from->frames.begin(), from->frames.end());
+    // All of it goes through the log once more. The oldest come first when there is room again, and they free it. One that was
+    // not sealed when the engine ended has no other way to the nodes, and there are few of those.
+    if (from->record && (disk_short_ || log_promised() + from->bytes + log_reserve() / 4 > options_.staging_bytes)) {
+      from->replacing = false;
+      return;
+    }
   }
   bool all = true;
   auto ref = from->ref();

@@ -77,7 +77,8 @@ void engine::seal_by_clock() {
     std::shared_lock view{view_mutex_};
     if (extents_.extents() > 0) {
       something = true;
-      much = extents_.bytes() > ranges_bytes_max || extents_.ranges() > ranges_max;
+      much = extents_.bytes() > ranges_bytes_max || extents_.ranges() > ranges_max ||
+             extents_.merge_bytes() > options_.staging_bytes / 4;
       oldest = std::min(oldest, dirty_since_.load());
       last = last_range_;
     }
@@ -136,11 +137,15 @@ void engine::free_log() {
   struct statvfs disk {};
   auto path = options_.staging_directory.empty() ? options_.state_directory / "log" : options_.staging_directory;
   if (::statvfs(path.c_str(), &disk) != 0) return;
-  bool full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
+  // Ranges must still become frames: the space for that is not for others, and half of the rest is left to them.
+  auto keep = options_.free_disk_bytes;
+  auto least = keep == 0 ? 0 : keep + extents_.merge_bytes();
+  disk_short_ = disk.f_bavail * disk.f_frsize < keep / 2;
+  bool full = disk.f_bavail * disk.f_frsize < least;
   if (full && !disk_full_ && flushed.ok() && log_->bytes() > log_->needed_bytes()) {
     log_->trim(*flushed); // what is only a cache gives way first
     drop_kept(false);
-    if (::statvfs(path.c_str(), &disk) == 0) full = disk.f_bavail * disk.f_frsize < options_.free_disk_bytes;
+    if (::statvfs(path.c_str(), &disk) == 0) full = disk.f_bavail * disk.f_frsize < least;
   }
   if (full != disk_full_.exchange(full))
     note(full ? "error" : "info", full ? "LocalDiskFull" : "LocalDiskRoom",

@@ -36,7 +36,7 @@ std::uint32_t engine::extent_end(inode_number inode, std::uint64_t index,
 
 std::chrono::milliseconds engine::write_delay() const {
   auto limit = static_cast<double>(options_.staging_bytes);
-  auto x = (static_cast<double>(log_->needed_bytes()) / limit - 0.5) / 0.375;
+  auto x = (static_cast<double>(log_promised()) / limit - 0.5) / 0.375;
   if (x <= 0) return {};
   return std::chrono::milliseconds{static_cast<std::int64_t>(500.0 * std::min(1.0, x * x))};
 }

@@ -286,3 +286,58 @@ TEST_CASE("many threads write, read, sync and crash nothing") {
   REQUIRE(f.drain());
   CHECK(f.ports.violation == "");
 }
+
+TEST_CASE("small writes all over a file, while no node confirms: what becomes of them stays below the log's limit (invariant 14)") {
+  volume_fixture f{4, 2, 6, false};
+  f.options.staging_bytes = 16 * mib;
+  f.options.log_file_bytes = mib;
+  f.begin();
+  constexpr unsigned extents = 512;
+  auto base = noise(1, std::size_t{extents} * 65536);
+  auto inode = f.make_file("a");
+  REQUIRE(inode.ok());
+  for (std::size_t at = 0; at < base.size(); at += 2 * mib) {
+    REQUIRE(f.write(*inode, at, byte_span{base}.subspan(at, 2 * mib)).ok());
+    REQUIRE(f.drain());
+    REQUIRE(f.opened->drop_caches().ok());
+  }
+  for (auto& [id, n] : f.ports.nodes) n.confirms = false;
+  byte_count most = 0;
+  auto look = [&] { most = std::max(most, f.opened->stats().log_bytes); };
+  auto small = noise(2, 4096);
+  std::optional<error> refused;
+  unsigned written = 0;
+  while (written < extents && !refused) {
+    auto done = f.write(*inode, std::uint64_t{written} * 65536, small);
+    if (done.ok()) {
+      std::copy(small.begin(), small.end(), base.begin() + std::ptrdiff_t{written} * 65536);
+      ++written;
+    } else {
+      refused = std::move(done).err();
+    }
+    look();
+  }
+  for (int i = 0; i < 300; ++i) {
+    f.pass();
+    look();
+  }
+  CHECK(most <= 16 * mib);
+  CHECK(written > 100);
+  REQUIRE(refused.has_value());
+  CHECK(refused->sys == ENOSPC);
+  // The nodes confirm: everything becomes frames, and the log takes data again.
+  for (auto& [id, n] : f.ports.nodes) n.confirms = true;
+  f.ports.confirm_all();
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+  while (f.opened->stats().log_full && std::chrono::steady_clock::now() < deadline) {
+    f.pass();
+    f.ports.confirm_all();
+    look();
+  }
+  CHECK(!f.opened->stats().log_full);
+  REQUIRE(f.drain());
+  CHECK(most <= 16 * mib);
+  REQUIRE(f.opened->drop_caches().ok());
+  for (std::size_t at = 0; at < base.size(); at += 2 * mib) CHECK(f.holds(*inode, at, byte_span{base}.subspan(at, 2 * mib)));
+  CHECK(f.make_file("b").ok());
+}
