@@ -327,6 +327,7 @@ private:
 
   // -- stale.cpp
   void note_stale(engine_operation& op, const stale_shard& s);
+  [[nodiscard]] bool stale_room(std::size_t more) const;
   status count_stale();
   void sweep_stale();
   void forget_stale(const std::vector<row_key>& keys);
@@ -338,7 +339,8 @@ private:
   void remove_dead();
   [[nodiscard]] byte_count log_keep() const; ///< so much of the log may be there only as a cache
   bool remove_segment(model::segment_ref ref);
-  void removed(model::segment_ref ref, bool everywhere);
+  /// `later`: copies that could not be deleted yet; they are in the batch that forgets the segment.
+  void removed(model::segment_ref ref, bool everywhere, const std::vector<stale_shard>& later);
   void check_drains();
   void run_slowed();
   void drop_old_generations();

@@ -1,6 +1,7 @@
-// Old copies of shards that were moved: deleted when their node answers, noted in local rows until then. The note is in the
-// batch that moves the shard, so a crash forgets none; at most `stale_max` are noted, and what is beyond that is reclaimed when
-// its node is cancelled. A copy whose place became the right one again is left alone.
+// Copies of shards that were moved, or whose segment is gone: deleted when their node answers, noted in local rows until then.
+// The note is in the batch that moves the shard or forgets the segment, so a crash forgets none; at most `stale_max` are noted.
+// What is beyond that is reclaimed when its node is cancelled (a moved shard), or keeps its segment's row (a dead segment). A copy
+// whose place became the right one again is left alone.
 #include "volume/engine.hpp"
 
 namespace qs::volume {
@@ -29,6 +30,8 @@ std::optional<stale_shard> parse(std::string_view key) {
                      static_cast<std::uint8_t>(at[16])};
 }
 } // namespace
+
+bool engine::stale_room(std::size_t more) const { return stale_ + more <= stale_max; }
 
 void engine::note_stale(engine_operation& op, const stale_shard& s) {
   if (stale_ >= stale_max) return;

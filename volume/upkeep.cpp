@@ -197,17 +197,20 @@ bool engine::remove_segment(model::segment_ref ref) {
     }
   }
   std::map<model::node_id, std::vector<model::object_name>> names;
+  std::vector<stale_shard> later; // of nodes that do not answer now
   if (entry->group != no_group) {
     auto slots = table_.slots(entry->group, entry->group_generation);
     for (unsigned i = 0; slots && i < slots->size(); ++i) {
       auto node = (*slots)[i];
       if ((entry->required >> i & 1) == 0 || !table_.may_return(node)) continue;
-      if (!table_.reachable(node)) return false;
-      names[node].push_back(ring_->volume().shard_name(*id, i));
+      if (table_.reachable(node)) names[node].push_back(ring_->volume().shard_name(*id, i));
+      else if (table_.live(node)) later.push_back({node, ref, static_cast<std::uint8_t>(i)});
+      // One that is replaced and silent is cancelled as a whole.
     }
   }
+  if (!later.empty() && !stale_room(later.size())) return false; // then the row is the note
   if (names.empty()) {
-    removed(ref, true);
+    removed(ref, true, later);
     return true;
   }
   struct counter {
@@ -217,21 +220,22 @@ bool engine::remove_segment(model::segment_ref ref) {
   auto count = std::make_shared<counter>();
   count->left = names.size();
   for (auto& [node, list] : names)
-    env_.port->remove(node, std::move(list), [weak = weak_from_this(), count, ref](const status& gone) {
+    env_.port->remove(node, std::move(list), [weak = weak_from_this(), count, ref, later](const status& gone) {
       if (!gone.ok()) count->all = false;
       if (--count->left != 0) return;
-      if (auto e = weak.lock()) e->post([ref, all = count->all.load()](engine& self) { self.removed(ref, all); });
+      if (auto e = weak.lock()) e->post([ref, later, all = count->all.load()](engine& self) { self.removed(ref, all, later); });
     });
   return true;
 }
 
-void engine::removed(model::segment_ref ref, bool everywhere) {
+void engine::removed(model::segment_ref ref, bool everywhere, const std::vector<stale_shard>& later) {
   if (everywhere) {
     auto erased = [&]() -> status {
       QS_TRY_ASSIGN(auto op, begin_internal());
       QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
       if (!row || row->live_bytes != 0) return {};
       op->erase(segment_key(ref));
+      for (const auto& s : later) note_stale(*op, s);
       op->effect([this, ref](log_position) { forget_local(ref, false); });
       return op->commit();
     }();

@@ -264,3 +264,29 @@ TEST_CASE("a replaced node that does not answer counts for nothing while it is r
   CHECK(f.opened->stats().redundancy_left_min == 2);
   CHECK(f.opened->sources().empty());
 }
+
+TEST_CASE("deleted data frees the nodes that answer while one does not; that one is told when it is back, also after a crash") {
+  for (bool dead : {false, true}) {
+    CAPTURE(dead);
+    volume_fixture f{4, 2, 6, false};
+    f.groups.resize(1);
+    f.begin();
+    f.stored_file("a", noise(1, 6 * mib));
+    auto kept = f.ports[3].objects.size();
+    REQUIRE(kept > 0);
+    f.ports[3].reachable = false;
+    if (dead) f.replaced.insert({3});
+    f.see_nodes();
+    REQUIRE(f.fs().unlink(volume::root_inode, "a").ok());
+    f.pass(std::chrono::seconds{15});
+    for (unsigned n : {1U, 2U, 4U, 5U, 6U}) CHECK(f.ports[n].objects.empty());
+    CHECK(f.opened->stats().segments == 0);
+    CHECK(f.ports[3].objects.size() == kept);
+    f.crash();
+    REQUIRE(f.open().ok());
+    f.ports[3].reachable = true;
+    f.see_nodes();
+    f.pass(std::chrono::seconds{25});
+    CHECK(f.ports[3].objects.size() == (dead ? kept : 0)); // a replaced one is cancelled as a whole
+  }
+}
