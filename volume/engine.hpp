@@ -323,6 +323,8 @@ private:
   void finish_repair(const std::shared_ptr<repair_job>& job, bool moved);
   void store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<shard_to_store> shards);
   void commit_repair(const std::shared_ptr<repair_job>& job);
+  /// What the job put where the segment is not.
+  void note_left(engine_operation& op, const repair_job& job, const std::optional<segment_row>& row);
   [[nodiscard]] std::uint64_t times_unconfirmed(model::node_id node) const;
 
   // -- stale.cpp

@@ -25,6 +25,7 @@ struct engine::repair_job {
   std::uint64_t purge = 0;   ///< what the target's slots may hold under these names is wrong: deleted before the SET
   std::uint64_t done = 0;    ///< confirmed on the target's slots
   std::uint64_t pending = 0; ///< asked or sent, not final
+  std::uint64_t sent = 0;    ///< may be on the target's slots, whatever was answered
 };
 
 std::size_t engine::repair(std::size_t most) {
@@ -39,7 +40,7 @@ std::size_t engine::repair(std::size_t most) {
       {
         std::lock_guard lock{queue_mutex_};
         if (repairing_.size() >= most) return;
-        if (repairing_.contains(ref)) continue;
+        if (repairing_.contains(ref) || removing_.contains(ref)) continue;
         if (auto it = repair_after_.find(ref); it != repair_after_.end() && now() < it->second) continue;
         repairing_.insert(ref);
       }
@@ -225,6 +226,7 @@ void engine::store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<s
   {
     std::lock_guard lock{job->mutex};
     for (const auto& s : shards) job->pending |= bit(s.index);
+    job->sent = job->pending;
   }
   request.shards = std::move(shards);
   env_.port->store(std::move(request), [weak = weak_from_this(), job](std::uint8_t index, model::node_id node, shard_outcome outcome) {
@@ -243,6 +245,16 @@ void engine::store_rebuilt(const std::shared_ptr<repair_job>& job, std::vector<s
   });
 }
 
+void engine::note_left(engine_operation& op, const repair_job& job, const std::optional<segment_row>& row) {
+  // What lies on a slot that the segment never came to, or came away from: if it does come to it, the note is dropped.
+  auto places = row && row->group == job.entry.group ? table_.slots(row->group, row->group_generation) : std::nullopt;
+  for (unsigned i = 0; i < job.target.slots.size(); ++i) {
+    if (((job.sent | job.done) >> i & 1) == 0) continue;
+    if (places && i < places->size() && (*places)[i] == job.target.slots[i]) continue;
+    note_stale(op, {job.target.slots[i], job.ref, static_cast<std::uint8_t>(i)});
+  }
+}
+
 void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
   std::vector<stale_shard> stale;
   std::uint64_t anew = 0;
@@ -251,8 +263,11 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
     QS_TRY_ASSIGN(auto row, segment_row_in(*op, job->ref));
     auto newest = row ? table_.newest(row->group) : std::nullopt;
     if (!row || row->state != segment_state::stored || !newest || row->group != job->entry.group ||
-        row->group_generation != job->entry.group_generation || newest->generation != job->target.generation)
+        row->group_generation != job->entry.group_generation || newest->generation != job->target.generation) {
+      note_left(*op, *job, row);
+      QS_TRY(op->commit());
       return false; // the world moved on: look again
+    }
     std::uint64_t confirmed = 0;
     bool advance = true;
     for (unsigned i = 0; i < newest->slots.size(); ++i) {
@@ -283,6 +298,7 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
       stale.clear();
       for (unsigned i = 0; i < newest->slots.size(); ++i)
         if (newest->slots[i] == job->old_slots[i]) row->confirmed |= confirmed & bit(i);
+      note_left(*op, *job, row);
     }
     row->confirmed_ms = wall_ms();
     op->put(segment_key(job->ref), encode(*row));

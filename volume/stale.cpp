@@ -35,8 +35,10 @@ bool engine::stale_room(std::size_t more) const { return stale_ + more <= stale_
 
 void engine::note_stale(engine_operation& op, const stale_shard& s) {
   if (stale_ >= stale_max) return;
-  op.put(stale_key(s), {});
-  op.after([this] { ++stale_; }); // a key noted twice counts twice: looked at again when none is found
+  auto key = stale_key(s);
+  if (auto known = op.get(key); known.ok() && *known) return;
+  op.put(std::move(key), {});
+  op.after([this] { ++stale_; });
 }
 
 status engine::count_stale() {
@@ -79,14 +81,17 @@ void engine::sweep_stale() {
       continue;
     }
     bool current = false;
+    bool coming = false; // its place if the segment moves there; that it will is not certain
     if (auto e = table_.find(s->segment); e && e->group != no_group) {
       auto slots = table_.slots(e->group, e->group_generation);
       auto newest = table_.newest(e->group);
-      current = (slots && s->index < slots->size() && (*slots)[s->index] == s->node) ||
-                (newest && s->index < newest->slots.size() && newest->slots[s->index] == s->node);
+      current = slots && s->index < slots->size() && (*slots)[s->index] == s->node;
+      coming = newest && s->index < newest->slots.size() && newest->slots[s->index] == s->node;
     }
     if (current) {
       over.push_back(std::move(key));
+    } else if (coming) {
+      continue;
     } else if (table_.reachable(s->node)) {
       auto& b = by_node[s->node];
       b.names.push_back(ring_->volume().shard_name(*id, s->index));

@@ -174,7 +174,8 @@ void engine::remove_dead() {
   for (auto ref : refs) {
     {
       std::lock_guard lock{queue_mutex_};
-      if (!removing_.insert(ref).second) continue;
+      // While a repair is under way a DEL might come before its SET; it ends, and then finds the segment dead.
+      if (repairing_.contains(ref) || !removing_.insert(ref).second) continue;
     }
     if (remove_segment(ref)) continue;
     std::lock_guard lock{queue_mutex_};

@@ -290,3 +290,68 @@ TEST_CASE("deleted data frees the nodes that answer while one does not; that one
     CHECK(f.ports[3].objects.size() == (dead ? kept : 0)); // a replaced one is cancelled as a whole
   }
 }
+
+TEST_CASE("what a repair put where the segment never came to is deleted: the group moved on, or the segment died meanwhile") {
+  for (bool died : {false, true}) {
+    CAPTURE(died);
+    volume_fixture f{4, 2, 8, false};
+    f.groups.resize(1);
+    f.begin();
+    auto data = noise(1, 2 * mib);
+    auto inode = f.stored_file("a", data);
+    f.groups[0].generation = 2;
+    f.groups[0].slots[2] = {7};
+    REQUIRE(f.opened->set_groups(f.groups).ok());
+    f.ports[7].confirms = false; // stored, and not yet said to be safe
+    REQUIRE(f.opened->repair(8) == 1);
+    f.settle();
+    REQUIRE(f.ports[7].objects.size() == 1);
+    if (died) {
+      REQUIRE(f.fs().unlink(volume::root_inode, "a").ok());
+      f.pass(std::chrono::seconds{10});
+    } else {
+      f.groups[0].generation = 3;
+      f.groups[0].slots[2] = {8};
+      REQUIRE(f.opened->set_groups(f.groups).ok());
+    }
+    f.ports.confirm_all();
+    f.settle();
+    f.ports[7].confirms = true;
+    REQUIRE(f.repair_all());
+    f.pass(std::chrono::seconds{25});
+    CHECK(f.ports[7].objects.empty());
+    CHECK(f.ports.violation == "");
+    if (died) CHECK(f.ports.objects() == 0);
+    else CHECK(f.holds(inode, 0, data));
+  }
+}
+
+TEST_CASE("what half of a move left behind is deleted when the group moves elsewhere") {
+  volume_fixture f{4, 2, 8, false};
+  f.groups.resize(1);
+  f.begin();
+  auto data = noise(1, 2 * mib);
+  auto inode = f.stored_file("a", data);
+  f.groups[0].generation = 2;
+  f.groups[0].slots[2] = {7};
+  f.groups[0].slots[3] = {8};
+  REQUIRE(f.opened->set_groups(f.groups).ok());
+  f.ports[8].refuses = true; // one half of it comes about
+  for (int i = 0; i < 50; ++i) {
+    f.opened->repair(8);
+    f.pass();
+  }
+  REQUIRE(f.ports[7].objects.size() == 1);
+  f.pass(std::chrono::seconds{25});
+  CHECK(f.ports[7].objects.size() == 1); // it may still be what is needed
+  f.ports[8].refuses = false;
+  f.groups[0].generation = 3;
+  f.groups[0].slots[2] = {3};
+  REQUIRE(f.opened->set_groups(f.groups).ok());
+  REQUIRE(f.repair_all());
+  f.pass(std::chrono::seconds{25});
+  CHECK(f.ports[7].objects.empty());
+  CHECK(f.ports[8].objects.size() == 1);
+  REQUIRE(f.opened->drop_caches().ok());
+  CHECK(f.holds(inode, 0, data));
+}
