@@ -26,7 +26,10 @@ status write_log::begin_file() {
     ::unlink(path.c_str());
     return std::move(written).err().with("begin a log file");
   }
-  QS_TRY(sync_directory(options_.directory));
+  if (auto synced = sync_directory(options_.directory); !synced.ok()) {
+    ::unlink(path.c_str()); // the next one has the same number, and it must not be there then
+    return std::move(synced).err().with("begin a log file");
+  }
   ++next_number_;
   entry e;
   e.file = std::make_shared<log_file>(number, path, std::move(fd));

@@ -1,7 +1,9 @@
 // The parts below the volume: log files, records, ranges over an extent, rows of segments.
 #include <doctest/doctest.h>
 
+#include <sys/resource.h>
 #include <thread>
+#include <unistd.h>
 
 #include "support/memory_nodes.hpp"
 #include "volume/extents.hpp"
@@ -284,4 +286,29 @@ TEST_CASE("rows of segments and groups go there and back; unknown fields stay (i
   std::vector<model::node_id> slots{{1}, {9}, {3}};
   CHECK(*decode_slots(encode_slots(slots)) == slots);
   CHECK(!decode_slots({}).ok());
+}
+
+TEST_CASE("a log file whose name cannot be made durable is taken back: the next record begins it again") {
+  scratch_directory dir;
+  auto r = reopen(dir.path());
+  REQUIRE(r.log->start(0).ok());
+  auto data = noise(1, 5000); // a file full
+  std::array<byte_span, 1> pieces{byte_span{data}};
+  REQUIRE(r.log->append(1, as_bytes("body"), pieces).ok());
+  auto lowest = ::dup(STDIN_FILENO);
+  REQUIRE(lowest >= 0);
+  ::close(lowest);
+  ::rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  auto one_more = limit;
+  one_more.rlim_cur = static_cast<rlim_t>(lowest) + 1; // the file, and not the directory it is in
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &one_more) == 0);
+  auto refused = r.log->append(2, as_bytes("body"), pieces);
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  CHECK(!refused.ok());
+  CHECK(!r.log->broken());
+  auto again = r.log->append(3, as_bytes("body"), pieces);
+  CHECK_MESSAGE(again.ok(), describe(again.err()));
+  auto found = reopen(dir.path());
+  CHECK(found.sequences == std::vector<std::uint64_t>{1, 3});
 }
