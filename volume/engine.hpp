@@ -245,6 +245,7 @@ private:
   // -- send.cpp
   void queue_send(const segment_ptr& segment);
   void send_more();
+  [[nodiscard]] bool may_send() const; ///< under the queue lock
   void send(const segment_ptr& segment);
   result<std::vector<buffer_ptr>> shard_values(local_segment& segment);
   void progress(const segment_ptr& segment, unsigned attempt, std::uint8_t index, model::node_id node,
@@ -394,6 +395,7 @@ private:
   std::deque<segment_ptr> send_queue_;
   unsigned flying_ = 0;
   unsigned attempts_ = 0;
+  byte_count late_ = 0; ///< bytes in memory of segments that are safe enough to go on
   bool sending_ = false;
   std::deque<extent_place> merge_queue_;
   unsigned merge_jobs_ = 0;

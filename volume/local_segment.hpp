@@ -53,6 +53,9 @@ struct local_segment {
   std::uint64_t confirmed = 0;
   std::uint64_t waiting = 0;   ///< sent, outcome not final
   std::uint64_t distrusted = 0; ///< of this attempt: no word for these counts any more (unconfirm), they are sent again
+  std::uint64_t unanswered = 0; ///< sent, and no word yet: their bytes are in memory
+  std::uint32_t value_bytes = 0; ///< of each
+  bool late = false;           ///< those count among late_bytes
   std::uint32_t generation = 0;
   unsigned attempt = 0;        ///< answers to earlier attempts are ignored
   boot_time next_try{};

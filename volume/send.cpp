@@ -28,10 +28,15 @@ void engine::queue_send(const segment_ptr& segment) {
   send_more();
 }
 
+bool engine::may_send() const {
+  return !send_queue_.empty() && flying_ < limits::segments_in_flight_max && attempts_ < attempts_max &&
+         late_ < options_.late_bytes;
+}
+
 void engine::send_more() {
   {
     std::lock_guard lock{queue_mutex_};
-    if (sending_ || send_queue_.empty() || flying_ >= limits::segments_in_flight_max || attempts_ >= attempts_max) return;
+    if (sending_ || !may_send()) return;
     sending_ = true;
   }
   post([](engine& e) {
@@ -39,7 +44,7 @@ void engine::send_more() {
       segment_ptr segment;
       {
         std::lock_guard lock{e.queue_mutex_};
-        if (e.send_queue_.empty() || e.flying_ >= limits::segments_in_flight_max || e.attempts_ >= attempts_max || e.closed_) {
+        if (!e.may_send() || e.closed_) {
           e.sending_ = false;
           return;
         }
@@ -140,7 +145,10 @@ void engine::send(const segment_ptr& segment) {
       if (!(*values)[i] || ((segment->acked | segment->confirmed) >> i & 1) != 0 || !table_.reachable(slots[i])) continue;
       request.shards.push_back({static_cast<std::uint8_t>(i), slots[i], ring_->volume().shard_name(segment->info.id, i), (*values)[i]});
       segment->waiting |= bit(i);
+      segment->value_bytes = static_cast<std::uint32_t>((*values)[i]->size());
     }
+    segment->unanswered = segment->waiting;
+    segment->late = false;
     request.sync_soon = segment->short_seal || hurry;
     if (request.shards.empty()) {
       segment->queued = false;
@@ -167,6 +175,7 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
   bool landed = false; // no longer counts among those in flight
   bool over = false;   // the attempt has no shard left that is not final
   bool complete = false;
+  byte_count late = 0, came = 0; // bytes that begin, and cease, to be late
   bool full = outcome == shard_outcome::full;
   if (full) table_.mark_full(node);
   std::vector<model::node_id> slots;
@@ -174,8 +183,10 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     if (auto s = table_.slots(entry->group, entry->group_generation)) slots = *s;
   {
     std::lock_guard lock{segment->mutex};
-    if (attempt != segment->attempt || index >= slots.size() || slots[index] != node) {
-      if (attempt != segment->attempt) return;
+    if (attempt != segment->attempt) return;
+    if (segment->late && (segment->unanswered >> index & 1) != 0) came += segment->value_bytes;
+    segment->unanswered &= ~bit(index);
+    if (index >= slots.size() || slots[index] != node) {
       segment->waiting &= ~bit(index);
     } else if ((segment->distrusted >> index & 1) != 0) {
       if (outcome != shard_outcome::acknowledged) segment->waiting &= ~bit(index);
@@ -201,7 +212,8 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     bool safe = acked >= all - slack(options_.parity_shards) || (reached && entry && acked >= entry->used_shards);
     if (segment->flying && (safe || over)) {
       segment->flying = false;
-      landed = true;
+      landed = segment->late = true;
+      late = byte_count{segment->value_bytes} * static_cast<byte_count>(std::popcount(segment->unanswered));
     }
     complete = (segment->confirmed & required) == required && required != 0;
     if (over) {
@@ -216,6 +228,7 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     std::lock_guard lock{queue_mutex_};
     if (landed) --flying_;
     if (over) --attempts_;
+    late_ = late_ + late - came;
   }
   if (complete) post([segment](engine& e) { e.settle_confirmed(segment); });
   if (full) {
@@ -223,7 +236,7 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
                                             model::to_string(segment->ref())));
     post([segment](engine& e) { e.move_frames(segment); });
   }
-  if (landed || over) send_more();
+  if (landed || over || came > 0) send_more();
 }
 
 void engine::settle_confirmed(const segment_ptr& segment) {

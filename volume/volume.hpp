@@ -37,6 +37,7 @@ struct volume_options {
   byte_count capacity = 0;               ///< usable, declared: the roof of statfs
   byte_count free_disk_bytes = 1 * gib;  ///< the log takes nothing new when its disk has less left than this
   byte_count log_file_bytes = 64 * mib;  ///< a log file is closed when it is this long
+  byte_count late_bytes = 64 * mib;      ///< of shards that slow nodes still owe a word for, while the next segments go on
 };
 
 struct volume_environment {

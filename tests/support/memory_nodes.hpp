@@ -80,6 +80,7 @@ struct memory_node {
   bool full = false;
   bool refuses = false;
   bool checks_bytes = false; ///< CHECK reads them: false for rotten ones
+  bool slow = false;       ///< takes, and says nothing before answer_slow()
   bool confirms = true;    ///< false: acknowledged only, until confirm_all()
   std::uint64_t sets = 0, gets = 0, removed = 0;
 };
@@ -119,7 +120,11 @@ public:
       if (rotten) node.rotten.insert(name);
     }
   }
-  void forget_waiting() { waiting_.clear(); unconfirmed_.clear(); }
+  void forget_waiting() { waiting_.clear(); unconfirmed_.clear(); slow_.clear(); }
+  void answer_slow() {
+    auto list = std::exchange(slow_, {});
+    for (auto& job : list) job();
+  }
 
   void deliver() {
     while (!waiting_.empty()) {
@@ -160,8 +165,9 @@ public:
     std::lock_guard lock{mutex_};
     for (auto& s : request.shards) {
       auto& node = nodes.at(s.node);
-      auto tell = [this, progress, index = s.index, id = s.node](shard_outcome o) {
-        answer([progress, index, id, o] { progress(index, id, o); });
+      auto tell = [this, progress, index = s.index, id = s.node, slow = node.slow](shard_outcome o) {
+        if (slow) slow_.push_back([progress, index, id, o] { progress(index, id, o); });
+        else answer([progress, index, id, o] { progress(index, id, o); });
       };
       if (!node.reachable) {
         tell(shard_outcome::unreachable);
@@ -265,6 +271,7 @@ private:
   std::recursive_mutex mutex_; ///< an answer may ask for the next
   std::deque<std::function<void()>> waiting_;
   std::vector<std::function<void()>> unconfirmed_;
+  std::vector<std::function<void()>> slow_;
   std::map<model::object_name, std::uint64_t> names_;
   std::deque<std::pair<volume::fetch_request, volume::fetch_done>> held_;
 };

@@ -341,3 +341,30 @@ TEST_CASE("small writes all over a file, while no node confirms: what becomes of
   for (std::size_t at = 0; at < base.size(); at += 2 * mib) CHECK(f.holds(*inode, at, byte_span{base}.subspan(at, 2 * mib)));
   CHECK(f.make_file("b").ok());
 }
+
+TEST_CASE("what a slow node still owes a word for is bounded in bytes; the others go on until then, and after it (invariant 14)") {
+  volume_fixture f{4, 2, 6, false};
+  f.groups.resize(1);
+  f.options.late_bytes = 8 * mib;
+  f.begin();
+  f.ports[3].slow = true;
+  auto inode = f.make_file("a");
+  REQUIRE(inode.ok());
+  constexpr unsigned segments = 40; // some 20 MiB for each node
+  for (unsigned i = 0; i < 2 * segments; ++i) REQUIRE(f.write(*inode, i * mib, noise(i, mib)).ok());
+  f.pass(std::chrono::seconds{10});
+  auto sent = f.ports[3].sets;
+  CHECK(sent >= 14); // 8 MiB of half a MiB each
+  CHECK(sent <= 16 + 8);
+  CHECK(f.ports[1].objects.size() == sent);
+  for (int i = 0; i < 20; ++i) {
+    f.ports.answer_slow();
+    f.pass();
+  }
+  CHECK(f.ports[3].sets > sent);
+  f.ports[3].slow = false;
+  f.ports.answer_slow();
+  REQUIRE(f.drain());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  CHECK(f.ports.violation == "");
+}
