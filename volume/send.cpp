@@ -213,7 +213,7 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     if (segment->flying && (safe || over)) {
       segment->flying = false;
       landed = segment->late = true;
-      late = segment->value_bytes * static_cast<unsigned>(std::popcount(segment->unanswered));
+      late = byte_count{segment->value_bytes} * static_cast<byte_count>(std::popcount(segment->unanswered));
     }
     complete = (segment->confirmed & required) == required && required != 0;
     if (over) {

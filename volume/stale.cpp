@@ -1,6 +1,7 @@
-// Copies of shards that were moved, or whose segment is gone: deleted when their node answers, noted in local rows until then. The
-// note is in the batch that moves the shard or forgets the segment, so a crash forgets none; at most `stale_max` are noted, and what is beyond that is reclaimed when
-// its node is cancelled. A copy whose place became the right one again is left alone.
+// Copies of shards that were moved, or whose segment is gone: deleted when their node answers, noted in local rows until then.
+// The note is in the batch that moves the shard or forgets the segment, so a crash forgets none; at most `stale_max` are noted.
+// What is beyond that is reclaimed when its node is cancelled (a moved shard), or keeps its segment's row (a dead segment). A copy
+// whose place became the right one again is left alone.
 #include "volume/engine.hpp"
 
 namespace qs::volume {
