@@ -220,4 +220,5 @@ def fill(server, size, o, each):
     s.close()
 
 
-main()
+if __name__ == "__main__":
+    main()
