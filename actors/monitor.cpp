@@ -17,6 +17,9 @@ namespace {
 /// and the next one waits for it.
 constexpr std::size_t pings_at_once = 10;
 constexpr std::chrono::milliseconds pings_pause{105};
+constexpr std::chrono::minutes record_every{5};
+constexpr std::chrono::minutes doubted_before{15}; ///< volume.md, 3
+constexpr std::chrono::hours forgotten_after{24 * 90}; ///< nodes that are long gone
 constexpr std::chrono::milliseconds timer_slack{5}; ///< an alarm by another clock may come a little early
 
 } // namespace
@@ -145,6 +148,25 @@ struct monitor_state {
     for (auto& w : waiting) w.deliver(round);
     waiting.clear();
     config.report(round);
+    record_sightings();
+  }
+
+  /// A new life at once, the times now and then: a time that is too old doubts too much, never too little.
+  void record_sightings() {
+    if (!config.record) return;
+    auto now = config.shared->time->boot();
+    bool changed = false;
+    for (auto& [node, w] : nodes) {
+      if (w.view.state != model::reach::answers || w.last.instance.empty()) continue;
+      auto& known = config.known[node];
+      changed = changed || known.instance != w.last.instance;
+      known = {w.last.instance, w.seen};
+    }
+    if (!changed && (config.known.empty() || now - recorded_at < record_every)) return;
+    recorded_at = now;
+    auto wall = config.shared->time->wall();
+    std::erase_if(config.known, [&](auto& k) { return k.second.seen + forgotten_after < wall; });
+    config.record(config.known);
   }
 
   void update(watched& w) {
@@ -175,9 +197,13 @@ struct monitor_state {
     // checked again (volume.md, 3).
     auto back =
         r.state == link_state::ready && before != link_state::ready && w.seen != wall_time{};
-    if ((r.restarted || back) && config.doubt) {
-      auto since = w.seen == wall_time{} ? wall_time{} : w.seen - std::chrono::minutes{15};
-      config.doubt({r.node, since});
+    // Seen for the first time by this engine, and restarted since the last one saw it.
+    auto known = config.known.find(r.node);
+    auto other_life = r.state == link_state::ready && w.seen == wall_time{} &&
+                      known != config.known.end() && known->second.instance != r.instance;
+    if ((r.restarted || back || other_life) && config.doubt) {
+      auto seen = other_life ? known->second.seen : w.seen;
+      config.doubt({r.node, seen == wall_time{} ? wall_time{} : seen - doubted_before});
     }
     if (r.state == link_state::ready) {
       w.seen = config.shared->time->wall();
@@ -207,6 +233,7 @@ struct monitor_state {
   bool few_due = false; ///< a tick for them is on its way
   boot_time last_round{};
   boot_time next_round{};
+  boot_time recorded_at{};
   boot_time since_last{};
   std::vector<caf::typed_response_promise<monitor_round>> waiting;
   static inline const char* name = "qs.monitor";

@@ -8,6 +8,7 @@
 
 #include "actors/interfaces.hpp"
 #include "actors/world.hpp"
+#include "state/sightings.hpp"
 
 namespace qs::actors {
 
@@ -17,6 +18,9 @@ struct monitor_config {
       report; ///< to the supervisor, after every round and every change of a link
   std::function<void(doubt_node)> doubt; ///< a node came back in another life
   std::function<void(note_event)> note;
+  state::sightings known; ///< of an engine before this one
+  /// What is to be known to the next one; not more often than every few minutes. May be null.
+  std::function<void(state::sightings)> record;
 };
 
 monitor_actor make_monitor(caf::actor_system& system, monitor_config config);

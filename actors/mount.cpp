@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -43,7 +44,10 @@ struct mount_state {
           if (vol) vol->set_capacity(change.usable);
         },
         [this](const doubt_node& doubt) {
-          if (vol) vol->unconfirm(doubt.node, doubt.since);
+          if (vol) return vol->unconfirm(doubt.node, doubt.since);
+          // Nodes are there before the volume is open: its own doubt waits for it.
+          auto [at, fresh] = doubts.try_emplace(doubt.node, doubt.since);
+          if (!fresh) at->second = std::min(at->second, doubt.since);
         },
         [this](get_report how) -> caf::result<volume_report> {
           if (!how.durable || !vol) return report();
@@ -111,6 +115,7 @@ struct mount_state {
           if (o.how.ok()) {
             vol = std::move(o.v);
             vol->set_nodes(nodes);
+            for (const auto& [node, since] : std::exchange(doubts, {})) vol->unconfirm(node, since);
             if (config.shared->volume_opened) config.shared->volume_opened(vol);
             give(answer, done{});
           } else {
@@ -280,6 +285,7 @@ struct mount_state {
   mount_config config;
   std::shared_ptr<volume::volume> vol;
   std::vector<volume::volume::node_view> nodes;
+  std::map<model::node_id, wall_time> doubts; ///< told before the volume was open: since when
   std::vector<std::pair<close_volume, caf::typed_response_promise<done>>>
       closes; ///< came while opening
   bool opening = false;

@@ -58,6 +58,21 @@ void supervisor_state::start_monitor() {
   w.report = [me](monitor_round r) { caf::anon_send(me, std::move(r)); };
   w.doubt = [mount = mount_](doubt_node d) { caf::anon_send(mount, d); };
   w.note = [me](note_event e) { caf::anon_send(me, std::move(e)); };
+  const auto& directory = config.shared->options.state_directory;
+  auto known = state::read_sightings(directory);
+  if (known.ok())
+    w.known = std::move(*known);
+  else // nobody knows who was restarted meanwhile: as if nobody was, as on a first start
+    note("warning", "SightingsUnreadable", "monitor", describe(known.err()));
+  w.record = [directory, blocking = config.blocking](state::sightings seen) {
+    auto what = std::make_shared<job>();
+    what->where = lane::state;
+    what->work = [directory, seen = std::move(seen)] {
+      if (auto done = state::write_sightings(directory, seen); !done.ok())
+        log::warning("monitor", "{}", describe(done.err()));
+    };
+    caf::anon_send(blocking, run_job{std::move(what)});
+  };
   monitor_ = make_monitor(self->system(), std::move(w));
   self->monitor(monitor_);
   watch_pace pace;

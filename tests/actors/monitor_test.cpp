@@ -40,8 +40,10 @@ struct watching : with_grid {
   std::map<std::uint32_t, std::shared_ptr<fake_link_state>> links;
   std::vector<connection_actor> actors;
   monitor_actor monitor;
+  state::sightings known, recorded;
+  int records = 0;
 
-  explicit watching(std::uint32_t nodes = 3, std::uint32_t quorum = 2) {
+  explicit watching(std::uint32_t nodes = 3, std::uint32_t quorum = 2, state::sightings before = {}) : known{std::move(before)} {
     start();
     caf::anon_send(monitor, watch_pace{quorum, 1s});
     for (std::uint32_t n = 1; n <= nodes; ++n) {
@@ -49,6 +51,7 @@ struct watching : with_grid {
       s->report.node = {n};
       s->report.state = link_state::ready;
       s->report.life = 1;
+      s->report.instance = "life " + std::to_string(n);
       actors.push_back(sys.spawn(fake_link, s));
       caf::anon_send(monitor, attach_atom_v, model::node_id{n}, actors.back());
     }
@@ -67,6 +70,11 @@ struct watching : with_grid {
     c.shared = shared;
     c.report = [this](monitor_round r) { rounds.push_back(std::move(r)); };
     c.doubt = [this](doubt_node d) { doubts.push_back(d); };
+    c.known = known;
+    c.record = [this](state::sightings s) {
+      recorded = std::move(s);
+      ++records;
+    };
     monitor = make_monitor(sys, std::move(c));
   }
   const model::observed_node& last(std::uint32_t n) {
@@ -96,6 +104,28 @@ TEST_CASE("monitor: silence counts only while enough others answer, and starts a
   f.advance(2s);
   CHECK(f.last(1).state == model::reach::answers);
   CHECK(f.last(1).silent_for == 0s);
+}
+
+TEST_CASE("monitor: a node that was restarted while no engine looked is doubted, from a quarter of an hour before it was seen") {
+  auto seen = wall_time{std::chrono::hours{24 * 365 * 40}};
+  watching f{3, 2, {{{1}, {"life 1", seen}}, {{2}, {"another", seen}}}}; // nobody knew the third
+  f.advance(3s);
+  REQUIRE(f.doubts.size() == 1);
+  CHECK(f.doubts[0].node == model::node_id{2});
+  CHECK(f.doubts[0].since == seen - 15min);
+  CHECK(f.recorded.size() == 3);
+  CHECK(f.recorded.at({2}).instance == "life 2");
+  CHECK(f.recorded.at({2}).seen > seen);
+  auto records = f.records;
+  f.advance(4min, 1s);
+  CHECK(f.records == records); // now and then is enough
+  f.advance(2min, 1s);
+  CHECK(f.records == records + 1);
+  f.links[3]->report.instance = "a new one";
+  f.links[3]->report.restarted = true;
+  caf::anon_send(f.monitor, link_atom_v, f.links[3]->report);
+  f.advance(2s);
+  CHECK(f.recorded.at({3}).instance == "a new one"); // a new life at once
 }
 
 TEST_CASE("monitor: at most 100 PINGs a second, however many nodes and whoever asks; a round takes as long as that needs") {
