@@ -41,7 +41,8 @@ void note_failures(model::observed& world, const model::recorded& recorded) {
     if (!over || !r.replaced_by) continue;
     if (r.reason.starts_with(replaced_unreachable) && world.at - r.since < std::chrono::hours{24})
       ++world.unreachable_replaced_today;
-    // Moved or given up by a person's word: its host did not fail.
+    // Moved or drained by a person's word: its host did not fail. That of one that a person gave up ("Abandoned" behind the
+    // reason) did: it never answered again.
     if (r.reason != "Moved" && !r.reason.ends_with("Asked"))
       if (auto& last = world.failed_hosts[{r.provider, r.host}]; last < r.since) last = r.since;
   }

@@ -103,6 +103,10 @@ void supervisor_state::opened() {
 /// Events, refusals: memory has them too, and no step rests on them. What could not be written waits, in its order.
 void supervisor_state::write_advisory(advisory_row row) {
   if (unwritten.empty()) return post_advisory(std::move(row));
+  keep_unwritten(std::move(row));
+}
+
+void supervisor_state::keep_unwritten(advisory_row row) {
   unwritten.push_back(std::move(row));
   if (unwritten.size() <= advisory_most) return;
   log::warning("supervisor", "{} is not recorded: too much waits for that already", unwritten.front().what);
@@ -122,7 +126,7 @@ void supervisor_state::post_advisory(advisory_row row) {
 }
 
 void supervisor_state::advisory_failed(const advisory_row& row, const error& why) {
-  unwritten.push_back(row);
+  keep_unwritten(row);
   advisory_retry_at = config.shared->time->boot() + advisory_every;
   advisory_trouble(row.what, why);
 }

@@ -122,6 +122,7 @@ struct supervisor_state {
   };
   void write_advisory(advisory_row row);
   void post_advisory(advisory_row row);
+  void keep_unwritten(advisory_row row);
   void advisory_failed(const advisory_row& row, const error& why);
   void advisory_trouble(const std::string& what, const error& why);
   void retry_advisory();

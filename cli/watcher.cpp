@@ -216,11 +216,14 @@ int watch_engine(const chosen_volume& volume, const run_options& o) {
   auto ever_ready = o.leash_fd >= 0;
   auto adopt = o.leash_fd >= 0;
   std::optional<state::state_lock> known; // by which `qs stop` finds this process while no engine runs
+  // The watcher before may still be on its way out; of two that start at once one has it, and the other's engine gives way.
+  auto be_known = [&] {
+    if (known) return;
+    if (auto mine = state::state_lock::take_watch(volume.state_directory)) known.emplace(std::move(*mine));
+  };
   for (;;) {
     keep_errors_small(volume);
-    // The watcher before may still be on its way out; of two that start at once one has it, and the other's engine gives way.
-    if (!known)
-      if (auto mine = state::state_lock::take_watch(volume.state_directory)) known.emplace(std::move(*mine));
+    be_known();
     auto begun = steady::now();
     auto engine = std::exchange(adopt, false) ? take_over(o) : start(volume, waiting);
     if (!engine.ok()) {
@@ -240,6 +243,7 @@ int watch_engine(const chosen_volume& volume, const run_options& o) {
     }
     if (steady::now() - begun > healthy_after) backoff = first_backoff;
     log_line(volume, fmt::format("the engine ended with {}; starting it again in {} ms", end.how, backoff.count()));
+    be_known(); // from here on no engine says that somebody is there
     pause_unless_stopped(backoff);
     if (asked_to_stop != 0) return exit_done;
     backoff = std::min(backoff * 2, std::chrono::milliseconds{last_backoff});

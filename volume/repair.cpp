@@ -285,7 +285,7 @@ void engine::commit_repair(const std::shared_ptr<repair_job>& job) {
       }
       if (is) confirmed |= bit(i);
       else if (was && table_.may_return(job->old_slots[i])) advance = false; // the only sound copy would be forgotten
-      if (is && was && table_.may_return(job->old_slots[i]))
+      if (is && was && table_.live(job->old_slots[i])) // who is replaced and silent is cancelled as a whole
         stale.push_back({job->old_slots[i], job->ref, static_cast<std::uint8_t>(i)});
     }
     row->damaged &= ~anew;

@@ -235,6 +235,7 @@ void engine::removed(model::segment_ref ref, bool everywhere, const std::vector<
       QS_TRY_ASSIGN(auto op, begin_internal());
       QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
       if (!row || row->live_bytes != 0) return {};
+      if (!stale_room(later.size())) return {}; // others were quicker: the row stays the note
       op->erase(segment_key(ref));
       for (const auto& s : later) note_stale(*op, s);
       op->effect([this, ref](log_position) { forget_local(ref, false); });

@@ -339,8 +339,8 @@ bool store::lock_linked() const {
 
 bool store::linked() const {
   if (!lock_linked()) return false;
-  for (auto& [name, ns] : spaces_)
-    if (!ns->linked()) return false;
+  for (auto& [name, ns] : spaces_) // what is not served has no files that could go
+    if (ns->served() && !ns->linked()) return false;
   return true;
 }
 

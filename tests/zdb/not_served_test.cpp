@@ -161,9 +161,13 @@ TEST_CASE("default that cannot be opened: clients begin there and can go elsewhe
     auto before = *read_file(bad / "namespace");
     damage(bad / "namespace");
     if (!named) fs::remove(o.data / "namespaces" / "names");
+    o.watch_every = std::chrono::milliseconds{20};
     {
       server_thread server{o};
       raw_socket s{server.address()};
+      // Files that are not served are not looked for: it goes on, however often it looks.
+      auto looks = std::chrono::steady_clock::now() + std::chrono::milliseconds{200};
+      while (std::chrono::steady_clock::now() < looks) s.talk(command({"PING"}), "+PONG\r\n");
       for (auto& asked :
            {command({"GET", "d"}), command({"SET", "d", "x"}), command({"DBSIZE"}),
             command({"SYNC"}), command({"SCAN"}), command({"EXISTS", "d"}), command({"FLUSH"}),
