@@ -22,6 +22,7 @@
 #include "actors/system.hpp"
 #include "base/log.hpp"
 #include "state/lock.hpp"
+#include "state/sightings.hpp"
 
 namespace qs::actors {
 namespace {
@@ -141,6 +142,7 @@ private:
     if (destroyed) {
       std::error_code ignored;
       std::filesystem::remove(world_->options.state_directory / state_file, ignored);
+      state::remove_sightings(world_->options.state_directory);
     }
     log::info("engine", "stopped");
     log::flush();

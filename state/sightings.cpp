@@ -55,4 +55,9 @@ status write_sightings(const std::filesystem::path& state_directory, const sight
   return write_file_atomic(path_in(state_directory), as_bytes(text));
 }
 
+void remove_sightings(const std::filesystem::path& state_directory) noexcept {
+  std::error_code ignored;
+  std::filesystem::remove(path_in(state_directory), ignored);
+}
+
 } // namespace qs::state

@@ -24,5 +24,7 @@ using sightings = std::map<model::node_id, sighting>;
 /// Empty if nothing was recorded. Errors: io, corrupt.
 result<sightings> read_sightings(const std::filesystem::path& state_directory);
 status write_sightings(const std::filesystem::path& state_directory, const sightings& seen);
+/// With the rest of a destroyed volume's state.
+void remove_sightings(const std::filesystem::path& state_directory) noexcept;
 
 } // namespace qs::state

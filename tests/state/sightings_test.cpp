@@ -30,6 +30,9 @@ TEST_CASE("sightings: what was written is read; nothing, damage and another form
     REQUIRE(write_file_atomic(file, as_bytes(text)).ok());
     CHECK(read_sightings(directory).err().code == errc::corrupt);
   }
+  remove_sightings(directory);
+  CHECK(std::filesystem::is_empty(directory));
+  remove_sightings(directory); // nothing there: nothing to do
   std::filesystem::remove_all(directory);
 }
 
