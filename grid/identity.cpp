@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "net/address.hpp"
 #include "zdb/blocking_client.hpp"
 
 namespace qs::grid {
