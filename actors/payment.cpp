@@ -46,9 +46,9 @@ look look_at(world& w, const std::string& volume, model::money own_burn) {
   return out;
 }
 
-/// How long the balance carries the burn; a month has 30 days.
-std::chrono::hours runway(const model::wallet_view& v) {
-  if (v.per_month.units <= 0) return std::chrono::hours::max();
+/// How long the balance carries the burn; a month has 30 days. Nothing burnt: for ever.
+std::chrono::milliseconds runway(const model::wallet_view& v) {
+  if (v.per_month.units <= 0) return std::chrono::milliseconds::max();
   auto hours =
       static_cast<double>(v.balance.units) / static_cast<double>(v.per_month.units) * 24.0 * 30.0;
   return std::chrono::hours{static_cast<std::int64_t>(std::min(hours, 1e9))};

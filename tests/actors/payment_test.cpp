@@ -93,6 +93,14 @@ TEST_CASE("payment: a node of a grid that charges nothing is not counted at the 
   CHECK((*a)->ok());
 }
 
+TEST_CASE("payment: an empty wallet that pays for nothing lasts for ever") {
+  paying f;
+  f.grid.balance = {};
+  caf::anon_send(f.payment, budget{std::nullopt, 24h * 7, model::money{}});
+  f.advance(31s, 1s);
+  CHECK(f.notes.empty());
+}
+
 TEST_CASE("payment: it asks for money once, and again only after it had enough") {
   paying f;
   constexpr auto tft = model::units_per_tft;
