@@ -16,7 +16,7 @@ namespace {
 
 /// Six shards' blocks fit a second-level cache, and a block is long enough for ISA-L and GHASH: what
 /// was coded is still in the cache when it is authenticated, and memory is passed over once.
-constexpr std::size_t block_bytes = 32 * kib;
+constexpr std::size_t block_bytes = 64 * kib;
 
 status check_record(const seal_record& record, unsigned parity_shards) {
   auto sane =
