@@ -3,10 +3,11 @@
 each size of value and pipeline, requests a second of both and their ratio, seconds of CPU a GB (or a million requests), and bytes written
 to the disk a byte stored. redis-benchmark drives the small sizes as well, as a check of the driver.
 
-  bench/zdb.py PATH_OF_QS [--seconds 2] [--connections 16] [--sizes 64,4096,65536,524288,1048576] [--pipelines 1,16] [--json FILE]
+  bench/zdb.py PATH_OF_QS [--seconds 1] [--rounds 5] [--connections 16] [--sizes 64,4096,65536,524288,1048576] [--pipelines 1,16] [--json FILE]
                [--dir DIRECTORY] [--only qs|redis]
 
-Hit rate 100 %: what is read was written before. Figures from a busy machine say nothing: run it alone.
+Hit rate 100 %: what is read was written before. The two take turns, each round with fresh servers; a figure is the median of its rounds, a
+ratio the median of the rounds' ratios. Figures from a busy machine say nothing: run it alone.
 """
 import argparse
 import json
@@ -16,6 +17,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -146,10 +148,43 @@ def redis_benchmark(server, size, pipeline, o):
     return out
 
 
+def one_round(name, root, size, pipeline, o, each):
+    """A fresh server, one at a time, so that neither pays for the other's dirty pages."""
+    os.sync()
+    server = Server(name, root, o.qs)
+    out = {"set": measure(server, "set", size, pipeline, o, each)}
+    fill(server, size, o, each)
+    out["get"] = measure(server, "get", size, pipeline, o, each)
+    if size <= 4096 and shutil.which("redis-benchmark"):
+        for command, rate in redis_benchmark(server, size, pipeline, o).items():
+            out["benchmark_" + command] = {"rate": rate}
+    server.stop()
+    shutil.rmtree(server.data)
+    return out
+
+
+def medians(rounds):
+    def median(command, figure):
+        some = [r[command][figure] for r in rounds if r[command][figure] is not None]
+        return statistics.median(some) if some else None
+    return {command: {figure: median(command, figure) for figure in rounds[0][command]} for command in rounds[0]}
+
+
+def ratio(rounds, command):
+    if len(rounds) < 2:
+        return None
+    return statistics.median(a[command]["rate"] / b[command]["rate"] for a, b in zip(rounds["qs"], rounds["redis"]))
+
+
+def shown(ratio):
+    return "" if ratio is None else f"{ratio:6.2f}"
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("qs")
-    p.add_argument("--seconds", type=float, default=2)
+    p.add_argument("--seconds", type=float, default=1)
+    p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--connections", type=int, default=16)
     p.add_argument("--sizes", default="64,4096,65536,524288,1048576")
     p.add_argument("--pipelines", default="1,16")
@@ -167,20 +202,13 @@ def main():
     with tempfile.TemporaryDirectory(dir=o.dir, prefix="qs-bench-zdb-") as root:
         for size in map(int, o.sizes.split(",")):
             for pipeline in map(int, o.pipelines.split(",")):
-                # Fresh servers for each row, one at a time, so that neither pays for the other's dirty pages.
-                row = {"size": size, "pipeline": pipeline}
-                for name in names:
-                    os.sync()
-                    server = Server(name, root, o.qs)
-                    # Few enough keys that all of them are written before they are read.
-                    each = max(pipeline, min(1000, (64 << 20) // size // o.connections))
-                    if o.seconds >= 1 and size <= 4096:
-                        row[f"{name}_benchmark"] = redis_benchmark(server, size, pipeline, o)
-                    row[name] = {"set": measure(server, "set", size, pipeline, o, each)}
-                    fill(server, size, o, each)
-                    row[name]["get"] = measure(server, "get", size, pipeline, o, each)
-                    server.stop()
-                    shutil.rmtree(server.data)
+                # Few enough keys that all of them are written before they are read.
+                each = max(pipeline, min(1000, (64 << 20) // size // o.connections))
+                rounds = {name: [] for name in names}
+                for _ in range(o.rounds):
+                    for name in names:
+                        rounds[name].append(one_round(name, root, size, pipeline, o, each))
+                row = {"size": size, "pipeline": pipeline, **{name: medians(r) for name, r in rounds.items()}}
                 rows.append(row)
                 for command in ("set", "get"):
                     cells = []
@@ -188,14 +216,13 @@ def main():
                         m = row[name][command]
                         cells.append(f"{m['rate']:11.0f} {m['bytes'] / 1e6:7.0f} {m['cpu_per_million']:8.1f} "
                                      + (f"{m['written_per_byte']:5.2f}" if m["written_per_byte"] is not None else "     "))
-                    ratio = f"{row['qs'][command]['rate'] / row['redis'][command]['rate']:6.2f}" if len(names) == 2 else ""
-                    print(f"{size:>8} {pipeline:>4} {command:>4} {' '.join(cells)} {ratio}", flush=True)
-                both = [row.get(f"{n}_benchmark") for n in names]
-                if all(both):
-                    for command in ("set", "get"):
-                        said = " ".join(f"{b.get(command, 0):11.0f} {'':>22}" for b in both)
-                        ratio = f"{both[0][command] / both[1][command]:6.2f}" if len(both) == 2 and both[1].get(command) else ""
-                        print(f"{'':>8} {'':>4} {command:>4} {said} {ratio}  redis-benchmark", flush=True)
+                    row[command + "_ratio"] = ratio(rounds, command)
+                    print(f"{size:>8} {pipeline:>4} {command:>4} {' '.join(cells)} {shown(row[command + '_ratio'])}", flush=True)
+                for command in ("benchmark_set", "benchmark_get"):
+                    if all(command in row[n] for n in names):
+                        said = " ".join(f"{row[n][command]['rate']:11.0f} {'':>22}" for n in names)
+                        row[command + "_ratio"] = ratio(rounds, command)
+                        print(f"{'':>8} {'':>4} {command[-3:]:>4} {said} {shown(row[command + '_ratio'])}  redis-benchmark", flush=True)
     if o.json:
         pathlib.Path(o.json).write_text(json.dumps(rows, indent=1))
 

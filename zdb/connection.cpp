@@ -38,11 +38,31 @@ connection_host::connection_host(boost::asio::io_context& context, commands& all
 void connection_host::queue(const std::shared_ptr<connection>& c) {
   if (stopped_) return;
   turns_.add(c->space.get(), c);
-  if (std::exchange(pumping_, true)) return;
-  boost::asio::post(io, [this] { pump(); });
+  if (!serving_) serve_soon();
 }
 
-void connection_host::pump() {
+void connection_host::serve_soon() {
+  if (std::exchange(posted_, true)) return;
+  boost::asio::post(io, [this] {
+    posted_ = false;
+    serve();
+  });
+}
+
+/// Passes, as long as there is something to do: to come back through the io_context for each would
+/// cost three calls, and mostly a sleep. What else it has to do gets its turn after a while.
+void connection_host::serve() {
+  auto until = std::chrono::steady_clock::now() + turn_time;
+  serving_ = true;
+  while (sockets.look() > 0 || !turns_.empty()) {
+    if (!turns_.empty()) pass();
+    if (stopped_ || std::chrono::steady_clock::now() >= until) break;
+  }
+  serving_ = false;
+  if (!turns_.empty()) serve_soon();
+}
+
+void connection_host::pass() {
   auto until = std::chrono::steady_clock::now() + turn_time;
   std::size_t held = 0;
   table.gather();
@@ -54,8 +74,6 @@ void connection_host::pump() {
     if (held >= held_at_once || table.last_ended() >= until) break;
   }
   deliver();
-  pumping_ = !turns_.empty();
-  if (pumping_) boost::asio::post(io, [this] { pump(); });
 }
 
 void connection_host::deliver() {

@@ -32,7 +32,9 @@ public:
   connection_host(boost::asio::io_context& context, commands& all, std::size_t output,
                   std::size_t memory, std::chrono::milliseconds patience);
 
-  status open() { return sockets.open(); }
+  status open() {
+    return sockets.open([this] { serve(); });
+  }
 
   boost::asio::io_context& io;
   commands& table;
@@ -59,14 +61,17 @@ public:
   void stop();
 
 private:
-  void pump();
+  void serve();
+  void serve_soon();
+  void pass();
   void deliver();
   void feed_hungry();
   void relieve();
 
   turn_queue<connection> turns_;
   std::vector<std::shared_ptr<connection>> served_; ///< in this pass, their answers not sent
-  bool pumping_ = false;
+  bool serving_ = false;
+  bool posted_ = false; ///< serve() is to come
   std::size_t used_ = 0;
   std::deque<std::weak_ptr<connection>> hungry_;
   bool feeding_ = false;

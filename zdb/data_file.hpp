@@ -13,6 +13,7 @@
 
 #include "base/posix.hpp"
 #include "zdb/free_space.hpp"
+#include "zdb/gathered_write.hpp"
 #include "zdb/id_pages.hpp"
 #include "zdb/record.hpp"
 #include "zdb/record_cache.hpp"
@@ -39,6 +40,7 @@ public:
   std::uint64_t bytes_written = 0;
 
   record_cache cache;            ///< of all data files
+  std::vector<gathered_write> spare_writes; ///< empty, its memory for the next who gathers
   std::uint64_t last_serial = 0; ///< of a data_file
 
 private:

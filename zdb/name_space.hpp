@@ -19,6 +19,7 @@
 
 #include "zdb/block.hpp"
 #include "zdb/data_file.hpp"
+#include "zdb/gathered_write.hpp"
 #include "zdb/index.hpp"
 #include "zdb/sequential_index.hpp"
 
@@ -337,11 +338,10 @@ private:
   status rotate(bool flushes);
   [[nodiscard]] bool full(const data_file& f, std::uint64_t need) const;
   [[nodiscard]] bool can_gather(std::uint64_t need) const;
-  struct gathered_write;
   void gather(const record_header& header, byte_span key, byte_span value, gathered_write w);
   void undo(const gathered_write& w);
   void count_written(const gathered_write& w);
-  void settle_for(byte_span key);
+  [[nodiscard]] bool waits(record_place place) const noexcept;
   void note_write_error(const error& why);
   data_file* file(std::uint32_t id) const;
   void add_file(file_ptr made);
@@ -371,8 +371,11 @@ private:
     index_entry entry;
     record_header header; ///< if found and asked for
     read_answer state = read_answer::missing;
+    bool waits = false; ///< gathered: nothing else is known
   };
+  /// Not what is gathered: that is written first.
   position locate(byte_span key, bool with_header);
+  position look_up(byte_span key, bool with_header);
   void note_read_error(const error& why);
 
   file_pool& pool_;
@@ -394,25 +397,9 @@ private:
   sequential_index ids_;
   std::uint64_t live_bytes_ = 0;
   sync_mark synced_;
-  /// A record that is not yet written. The index knows it, nothing else does.
-  struct gathered_write {
-    value_block record; ///< with header and key
-    index_entry entry;
-    index_entry old;
-    std::uint32_t timestamp = 0;
-    std::uint8_t key_length = 0;
-    bool there = false;   ///< `old` is one
-    bool appends = false; ///< sequential: a new id
-    bool only_new = false;
-    [[nodiscard]] byte_span key() const noexcept {
-      return record.bytes().subspan(record_header_bytes, key_length);
-    }
-    [[nodiscard]] byte_span value() const noexcept {
-      return record.bytes().subspan(record_header_bytes + key_length);
-    }
-  };
   std::vector<gathered_write> gathered_; ///< they follow the active file's end, in order
   std::uint64_t gathered_bytes_ = 0;
+  std::uint32_t gathered_from_ = 0; ///< where the first of them will stand
   std::set<std::uint32_t> changed_;
   std::chrono::steady_clock::time_point active_since_{};
   // The directory when all files were last found where they were put; 0: look at all of them.

@@ -74,8 +74,17 @@ name_space::seen name_space::key_at(record_place place, byte_span key, record_he
 }
 
 name_space::position name_space::locate(byte_span key, bool with_header) {
+  auto p = look_up(key, with_header);
+  if (!p.waits) return p;
+  settle();
+  return look_up(key, with_header);
+}
+
+name_space::position name_space::look_up(byte_span key, bool with_header) {
   position p;
   auto look_at = [&](record_place place) {
+    p.waits = waits(place);
+    if (p.waits) return true;
     auto what = key_at(place, key, &p.header);
     // What cannot be read might be it: to go on would be to say that it is not there.
     p.state = what == seen::unreadable ? read_answer::unreadable
@@ -94,9 +103,10 @@ name_space::position name_space::locate(byte_span key, bool with_header) {
     }
     p.entry = *entry;
     if (!p.entry.place.valid()) return p;
+    p.waits = waits(p.entry.place);
     p.state = read_answer::found;
     // Another key at an id's place is damage.
-    if (with_header && !look_at(p.entry.place)) p.state = read_answer::damaged;
+    if (with_header && !p.waits && !look_at(p.entry.place)) p.state = read_answer::damaged;
     return p;
   }
   auto found = keys_.find(key, look_at);
@@ -106,12 +116,10 @@ name_space::position name_space::locate(byte_span key, bool with_header) {
 }
 
 read_answer name_space::exists(byte_span key) {
-  settle_for(key);
   return locate(key, false).state;
 }
 
 read_answer name_space::look(byte_span key, record_header& out) {
-  settle_for(key);
   auto p = locate(key, true);
   out = p.header;
   return p.state;
@@ -168,7 +176,8 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
 }
 
 read_answer name_space::get(byte_span key, value_block& out, source from) {
-  settle_for(key);
+  // Nothing else is gathered where SETs and GETs do not alternate.
+  if (!gathered_.empty() && look_up(key, false).waits) settle();
   auto answer = read_answer::missing;
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return answer;
@@ -194,7 +203,6 @@ read_answer name_space::get(byte_span key, value_block& out, source from) {
 
 read_answer name_space::get_range(byte_span key, std::uint64_t offset, std::uint64_t length,
                                   value_block& out) {
-  settle_for(key);
   auto p = locate(key, true);
   if (p.state != read_answer::found) return p.state;
   std::uint64_t size = p.header.payload_length;

@@ -97,9 +97,9 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   if (appends && ids_.last_is_full()) settle();
   auto together = gathers && value.size() <= value_bytes_gathered &&
                   can_gather(record_header_bytes + (appends ? 8 : key.size()) + value.size());
-  together ? settle_for(key) : settle();
-  if (together && failed_) return write_answer::failed;
+  if (!together) settle();
   auto old = appends ? position{} : locate(key, true);
+  if (together && failed_) return write_answer::failed;
   if (old.state == read_answer::unreadable) return write_answer::failed;
   auto there = old.state != read_answer::missing;
   if (settings_.sequential && !key.empty() && !there) return write_answer::update_only;
@@ -162,21 +162,17 @@ void name_space::gather(const record_header& header, byte_span key, byte_span va
                         gathered_write w) {
   w.record = join(encode_record_header(header, key, w.entry.place.offset), key, value);
   w.key_length = header.key_length;
+  if (gathered_.empty()) {
+    gathered_from_ = w.entry.place.offset;
+    gathered_ = std::exchange(pool_.spare_writes, {});
+  }
   gathered_bytes_ += w.record.size();
   gathered_.push_back(std::move(w));
 }
 
-/// What stands under this key is on the disk, or is not there.
-void name_space::settle_for(byte_span key) {
-  if (gathered_.empty()) return;
-  auto end = file(active_)->size();
-  auto waits = [&](record_place p) { return p.file == active_ && p.offset >= end; };
-  auto id_waits = [&] {
-    if (!is_sequential_key(key)) return false;
-    auto entry = ids_.find(id_of(key));
-    return !entry.ok() || waits(entry->place);
-  };
-  if (settings_.sequential ? id_waits() : keys_.find(key, waits).there()) settle();
+/// It is gathered, and not on the disk.
+bool name_space::waits(record_place place) const noexcept {
+  return !gathered_.empty() && place.file == active_ && place.offset >= gathered_from_;
 }
 
 void name_space::undo(const gathered_write& w) {
@@ -213,6 +209,8 @@ void name_space::settle() {
   if (written.ok()) {
     write_failing_ = false;
     for (auto& w : all) count_written(w);
+    all.clear();
+    pool_.spare_writes = std::move(all);
     if (settled) settled(*this, {});
     return;
   }

@@ -1,11 +1,14 @@
 #include "zdb/poller.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <utility>
 #include <sys/epoll.h>
 
 namespace qs::zdb {
 
-status poller::open() {
+status poller::open(std::function<void()> due) {
+  due_ = std::move(due);
   unique_fd fd{::epoll_create1(EPOLL_CLOEXEC)};
   if (!fd.valid()) return errno_error("epoll", errno);
   epoll_.assign(fd.release());
@@ -36,12 +39,12 @@ void poller::wait() {
   epoll_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                     [this](const boost::system::error_code& ec) {
                       if (ec) return;
-                      look();
+                      due_();
                       wait();
                     });
 }
 
-void poller::look() {
+std::size_t poller::look() {
   epoll_event events[128];
   auto n = ::epoll_wait(epoll_.native_handle(), events, 128, 0);
   for (int i = 0; i < n; ++i) {
@@ -51,6 +54,7 @@ void poller::look() {
         ->changed(ended || (what & EPOLLIN) != 0, ended,
                   ended || (what & EPOLLOUT) != 0);
   }
+  return static_cast<std::size_t>(std::max(n, 0));
 }
 
 } // namespace qs::zdb

@@ -26,18 +26,21 @@ public:
   };
 
   explicit poller(boost::asio::io_context& io) : epoll_{io} {}
-  status open();
+  /// `due` is called when a look is worth its while.
+  status open(std::function<void()> due);
   /// From now on, with what is there already. Errors: io.
   status add(int fd, watched& who);
   /// Before it is closed: a child that was forked may still have it open.
   void remove(int fd) noexcept;
+  /// Tells whom something happened to. How many they were; does not wait for them.
+  std::size_t look();
   void stop();
 
 private:
   void wait();
-  void look();
 
   boost::asio::posix::stream_descriptor epoll_;
+  std::function<void()> due_;
 };
 
 } // namespace qs::zdb

@@ -78,13 +78,20 @@ void record_cache::make_room(std::size_t bytes) noexcept {
 
 void record_cache::insert(std::uint64_t place, value_block record) noexcept {
   auto at = home(place);
-  while (!free(at)) at = next(at);
+  while (!free(at) && slots_[at].place != place) at = next(at);
+  if (free(at))
+    ++used_;
+  else
+    bytes_ -= slots_[at].record.size() + record_overhead; // it was there
+  bytes_ += record.size() + record_overhead;
   slots_[at] = {place, std::move(record)};
 }
 
 void record_cache::grow() {
   auto old = std::exchange(slots_, std::vector<slot>(slots_.empty() ? slots_least
                                                                     : slots_.size() * 2));
+  used_ = 0;
+  bytes_ = 0;
   for (auto& s : old)
     if (s.record.size() > 0) insert(s.place, std::move(s.record));
 }
@@ -92,11 +99,8 @@ void record_cache::grow() {
 void record_cache::put(std::uint64_t file, std::uint32_t offset, value_block record) {
   auto place = place_of(file, offset);
   if (!takes(record.size()) || record.size() == 0 || place == no_place) return;
-  drop(file, offset);
   make_room(record.size() + record_overhead);
   if ((used_ + 1) * 4 > slots_.size() * 3) grow();
-  bytes_ += record.size() + record_overhead;
-  ++used_;
   record.mark(false);
   insert(place, std::move(record));
 }
