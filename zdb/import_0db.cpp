@@ -133,8 +133,8 @@ result<namespace_settings> read_descriptor(const fs::path& path) {
 /// One namespace being taken over.
 class taking {
 public:
-  taking(fs::path data, fs::path index, import_report& report)
-      : data_{std::move(data)}, index_{std::move(index)}, report_{report} {}
+  taking(fs::path data, fs::path index, bool data_alone, import_report& report)
+      : data_{std::move(data)}, index_{std::move(index)}, data_alone_{data_alone}, report_{report} {}
 
   status run(file_pool& pool, const name_space::limits& lim, namespace_settings settings,
              const fs::path& target) {
@@ -149,6 +149,13 @@ public:
       else
         return std::move(first).err();
     }
+    // Served as names, the ids of sequential mode would answer with other values or none.
+    if (!from_index && !data_alone_)
+      return error{errc::corrupt,
+                   fmt::format("namespace {}: it has no index that can be read in {}, and its data does not tell "
+                               "whether its keys are names or ids. Put the index back, or start with --mode user "
+                               "if they are names",
+                               settings.name, index_.string())};
     // Under a name that the next start removes, until it is whole.
     auto making = target;
     making += ".new";
@@ -275,6 +282,7 @@ private:
 
   fs::path data_;
   fs::path index_;
+  bool data_alone_;
   import_report& report_;
   std::shared_ptr<name_space> space_;
   std::unique_ptr<old_file> open_;
@@ -306,7 +314,7 @@ bool holds_0db(const fs::path& data) {
 }
 
 result<import_report>
-import_0db(const fs::path& data, const fs::path& index, file_pool& pool,
+import_0db(const fs::path& data, const fs::path& index, bool data_alone, file_pool& pool,
            const name_space::limits& limits,
            const std::function<fs::path(const std::string& name)>& target) {
   if (index.empty())
@@ -331,7 +339,7 @@ import_0db(const fs::path& data, const fs::path& index, file_pool& pool,
     auto where = target(settings->name);
     if (where.empty()) continue;
     log::info("zdb", "taking over namespace {} of 0-db", settings->name);
-    taking one{path, index / name, report};
+    taking one{path, index / name, data_alone, report};
     QS_TRY(one.run(pool, limits, std::move(*settings), where));
   }
   return report;

@@ -52,6 +52,7 @@ status server_core::open() {
   s.datasize = o.datasize;
   s.maxsize = o.maxsize;
   s.sequential = o.mode == key_mode::sequential;
+  s.data_alone = o.mode == key_mode::user;
   s.rotate_after = o.rotate;
   s.cache_bytes = o.cache_bytes;
   s.jumped = [this](name_space& space, std::uint32_t left, std::uint32_t now) {

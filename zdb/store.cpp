@@ -108,7 +108,8 @@ status store::take_over_0db() {
     have.insert(name); // once, whatever 0-db's directories say
     return spaces_path(options_.data) / fmt::format("{:08x}", ++last);
   };
-  QS_TRY_ASSIGN(auto report, import_0db(options_.data, options_.index, pool_, limits(), target));
+  QS_TRY_ASSIGN(auto report, import_0db(options_.data, options_.index, options_.data_alone, pool_,
+                                         limits(), target));
   log::info("zdb",
             "took over {} namespaces of 0-db with {} keys and {} bytes, {} damaged ones left out; "
             "its files are as they were",

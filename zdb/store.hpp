@@ -19,6 +19,7 @@ struct store_options {
   std::uint64_t datasize = 256ULL << 20;
   std::uint64_t maxsize = 0; ///< of new namespaces
   bool sequential = false;   ///< new namespaces are
+  bool data_alone = false;   ///< 0-db's data without its index is of user mode, somebody said
   std::filesystem::path index = {}; ///< where 0-db's index is, if `data` holds its data
   std::chrono::seconds rotate_after{0}; ///< of data files (--rotate); 0: by size alone
   std::size_t cache_bytes = 0;          ///< small records in memory; 0: none

@@ -52,8 +52,9 @@ struct old_zdb {
     write_hex(data / name / "d0", user_data);
     write_hex(index / name / "i0", user_index_bytes);
   }
-  result<std::unique_ptr<store>> open() {
+  result<std::unique_ptr<store>> open(bool data_alone = false) {
     store_options o;
+    o.data_alone = data_alone;
     o.data = data;
     o.index = index;
     return store::open(o);
@@ -180,8 +181,12 @@ TEST_CASE("damage, a missing index, a running 0-db") {
     old_zdb old;
     old.descriptor("default", 1, "", 0);
     old.golden("default");
-    fs::remove(old.index / "default" / "i0"); // the data alone tells as much
-    auto s = old.open();
+    fs::remove(old.index / "default" / "i0");
+    auto unknown = old.open(); // names or ids?
+    REQUIRE_FALSE(unknown.ok());
+    CHECK(unknown.err().code == errc::corrupt);
+    CHECK(unknown.err().message.find("--mode user") != std::string::npos);
+    auto s = old.open(true); // the data alone tells the rest
     REQUIRE(s.ok());
     CHECK(value_of(*(*s)->find("default"), "a") == "2");
     CHECK((*s)->find("default")->entries() == 1);
