@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <condition_variable>
+#include <atomic>
 #include <mutex>
 #include <thread>
 
@@ -32,6 +32,35 @@ using nlohmann::json;
 
 constexpr auto request_deadline = 200s;
 
+/// An HTTP server on a thread of its own, from bound to stopped.
+class served {
+public:
+  served() = default;
+  ~served() { stop(); }
+  served(const served&) = delete;
+  served& operator=(const served&) = delete;
+
+  httplib::Server http; ///< routes are set and it is bound before run()
+
+  /// Returns when it serves: httplib stops only what does, and leaves the rest running for ever.
+  void run() {
+    thread_ = std::thread{[this] {
+      http.listen_after_bind();
+      ended_ = true;
+    }};
+    while (!http.is_running() && !ended_) std::this_thread::sleep_for(100us);
+  }
+  void stop() {
+    if (!thread_.joinable()) return;
+    http.stop();
+    thread_.join();
+  }
+
+private:
+  std::thread thread_;
+  std::atomic<bool> ended_{false};
+};
+
 class server final : public control_server {
 public:
   explicit server(control_config config) : config_{std::move(config)} {}
@@ -44,9 +73,9 @@ public:
     }
     auto path = control_socket(config_.shared->options.state_directory);
     ::unlink(path.c_str());
-    unix_ = std::make_unique<httplib::Server>();
-    unix_->set_address_family(AF_UNIX);
-    routes(*unix_, true);
+    unix_ = std::make_unique<served>();
+    unix_->http.set_address_family(AF_UNIX);
+    routes(unix_->http, true);
     // A path over 107 bytes does not fit a socket address: go there through a descriptor of the
     // directory.
     auto address = path.string();
@@ -58,20 +87,16 @@ public:
     }
     // The process makes all files for its owner alone. A umask of its own for this one would be that
     // of files which other threads make meanwhile.
-    auto bound = unix_->bind_to_port(address.c_str(), 80);
+    auto bound = unix_->http.bind_to_port(address.c_str(), 80);
     if (!bound) return errno_error(fmt::format("listen on {}", path.string()), errno);
     ::chmod(path.c_str(), 0600);
-    unix_thread_ = std::thread{[this] { unix_->listen_after_bind(); }};
+    unix_->run();
     return {};
   }
 
   status listen(const std::string& address) override {
     if (address == listening_) return {};
-    if (tcp_) {
-      tcp_->stop();
-      tcp_thread_.join();
-      tcp_.reset();
-    }
+    tcp_.reset();
     listening_.clear();
     if (address.empty()) return {};
     auto colon = address.rfind(':');
@@ -81,15 +106,15 @@ public:
     auto host = address.substr(0, colon);
     if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
     auto port = std::atoi(address.c_str() + colon + 1);
-    tcp_ = std::make_unique<httplib::Server>();
-    routes(*tcp_, false);
-    if (!tcp_->bind_to_port(host.c_str(), port)) {
+    tcp_ = std::make_unique<served>();
+    routes(tcp_->http, false);
+    if (!tcp_->http.bind_to_port(host.c_str(), port)) {
       tcp_.reset();
       return error{errc::busy, fmt::format("status.listen {}: the address cannot be used ({}); "
                                            "choose another port in storage.yaml",
                                            address, std::generic_category().message(errno))};
     }
-    tcp_thread_ = std::thread{[this] { tcp_->listen_after_bind(); }};
+    tcp_->run();
     listening_ = address;
     return {};
   }
@@ -98,15 +123,10 @@ public:
     config_.feed->close();
     if (unix_) {
       unix_->stop();
-      if (unix_thread_.joinable()) unix_thread_.join();
       ::unlink(control_socket(config_.shared->options.state_directory).c_str());
       unix_.reset();
     }
-    if (tcp_) {
-      tcp_->stop();
-      if (tcp_thread_.joinable()) tcp_thread_.join();
-      tcp_.reset();
-    }
+    tcp_.reset();
     std::lock_guard lock{mutex_};
     supervisor_.reset();
   }
@@ -212,10 +232,8 @@ private:
   wall_time started_ = system_clock().wall();
   std::mutex mutex_;
   std::optional<supervisor_actor> supervisor_;
-  std::unique_ptr<httplib::Server> unix_;
-  std::unique_ptr<httplib::Server> tcp_;
-  std::thread unix_thread_;
-  std::thread tcp_thread_;
+  std::unique_ptr<served> unix_;
+  std::unique_ptr<served> tcp_;
   std::string listening_;
   unique_fd directory_;
 };

@@ -44,7 +44,7 @@ TEST_CASE_FIXTURE(with_grid, "control: the socket is its owner's alone, and no f
   struct ::stat made {};
   REQUIRE(::stat(control_socket(directory).c_str(), &made) == 0);
   CHECK((made.st_mode & 0777) == 0600);
-  // It serves; only what has begun to can be stopped.
+  // It serves.
   unique_fd client{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   ::sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -58,6 +58,20 @@ TEST_CASE_FIXTURE(with_grid, "control: the socket is its owner's alone, and no f
   CHECK(first == 'H');
   client.reset();
   server->stop();
+}
+
+TEST_CASE_FIXTURE(with_grid, "control: what was started a moment ago can be stopped") {
+  for (auto i = 0; i < 200; ++i) {
+    control_config c;
+    c.shared = shared;
+    c.feed = std::make_shared<event_feed>();
+    c.system = &sys;
+    c.stop = [] {};
+    auto server = make_control(std::move(c));
+    REQUIRE(server->start(supervisor_actor{}).ok());
+    REQUIRE(server->listen("127.0.0.1:0").ok());
+    server->stop(); // hung where a thread had not come to serve yet
+  }
 }
 
 } // namespace
