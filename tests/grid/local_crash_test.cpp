@@ -170,8 +170,8 @@ void kill_after_changes(pid_t child, const std::filesystem::path& root, int chan
     std::error_code ec;
     for (std::filesystem::recursive_directory_iterator at{root, ec}, end; !ec && at != end; at.increment(ec)) {
       std::error_code gone;
-      auto size = at->is_regular_file(gone) ? at->file_size(gone) : 0;
-      seen.emplace_back(at->path().string(), gone ? 0 : size);
+      auto bytes = at->is_regular_file(gone) ? at->file_size(gone) : 0;
+      seen.emplace_back(at->path().string(), gone ? 0 : bytes);
     }
     std::sort(seen.begin(), seen.end());
     return seen;
