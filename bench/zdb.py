@@ -139,7 +139,7 @@ def measure(server, command, size, pipeline, o, each):
 def redis_benchmark(server, size, pipeline, o):
     n = 100_000 if pipeline > 1 else 20_000
     r = subprocess.run(["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-t", "set,get", "-n", str(n), "-c", str(o.connections), "-P",
-                        str(pipeline), "-d", str(size), "-r", "10000", "--csv"], capture_output=True, text=True, timeout=300)
+                        str(pipeline), "-d", str(size), "-r", "10000", "--csv"], check=True, capture_output=True, text=True, timeout=300)
     out = {}
     for line in r.stdout.splitlines():
         cells = [c.strip('"') for c in line.split(",")]

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """What bench/zdb.py does not show of qs zdb, each a figure of docs/zdb.md:
 
+  small    from the start to the first answer, and memory of an idle server, with an empty directory and with 1,000 keys (medians of eleven)
   dd       1 MiB values SET over 4 connections and one SYNC, beside `dd bs=1M conv=fdatasync` on the same disk
   boot     the start after SIGKILL with so many keys (--keys, default 10,000,000), and memory a key
   tenants  the answers of a quiet tenant (64-byte SETs, one a time, pipeline 1) alone, and beside one that floods with SETs, with SETs and SYNCs, with KSCANs
   spaces   so many namespaces (--spaces, default 10,000) made, written and deleted, half of it while a tenant works: its answers, memory, descriptors
 
-  bench/zdb_whole.py PATH_OF_QS [--only dd,boot,tenants,spaces] [--keys N] [--spaces N] [--dir DIRECTORY] [--json FILE]
+  bench/zdb_whole.py PATH_OF_QS [--only small,dd,boot,tenants,spaces] [--keys N] [--spaces N] [--dir DIRECTORY] [--json FILE]
 
 Figures from a busy machine say nothing: run it alone.
 """
@@ -17,6 +18,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -59,6 +61,37 @@ def proc(server, field):
 
 def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def bench_small(o, root):
+    out = {}
+    for keys in (0, 1000):
+        server = Server("qs", root, o.qs)
+        c = Client(server.port)
+        for i in range(keys):
+            c.do(b"SET", b"key:%d" % i, b"v" * 64)
+        c.close()
+        server.stop()
+        ms, anon = [], []
+        for _ in range(11):
+            begin = time.monotonic()
+            process = subprocess.Popen([o.qs, "zdb", "--data", str(server.data), "--port", "0"], stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while True:
+                try:
+                    c = Client(int((server.data / "endpoint").read_text().strip().rsplit(":", 1)[1]))
+                    c.do(b"PING")
+                    break
+                except (OSError, IndexError, ValueError):
+                    time.sleep(0.0005)
+            ms.append((time.monotonic() - begin) * 1e3)
+            c.close()
+            server.process = process
+            anon.append(proc(server, "RssAnon"))
+            server.stop()
+        shutil.rmtree(server.data)
+        out[f"{keys} keys"] = {"start_ms": statistics.median(ms), "rss_anon_mib": statistics.median(anon) / (1 << 20)}
+    return out
 
 
 def bench_dd(o, root):
@@ -262,7 +295,7 @@ def bench_spaces(o, root):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("qs")
-    p.add_argument("--only", default="dd,boot,tenants,spaces")
+    p.add_argument("--only", default="small,dd,boot,tenants,spaces")
     p.add_argument("--keys", type=int, default=10_000_000)
     p.add_argument("--spaces", type=int, default=10_000)
     p.add_argument("--dir")
@@ -271,7 +304,7 @@ def main():
     result = {}
     with tempfile.TemporaryDirectory(dir=o.dir, prefix="qs-bench-zdb-") as root:
         for name in o.only.split(","):
-            result[name] = {"dd": bench_dd, "boot": bench_boot, "tenants": bench_tenants, "spaces": bench_spaces}[name](o, root)
+            result[name] = {"small": bench_small, "dd": bench_dd, "boot": bench_boot, "tenants": bench_tenants, "spaces": bench_spaces}[name](o, root)
             print(name, json.dumps(result[name], indent=1), flush=True)
     if o.json:
         pathlib.Path(o.json).write_text(json.dumps(result, indent=1))

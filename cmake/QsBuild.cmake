@@ -8,7 +8,7 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 
 option(QS_BUILD_TESTS "build the tests" ON)
-option(QS_BUILD_BENCH "build bench/" ON)
+option(QS_BUILD_BENCH "build bench/ (needs the packages of [bench])" OFF)
 option(QS_FUZZ "build the fuzz targets with libFuzzer (clang)" OFF)
 set(QS_SANITIZE "" CACHE STRING "sanitizers, e.g. address,undefined or thread")
 

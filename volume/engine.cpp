@@ -195,7 +195,7 @@ engine::engine(const volume_options& options, const volume_environment& env)
     : options_{options}, env_{env}, random_{*env.random},
       // Two segments' worth wait for the next ones.
       shard_values_{codec::shard_value_max,
-                    std::min<std::size_t>(2 * (options.data_shards + options.parity_shards), 24)},
+                    std::min<std::size_t>(std::size_t{2} * (options.data_shards + options.parity_shards), 24)},
       extents_{{[this](std::uint64_t file) { log_->retain(file); }, [this](std::uint64_t file) { log_->release(file); }}},
       frames_{options.memory_cache_bytes},
       shards_{options.cache_directory.empty() ? std::filesystem::path{} : options.cache_directory / "shards",

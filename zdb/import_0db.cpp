@@ -303,7 +303,23 @@ result<unique_fd> lock_old(const fs::path& directory) {
 
 } // namespace
 
-bool holds_0db(const fs::path& data) {
+namespace {
+/// Directories of `index` with settings of a namespace.
+std::vector<fs::path> described(const fs::path& index) {
+  std::vector<fs::path> found;
+  if (index.empty()) return found;
+  std::error_code ec;
+  for (auto& e : fs::directory_iterator{index, ec}) {
+    std::error_code ignored;
+    if (fs::exists(e.path() / "zdb-namespace", ignored)) found.push_back(e.path().filename());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+} // namespace
+
+bool holds_0db(const fs::path& data, const fs::path& index) {
+  if (!described(index).empty()) return true;
   std::error_code ec;
   for (auto& e : fs::directory_iterator{data, ec}) {
     std::error_code ignored;
@@ -330,6 +346,12 @@ import_0db(const fs::path& data, const fs::path& index, bool data_alone, file_po
   for (auto& e : fs::directory_iterator{data, ec})
     if (e.is_directory(ec) && !numbered(e.path(), 'd').empty()) found.push_back(e.path());
   std::sort(found.begin(), found.end());
+  for (auto& name : described(index)) // perhaps its disk is not mounted: it must not begin empty
+    if (numbered(data / name, 'd').empty())
+      return error{errc::corrupt,
+                   fmt::format("namespace {} is described in {} and has no data in {}: give back its data, or "
+                               "move its directory out of the index",
+                               name.string(), index.string(), (data / name).string())};
   for (auto& path : found) {
     auto name = path.filename();
     auto settings = read_descriptor(index / name / "zdb-namespace");

@@ -19,14 +19,15 @@ struct import_report {
   std::uint64_t damaged = 0; ///< entries left out because their checksum does not fit
 };
 
-/// Is there a namespace of 0-db in `data`, looked at by its directories' files d0, d1, …?
-bool holds_0db(const std::filesystem::path& data);
+/// Is there a namespace of 0-db, looked at by files d0, d1, … in directories of `data` and by
+/// settings in those of `index` (which may be empty)?
+bool holds_0db(const std::filesystem::path& data, const std::filesystem::path& index);
 
 /// `data_alone`: a namespace whose index cannot be read has user mode, and is taken from its data.
 /// `target(name)` gives the directory for a namespace that is to be taken over, or an empty path if
 /// there is one of that name. Each appears there whole or not at all; a run that was interrupted is
-/// simply done again. Errors: busy (0-db runs on it), invalid_argument (no index), corrupt,
-/// version_mismatch, io, no_space.
+/// simply done again. Errors: busy (0-db runs on it), invalid_argument (no index), corrupt (also:
+/// settings without data), version_mismatch, io, no_space.
 result<import_report>
 import_0db(const std::filesystem::path& data, const std::filesystem::path& index, bool data_alone,
            file_pool& pool, const name_space::limits& limits,

@@ -115,6 +115,16 @@ name_space::position name_space::look_up(byte_span key, bool with_header) {
   return p;
 }
 
+/// What stands under the key may be gathered. Looks at places alone: nothing is read.
+bool name_space::may_wait(byte_span key) {
+  if (gathered_.empty()) return false;
+  if (!settings_.sequential)
+    return keys_.find(key, [&](record_place p) { return waits(p); }).there();
+  if (!is_sequential_key(key)) return false;
+  auto entry = ids_.find(id_of(key));
+  return !entry.ok() || waits(entry->place);
+}
+
 read_answer name_space::exists(byte_span key) {
   return locate(key, false).state;
 }
@@ -162,7 +172,7 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
       return read_answer::missing;
     }
   auto found = peek_record_header(whole);
-  auto value = keep ? body.rest(before) : std::move(body);
+  auto value = keep ? body.rest(before) : body;
   if (!record_header_fits(whole.first(record_header_bytes), whole.subspan(record_header_bytes),
                           at.offset) ||
       found.payload_length != length || crc32c(value.bytes()) != found.payload_crc) {
@@ -176,8 +186,7 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
 }
 
 read_answer name_space::get(byte_span key, value_block& out, source from) {
-  // Nothing else is gathered where SETs and GETs do not alternate.
-  if (!gathered_.empty() && look_up(key, false).waits) settle();
+  if (may_wait(key)) settle();
   auto answer = read_answer::missing;
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return answer;

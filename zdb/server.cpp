@@ -134,7 +134,7 @@ int serve(const server_options& options, background* behind) {
     return opened.err().code == errc::busy ? 5 : 1;
   }
   if (!options.hook.empty())
-    install_crash_hook({options.hook.string(), "crash", fmt::format("tcp://{}", core.address())});
+    install_crash_hook({options.hook.string(), "crash", core.id()});
   if (behind != nullptr) behind->ready();
   auto ran = core.run();
   if (ran.ok())

@@ -121,9 +121,13 @@ status server_core::open_listeners() {
     if (address_.empty()) address_ = fmt::format("unix:{}", o.socket.string());
     add_listener(std::move(fd));
   }
-  hooks_.set_id(address_.starts_with("unix:") ? fmt::format("unix://{}", o.socket.string())
-                                              : fmt::format("tcp://{}", address_));
+  hooks_.set_id(id());
   return {};
+}
+
+std::string server_core::id() const {
+  return address_.starts_with("unix:") ? fmt::format("unix://{}", options_.socket.string())
+                                       : fmt::format("tcp://{}", address_);
 }
 
 status server_core::open_metrics() {

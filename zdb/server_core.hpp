@@ -34,6 +34,8 @@ public:
   }
   void stop_on_signals();
   [[nodiscard]] std::string address() const { return address_; }
+  /// What hooks are told: tcp://address:port or unix://path.
+  [[nodiscard]] std::string id() const;
   [[nodiscard]] std::string metrics_address() const { return metrics_address_; }
 
 private:

@@ -29,7 +29,7 @@ usage: qs zdb --data DIR [options]
   --admin PASSWORD      the same on the command line, visible to everybody on this machine
   --protect             namespace `default` is read-only without the admin password
   --hide-namespaces     names of namespaces only to admins and to who is in them
-  --maxsize SIZE        quota of new namespaces (default none)
+  --maxsize SIZE        quota of the namespace `default` (default none)
   --mode user|seq       one key mode for all new namespaces (default: user, NSSET mode)
   --datasize SIZE       size at which a data file is rotated (default 256M)
   --compaction RATE     bytes a second that giving space back may read and write; off: never

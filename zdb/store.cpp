@@ -86,7 +86,7 @@ void store::drop_leftovers() {
 /// Once: a marker says that it was done, so that what is deleted here later does not come back.
 status store::take_over_0db() {
   auto marker = options_.data / "taken-over";
-  if (fs::exists(marker) || !holds_0db(options_.data)) return {};
+  if (fs::exists(marker) || !holds_0db(options_.data, options_.index)) return {};
   std::set<std::string> have;
   std::uint32_t last = 0;
   std::error_code ec;
@@ -203,9 +203,22 @@ void store::stood_in(const name_space::not_opened& why) noexcept {
   unnamed_ -= why.name.empty() ? 1 : 0;
 }
 
+/// --maxsize is the quota of `default`, at each start anew, as in 0-db: NSSET does not change it.
+void store::limit(name_space& ns) {
+  if (!ns.served() || ns.settings().maxsize == options_.maxsize) return;
+  auto changed = ns.settings();
+  changed.maxsize = options_.maxsize;
+  if (auto saved = name_space::save(ns.directory(), changed); !saved.ok())
+    log::warning("zdb", "{}: the quota of default holds until it is reloaded", describe(saved.err()));
+  ns.set_settings(std::move(changed));
+}
+
 /// Every client begins there. It is not made anew while one that cannot be opened may be it.
 status store::open_default() {
-  if (find("default")) return {};
+  if (auto there = find("default")) {
+    limit(*there);
+    return {};
+  }
   if (unnamed_ > 0) {
     namespace_settings settings;
     settings.name = "default";
@@ -261,7 +274,7 @@ store::creation store::begin_new(std::string_view name) {
   creation what;
   what.directory = spaces_path(options_.data) / fmt::format("{:08x}", ++last_directory_);
   what.settings.name = name;
-  what.settings.maxsize = name == "default" ? 0 : options_.maxsize;
+  what.settings.maxsize = name == "default" ? options_.maxsize : 0;
   what.settings.sequential = options_.sequential;
   return what;
 }

@@ -17,7 +17,7 @@ namespace qs::zdb {
 struct store_options {
   std::filesystem::path data;
   std::uint64_t datasize = 256ULL << 20;
-  std::uint64_t maxsize = 0; ///< of new namespaces
+  std::uint64_t maxsize = 0; ///< of `default`
   bool sequential = false;   ///< new namespaces are
   bool data_alone = false;   ///< 0-db's data without its index is of user mode, somebody said
   std::filesystem::path index = {}; ///< where 0-db's index is, if `data` holds its data
@@ -87,6 +87,7 @@ private:
                          const std::filesystem::path& other);
   void stood_in(const name_space::not_opened& why) noexcept;
   status open_default();
+  void limit(name_space& ns);
   name_space::limits limits() const {
     return {options_.datasize, hash_key_, options_.rotate_after, options_.jumped};
   }

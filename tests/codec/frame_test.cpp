@@ -78,6 +78,14 @@ TEST_CASE("what zstd does not shrink by 3 % is kept raw") {
     seven_bits += looks_compressible(plain) ? 1 : 0;
   }
   CHECK(seven_bits == 500);
+  for (std::size_t record : {64, 128, 256, 512}) // half noise, half zeros, wherever samples fall
+    for (auto begin : {std::size_t{0}, record / 2}) {
+      auto plain = noise(65536, 3000 + record);
+      for (std::size_t at = begin; at < plain.size(); at += record)
+        std::fill_n(plain.begin() + static_cast<std::ptrdiff_t>(at), record / 2, std::byte{0});
+      CAPTURE(record);
+      CHECK(looks_compressible(plain));
+    }
 }
 
 TEST_CASE("a frame opens only under its number, codec, length and segment (invariant 4)") {

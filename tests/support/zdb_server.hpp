@@ -162,6 +162,13 @@ public:
     }
     return out;
   }
+  /// Up to the next line's end, without it.
+  std::string line() {
+    std::string out;
+    for (auto c = receive(1); !c.empty() && c != "\n"; c = receive(1)) out += c;
+    if (out.ends_with('\r')) out.pop_back();
+    return out;
+  }
   std::string receive_all() { return receive(static_cast<std::size_t>(-1)); }
   /// Sends and expects exactly this.
   void talk(std::string_view request, std::string_view reply) {

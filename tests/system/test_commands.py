@@ -3,12 +3,15 @@ installing."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
 from harness import Failed, Sandbox, need_fuse, wait_for
 
@@ -84,6 +87,32 @@ with Sandbox(QS, "brought") as box:
     box.run("destroy", "--confirm", "brought")
     del box.env["QS_STATE_DIR"]
     assert not list(deep.glob("*")) if deep.exists() else True, list(deep.glob("*"))
+
+# -- status.listen: metrics, the status and a page to look at, and nothing that changes anything ---------------------------------
+with Sandbox(QS, "listen") as box:
+    box.init()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        where = "127.0.0.1:%d" % probe.getsockname()[1]
+    lines = [line for line in box.spec.read_text().splitlines() if not line.startswith("status:")]
+    box.spec.write_text("\n".join(lines) + f'\nstatus: {{listen: "{where}"}}\n')
+    box.apply()
+    box.wait_ready()
+
+    def get(path, data=None):
+        with urllib.request.urlopen(f"http://{where}{path}", data=data, timeout=30) as r:
+            return r.read().decode()
+    metrics = get("/metrics")
+    assert re.search(r"^qs_up 1$", metrics, re.M), metrics
+    assert len(re.findall(r"^qs_node_ready\{.*\} 1$", metrics, re.M)) == 6, metrics
+    assert json.loads(get("/v1/status"))["state"] == "Ready"
+    assert "<html" in get("/")
+    try:
+        raise Failed("somebody on the network can stop it: " + get("/v1/stop", b"{}"))
+    except urllib.error.HTTPError as e:
+        assert e.code == 404, e
+    assert box.status()["state"] == "Ready"
+    box.run("destroy", "--confirm", "listen")
 
 # -- systemd: READY when it serves, STOPPING when it ends; --follow takes what only adds -------------------------------------------
 with Sandbox(QS, "follow") as box:

@@ -35,6 +35,7 @@ with Sandbox(sys.argv[1], "away") as box:
         waited = time.monotonic() - began
         # 15 s for what the kernel read ahead, and 2 each time it or the program asks again for what it needs.
         assert waited < 26, f"EIO came after {waited:.0f} s"
+        assert "ReadFailed" in box.run("events").stdout, box.run("events").stdout[-2000:]
         began = time.monotonic()
         try:  # all of it: a single page may well be on one of the nodes that are left
             (box.mount / "cold").read_bytes()

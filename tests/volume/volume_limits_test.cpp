@@ -9,7 +9,7 @@
 using namespace qs;
 using namespace qs::test;
 
-TEST_CASE("with m nodes away the log holds what is not safe; slowed at half, ENOSPC at the end, unlink works (invariant 15)") {
+TEST_CASE("with more than m nodes away the log holds what is not safe; slowed at half, ENOSPC at the end, unlink works (invariant 15)") {
   volume_fixture f;
   f.options.staging_bytes = 16 * mib;
   f.options.log_file_bytes = mib;
@@ -59,6 +59,58 @@ TEST_CASE("with m nodes away the log holds what is not safe; slowed at half, ENO
   auto again = f.make_file("c");
   REQUIRE(again.ok());
   CHECK(f.write(*again, 0, data).ok());
+}
+
+TEST_CASE("with m nodes away the log holds what is not safe and slows writers, until the replacements are ready") {
+  volume_fixture f{4, 2, 8, false};
+  f.options.staging_bytes = 16 * mib;
+  f.options.log_file_bytes = mib;
+  f.groups.resize(1);
+  f.begin();
+  for (unsigned n : {2U, 3U}) f.ports[n].reachable = false;
+  f.see_nodes();
+  auto inode = f.make_file("a");
+  REQUIRE(inode.ok());
+  unsigned written = 0;
+  auto write_one = [&] { // whether it was answered at once
+    bool answered = false;
+    bool at_once = false;
+    f.fs().write(*inode, written * mib, noise(written, mib), false, false, [&](result<std::size_t> r) {
+      answered = true;
+      CHECK(r.ok());
+    });
+    at_once = answered;
+    for (int n = 0; n < 20 && !answered; ++n) f.pass();
+    REQUIRE(answered);
+    ++written;
+    return at_once;
+  };
+  while (written < 15 && write_one()) f.pass();
+  CHECK(written >= 6);
+  CHECK(written < 15); // slowed, not refused
+  CHECK(f.opened->stats().log_bytes > 7 * mib);
+  CHECK(f.opened->stats().bytes_at_risk >= 4 * mib);
+  f.groups[0].generation = 2;
+  f.groups[0].slots[1] = {7};
+  f.groups[0].slots[2] = {8};
+  REQUIRE(f.opened->set_groups(f.groups).ok());
+  REQUIRE(f.repair_all());
+  REQUIRE(f.drain());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  // The rows are flushed by a thread of RocksDB, in real time.
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+  while (f.opened->stats().log_bytes >= 4 * mib && std::chrono::steady_clock::now() < deadline) f.pass();
+  CHECK(f.opened->stats().log_bytes < 4 * mib);
+  CHECK(write_one());
+  REQUIRE(f.drain());
+  REQUIRE(f.opened->drop_caches().ok());
+  f.ports.wipe(1);
+  f.ports.wipe(4);
+  for (unsigned i = 0; i < written; ++i) {
+    auto got = f.read(*inode, i * mib, mib);
+    REQUIRE_MESSAGE(got.ok(), describe(got.err()));
+    CHECK(*got == noise(i, mib));
+  }
 }
 
 TEST_CASE("with one node away writing goes on: the log does not fill, repair owns what is missing (invariant 10)") {

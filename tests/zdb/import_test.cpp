@@ -225,6 +225,22 @@ TEST_CASE("damage, a missing index, a running 0-db") {
   }
 }
 
+TEST_CASE("an index whose data is not there is refused: nothing begins empty in its place") {
+  quiet no_log;
+  old_zdb old;
+  old.descriptor("default", 1, "", 0);
+  old.golden("default");
+  auto aside = old.data / "default";
+  fs::rename(aside, old.dir.path / "aside"); // a disk that is not mounted
+  auto refused = old.open();
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.err().code == errc::corrupt);
+  CHECK(refused.err().message.find("default") != std::string::npos);
+  fs::rename(old.dir.path / "aside", aside);
+  CHECK(old.open().ok());
+  CHECK(old.open().ok()); // taken over: looked at no more
+}
+
 TEST_CASE("an index with a file missing is refused; a torn last item is left out") {
   quiet no_log;
   old_zdb old;

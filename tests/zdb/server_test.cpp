@@ -155,6 +155,39 @@ TEST_CASE("quota counts live payload, exactly") {
   CHECK(info.entries == 3);
 }
 
+TEST_CASE("quota: exact, also when many write at once") {
+  temporary_directory dir;
+  server_thread server{local_options(dir.path)};
+  auto c = server.connect();
+  REQUIRE(c->nsnew("q").ok());
+  REQUIRE(c->nsset("q", "maxsize", "50000").ok());
+  std::vector<std::unique_ptr<raw_socket>> all;
+  for (int n = 0; n < 8; ++n) {
+    all.push_back(std::make_unique<raw_socket>(server.address()));
+    all.back()->talk(command({"SELECT", "q"}), "+OK\r\n");
+  }
+  for (int n = 0; n < 8; ++n) { // 8 × 100 values of 100 bytes; 500 have room
+    std::string many;
+    for (int i = 0; i < 100; ++i)
+      many += command({"SET", fmt::format("{}:{:02}", n, i), std::string(100, 'x')});
+    all[static_cast<std::size_t>(n)]->send(many);
+  }
+  int stored = 0;
+  for (auto& s : all)
+    for (int i = 0; i < 100; ++i) {
+      auto line = s->line();
+      if (line.starts_with("$")) {
+        ++stored;
+        (void)s->line();
+      } else {
+        CHECK(line == "-No space left on this namespace");
+      }
+    }
+  CHECK(stored == 500);
+  CHECK(c->nsinfo("q")->data_size_bytes == 50000);
+  CHECK(c->nsinfo("q")->entries == 500);
+}
+
 TEST_CASE("namespaces: passwords, rights, properties") {
   temporary_directory dir;
   auto o = local_options(dir.path);

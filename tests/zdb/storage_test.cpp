@@ -387,6 +387,20 @@ TEST_CASE("a reload that fails takes nothing away") {
   CHECK(put(ns, "b", "2") == write_answer::failed);
 }
 
+TEST_CASE("the quota of default is what the command line says, each time; others have their own") {
+  storage s;
+  CHECK(s.space().settings().maxsize == 0);
+  s.options.maxsize = 1000;
+  s.reopen();
+  CHECK(s.space().settings().maxsize == 1000);
+  CHECK(put(s.space(), "a", std::string(1000, 'x')) == write_answer::stored);
+  CHECK(put(s.space(), "b", "x") == write_answer::no_space);
+  CHECK(s.all->begin_new("other").settings.maxsize == 0);
+  s.options.maxsize = 0;
+  s.reopen();
+  CHECK(put(s.space(), "b", "x") == write_answer::stored);
+}
+
 TEST_CASE("both walks step over a damaged record") {
   quiet no_log;
   storage s;
