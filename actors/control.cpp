@@ -48,7 +48,7 @@ public:
       http.listen_after_bind();
       ended_ = true;
     }};
-    while (!http.is_running() && !ended_) std::this_thread::sleep_for(100us);
+    while (!http.is_running() && !ended_) std::this_thread::yield(); // some microseconds
   }
   void stop() {
     if (!thread_.joinable()) return;
