@@ -36,7 +36,11 @@ constexpr auto request_deadline = 200s;
 class served {
 public:
   served() = default;
-  ~served() { stop(); }
+  ~served() {
+    if (!thread_.joinable()) return;
+    http.stop();
+    thread_.join();
+  }
   served(const served&) = delete;
   served& operator=(const served&) = delete;
 
@@ -49,11 +53,6 @@ public:
       ended_ = true;
     }};
     while (!http.is_running() && !ended_) std::this_thread::yield(); // some microseconds
-  }
-  void stop() {
-    if (!thread_.joinable()) return;
-    http.stop();
-    thread_.join();
   }
 
 private:
@@ -122,9 +121,8 @@ public:
   void stop() override {
     config_.feed->close();
     if (unix_) {
-      unix_->stop();
-      ::unlink(control_socket(config_.shared->options.state_directory).c_str());
       unix_.reset();
+      ::unlink(control_socket(config_.shared->options.state_directory).c_str());
     }
     tcp_.reset();
     std::lock_guard lock{mutex_};

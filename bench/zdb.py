@@ -30,27 +30,31 @@ class Server:
     def __init__(self, name, root, qs=None):
         self.name, self.data = name, pathlib.Path(root) / name
         self.data.mkdir(mode=0o700)
-        log = open(self.data.with_suffix(".log"), "wb")
         if name == "redis":
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
-            command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data), "--appendonly", "yes",
-                       "--appendfsync", "no", "--save", "", "--daemonize", "no", "--auto-aof-rewrite-percentage", "0"]
+            self.command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data), "--appendonly", "yes",
+                            "--appendfsync", "no", "--save", "", "--daemonize", "no", "--auto-aof-rewrite-percentage", "0"]
         else:
-            command = [qs, "zdb", "--data", str(self.data), "--port", "0"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        end = time.monotonic() + 20
+            self.command = [qs, "zdb", "--data", str(self.data), "--port", "0"]
+        self.start()
+
+    def start(self, within=20):
+        """On what its directory holds; returns when it takes a connection."""
+        with open(self.data.with_suffix(".log"), "wb") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + within
         while True:
             try:
-                if name != "redis":
+                if self.name != "redis":
                     self.port = int((self.data / "endpoint").read_text().strip().rsplit(":", 1)[1])
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             except (OSError, IndexError, ValueError):
                 if time.monotonic() > end or self.process.poll() is not None:
-                    sys.exit(f"{name} did not start: {self.data.with_suffix('.log').read_text()[-2000:]}")
-                time.sleep(0.02)
+                    sys.exit(f"{self.name} did not start: {self.data.with_suffix('.log').read_text()[-2000:]}")
+                time.sleep(0.0005)
 
     def cpu(self):
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()

@@ -75,18 +75,11 @@ def bench_small(o, root):
         ms, anon = [], []
         for _ in range(11):
             begin = time.monotonic()
-            process = subprocess.Popen([o.qs, "zdb", "--data", str(server.data), "--port", "0"], stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while True:
-                try:
-                    c = Client(int((server.data / "endpoint").read_text().strip().rsplit(":", 1)[1]))
-                    c.do(b"PING")
-                    break
-                except (OSError, IndexError, ValueError):
-                    time.sleep(0.0005)
+            server.start()
+            c = Client(server.port)
+            c.do(b"PING")
             ms.append((time.monotonic() - begin) * 1e3)
             c.close()
-            server.process = process
             anon.append(proc(server, "RssAnon"))
             server.stop()
         shutil.rmtree(server.data)
@@ -150,7 +143,6 @@ def bench_boot(o, root):
     server.process.wait()
     (server.data / "endpoint").unlink()
     out = {"keys": o.keys, "written_in_s": wrote}
-    command = [o.qs, "zdb", "--data", str(server.data), "--port", "0"]
     for name, cold in (("warm", False), ("cold", True)):
         if cold:
             os.sync()
@@ -160,16 +152,10 @@ def bench_boot(o, root):
                 print(f"no cold start measured: {e}", file=sys.stderr)
                 continue
         begin = time.monotonic()
-        server.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while True:
-            try:
-                server.port = int((server.data / "endpoint").read_text().strip().rsplit(":", 1)[1])
-                c = Client(server.port)
-                assert int(c.do(b"DBSIZE")[1:]) == o.keys
-                c.close()
-                break
-            except (OSError, IndexError, ValueError):
-                time.sleep(0.01)
+        server.start(within=300)
+        c = Client(server.port)
+        assert int(c.do(b"DBSIZE")[1:]) == o.keys
+        c.close()
         out[f"{name}_s"] = time.monotonic() - begin
         out["bytes_a_key"] = (proc(server, "RssAnon") - before) / o.keys
         server.process.send_signal(signal.SIGKILL)

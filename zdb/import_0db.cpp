@@ -134,7 +134,8 @@ result<namespace_settings> read_descriptor(const fs::path& path) {
 class taking {
 public:
   taking(fs::path data, fs::path index, bool data_alone, import_report& report)
-      : data_{std::move(data)}, index_{std::move(index)}, data_alone_{data_alone}, report_{report} {}
+      : data_{std::move(data)}, index_{std::move(index)}, data_alone_{data_alone},
+        report_{report} {}
 
   status run(file_pool& pool, const name_space::limits& lim, namespace_settings settings,
              const fs::path& target) {
@@ -152,9 +153,9 @@ public:
     // Served as names, the ids of sequential mode would answer with other values or none.
     if (!from_index && !data_alone_)
       return error{errc::corrupt,
-                   fmt::format("namespace {}: it has no index that can be read in {}, and its data does not tell "
-                               "whether its keys are names or ids. Put the index back, or start with --mode user "
-                               "if they are names",
+                   fmt::format("namespace {}: it has no index that can be read in {}, and its data "
+                               "does not tell whether its keys are names or ids. Put the index "
+                               "back, or start with --mode user if they are names",
                                settings.name, index_.string())};
     // Under a name that the next start removes, until it is whole.
     auto making = target;
@@ -349,8 +350,8 @@ import_0db(const fs::path& data, const fs::path& index, bool data_alone, file_po
   for (auto& name : described(index)) // perhaps its disk is not mounted: it must not begin empty
     if (numbered(data / name, 'd').empty())
       return error{errc::corrupt,
-                   fmt::format("namespace {} is described in {} and has no data in {}: give back its data, or "
-                               "move its directory out of the index",
+                   fmt::format("namespace {} is described in {} and has no data in {}: give back "
+                               "its data, or move its directory out of the index",
                                name.string(), index.string(), (data / name).string())};
   for (auto& path : found) {
     auto name = path.filename();

@@ -342,7 +342,6 @@ private:
   void undo(const gathered_write& w);
   void count_written(const gathered_write& w);
   [[nodiscard]] bool waits(record_place place) const noexcept;
-  bool may_wait(byte_span key);
   void note_write_error(const error& why);
   data_file* file(std::uint32_t id) const;
   void add_file(file_ptr made);

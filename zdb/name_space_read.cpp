@@ -115,16 +115,6 @@ name_space::position name_space::look_up(byte_span key, bool with_header) {
   return p;
 }
 
-/// What stands under the key may be gathered. Looks at places alone: nothing is read.
-bool name_space::may_wait(byte_span key) {
-  if (gathered_.empty()) return false;
-  if (!settings_.sequential)
-    return keys_.find(key, [&](record_place p) { return waits(p); }).there();
-  if (!is_sequential_key(key)) return false;
-  auto entry = ids_.find(id_of(key));
-  return !entry.ok() || waits(entry->place);
-}
-
 read_answer name_space::exists(byte_span key) {
   return locate(key, false).state;
 }
@@ -186,8 +176,8 @@ read_answer name_space::value_at(record_place at, byte_span key, std::uint32_t l
 }
 
 read_answer name_space::get(byte_span key, value_block& out, source from) {
-  if (may_wait(key)) settle();
   auto answer = read_answer::missing;
+  auto gathered = false; // then it is written first, and looked for again
   if (settings_.sequential) {
     if (!is_sequential_key(key)) return answer;
     auto entry = ids_.find(id_of(key));
@@ -196,6 +186,10 @@ read_answer name_space::get(byte_span key, value_block& out, source from) {
       return read_answer::unreadable;
     }
     if (!entry->place.valid()) return answer;
+    if (waits(entry->place)) {
+      settle();
+      return get(key, out, from);
+    }
     answer = value_at(entry->place, key, entry->length, from, out);
     // Another key at an id's place is damage.
     if (answer != read_answer::missing) return answer;
@@ -204,10 +198,14 @@ read_answer name_space::get(byte_span key, value_block& out, source from) {
     return read_answer::damaged;
   }
   keys_.find(key, [&](record_place at, std::uint32_t length) {
+    gathered = waits(at);
+    if (gathered) return true;
     answer = value_at(at, key, length, from, out);
     return answer != read_answer::missing;
   });
-  return answer;
+  if (!gathered) return answer;
+  settle();
+  return get(key, out, from);
 }
 
 read_answer name_space::get_range(byte_span key, std::uint64_t offset, std::uint64_t length,

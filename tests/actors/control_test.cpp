@@ -29,15 +29,21 @@ using namespace qs;
 using namespace qs::actors;
 using namespace qs::test;
 
-TEST_CASE_FIXTURE(with_grid, "control: the socket is its owner's alone, and no file mask changes for it") {
+struct with_control : with_grid {
+  std::unique_ptr<control_server> make() {
+    control_config c;
+    c.shared = shared;
+    c.feed = std::make_shared<event_feed>();
+    c.system = &sys;
+    c.stop = [] {};
+    return make_control(std::move(c));
+  }
+};
+
+TEST_CASE_FIXTURE(with_control, "control: the socket is its owner's alone, and no file mask changes for it") {
   ::umask(022);
   auto before = umasks.load();
-  control_config c;
-  c.shared = shared;
-  c.feed = std::make_shared<event_feed>();
-  c.system = &sys;
-  c.stop = [] {};
-  auto server = make_control(std::move(c));
+  auto server = make();
   auto started = server->start(supervisor_actor{});
   CHECK_MESSAGE(started.ok(), (started.ok() ? "" : describe(started.err())));
   CHECK(umasks.load() == before);
@@ -60,14 +66,9 @@ TEST_CASE_FIXTURE(with_grid, "control: the socket is its owner's alone, and no f
   server->stop();
 }
 
-TEST_CASE_FIXTURE(with_grid, "control: what was started a moment ago can be stopped") {
+TEST_CASE_FIXTURE(with_control, "control: what was started a moment ago can be stopped") {
   for (auto i = 0; i < 200; ++i) {
-    control_config c;
-    c.shared = shared;
-    c.feed = std::make_shared<event_feed>();
-    c.system = &sys;
-    c.stop = [] {};
-    auto server = make_control(std::move(c));
+    auto server = make();
     REQUIRE(server->start(supervisor_actor{}).ok());
     REQUIRE(server->listen("127.0.0.1:0").ok());
     server->stop(); // hung where a thread had not come to serve yet

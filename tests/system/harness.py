@@ -131,6 +131,11 @@ class Sandbox:
             raise Failed(f"{old!r} is not in storage.yaml:\n{text}")
         self.spec.write_text(text.replace(old, new, 1))
 
+    def listen(self, where):
+        """status.listen is this, whatever it was."""
+        lines = [line for line in self.spec.read_text().splitlines() if not line.startswith("status:")]
+        self.spec.write_text("\n".join(lines) + f'\nstatus: {{listen: "{where}"}}\n')
+
     # -- processes ----------------------------------------------------------------------------------------------------
 
     def processes(self):

@@ -94,8 +94,7 @@ with Sandbox(QS, "listen") as box:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         where = "127.0.0.1:%d" % probe.getsockname()[1]
-    lines = [line for line in box.spec.read_text().splitlines() if not line.startswith("status:")]
-    box.spec.write_text("\n".join(lines) + f'\nstatus: {{listen: "{where}"}}\n')
+    box.listen(where)
     box.apply()
     box.wait_ready()
 

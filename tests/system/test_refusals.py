@@ -68,8 +68,7 @@ with Sandbox(QS, "refuse") as box:
     blocker.bind(("127.0.0.1", 0))
     blocker.listen()
     port = blocker.getsockname()[1]
-    lines = [l for l in box.spec.read_text().splitlines() if not l.startswith("status:")]
-    box.spec.write_text("\n".join(lines) + f'\nstatus: {{listen: "127.0.0.1:{port}"}}\n')
+    box.listen(f"127.0.0.1:{port}")
     expect(box, 4, [str(port)], "apply", "--auto-approve")  # done, but the status page cannot be served
     assert os.path.ismount(box.mount)
     blocker.close()
