@@ -152,10 +152,19 @@ status engine_operation::commit() {
       if (e.log_->broken()) e.go_read_only(describe(place.err()));
       return std::move(place).err();
     }
+    std::vector<std::pair<model::segment_ref, std::optional<segment_row>>> segments;
+    auto of_segments = kind_prefix(row_kind::segment);
+    auto end = record_.rows.lower_bound(prefix_end(of_segments));
+    for (auto it = record_.rows.lower_bound(of_segments); it != end; ++it) {
+      auto ref = parse_segment_key(it->first);
+      if (!ref) continue;
+      if (!it->second) segments.emplace_back(*ref, std::nullopt);
+      else if (auto row = decode_segment(*it->second); row.ok()) segments.emplace_back(*ref, std::move(*row));
+    }
     status applied;
     {
       std::unique_lock view{e.view_mutex_};
-      applied = e.rows_->apply(record_.rows, record_.sequence);
+      applied = e.rows_->apply(std::move(record_.rows), record_.sequence);
       e.apply_sections(record_, *place);
       for (auto [ref, number] : superseded_) {
         auto it = e.segments_.find(ref);
@@ -176,15 +185,11 @@ status engine_operation::commit() {
     e.inodes_ += inodes_;
     e.inodes_seen_ = e.inodes_;
     if (!applied.ok()) e.go_read_only("rows could not be written: " + describe(applied.err()));
-    for (const auto& [key, value] : record_.rows) {
-      auto ref = parse_segment_key(key);
-      if (!ref) continue;
-      if (!value) e.table_.update(*ref, nullptr);
-      else if (auto row = decode_segment(*value); row.ok()) e.table_.update(*ref, &*row);
-    }
+    for (const auto& [ref, row] : segments) e.table_.update(ref, row ? &*row : nullptr);
   }
   committed_ = true;
   lock_.unlock();
+  e.drain_rows();
   for (auto& then : after_) then();
   return {};
 }
@@ -254,6 +259,15 @@ result<std::unique_ptr<engine_operation>> engine::begin_internal() { return begi
 result<std::unique_ptr<operation>> engine::begin(purpose why) {
   QS_TRY_ASSIGN(auto op, begin_operation(why == purpose::grow));
   return std::unique_ptr<operation>{std::move(op)};
+}
+
+void engine::drain_rows() {
+  if (!rows_->wants_drain() || draining_rows_.exchange(true)) return;
+  post([](engine& e) {
+    auto drained = e.rows_->drain();
+    e.draining_rows_ = false;
+    if (!drained.ok()) e.go_read_only("rows could not be written: " + describe(drained.err()));
+  });
 }
 
 result<inode_row> engine::inode(inode_number number) const {

@@ -203,6 +203,8 @@ private:
   [[nodiscard]] std::uint64_t wall_ms() const {
     return static_cast<std::uint64_t>(env_.time->wall().time_since_epoch().count());
   }
+  /// In the background, when much waits.
+  void drain_rows();
   /// Runs `job(*this)` on the executor, unless the volume is gone by then.
   void post(std::function<void(engine&)> job);
   [[nodiscard]] result<inode_row> inode(inode_number inode) const;
@@ -358,6 +360,7 @@ private:
   codec::session_id session_;
   std::unique_ptr<write_log> log_;   ///< before rows_: its flushes sync the log
   std::unique_ptr<row_store> rows_;
+  std::atomic<bool> draining_rows_{false};
   std::function<status(operation&, inode_number)> erase_rows_;
   std::shared_ptr<void> companion_;
 

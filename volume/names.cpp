@@ -252,13 +252,16 @@ void names::orphaned(inode_number inode) {
 status names::erase_rows(operation& op, inode_number inode) {
   QS_TRY_ASSIGN(auto value, op.get(inode_key(inode)));
   if (!value) return {}; // done before: reaping is repeated after a crash
-  auto prefix = inode_prefix(row_kind::xattr, inode);
-  std::vector<row_key> xattrs;
-  QS_TRY(op.scan(prefix, prefix_end(prefix), [&](std::string_view key, byte_span) {
-    xattrs.emplace_back(key);
-    return true;
-  }));
-  for (auto& key : xattrs) op.erase(std::move(key));
+  QS_TRY_ASSIGN(auto row, decode_inode(*value));
+  if (row.xattr_bytes != 0) {
+    auto prefix = inode_prefix(row_kind::xattr, inode);
+    std::vector<row_key> xattrs;
+    QS_TRY(op.scan(prefix, prefix_end(prefix), [&](std::string_view key, byte_span) {
+      xattrs.emplace_back(key);
+      return true;
+    }));
+    for (auto& key : xattrs) op.erase(std::move(key));
+  }
   op.erase(inode_key(inode));
   op.erase(orphan_key(inode));
   op.count_inodes(-1);

@@ -1,6 +1,6 @@
 // Rows that were read or written lately, in front of RocksDB, whose lookups take microseconds: every write and every lookup needs
-// an inode's row. Write-through and exact: what a reader brings from below is taken only if no change of a row of its part began
-// or ended meanwhile. Owned by the row store. Thread-safe.
+// an inode's row. Exact: what a reader brings from below is taken only if no row of its part was put meanwhile. Owned by the row
+// store, which answers for what is not in RocksDB yet. Thread-safe.
 #pragma once
 
 #include <array>
@@ -29,10 +29,8 @@ public:
   [[nodiscard]] looked find(std::string_view key);
   /// What the store said after a find() that knew nothing.
   void fill(std::string_view key, const std::optional<buffer>& value, std::uint64_t version);
-  /// Before the store changes, for every key of the batch: nobody knows the row until it is put.
-  void forget(std::string_view key);
-  /// After the store changed. If it failed, nothing is put, and readers ask it again.
-  void put(std::string_view key, const std::optional<buffer>& value);
+  /// After the store changed, and before it is asked for the row again.
+  void put(std::string_view key, std::optional<buffer> value);
 
 private:
   static constexpr std::size_t parts = 16;
@@ -49,7 +47,7 @@ private:
     std::uint64_t version = 0;
   };
   part& of(std::string_view key) { return parts_[(std::hash<std::string_view>{}(key) >> 9) % parts]; }
-  void keep(part& p, std::string_view key, const std::optional<buffer>& value);
+  void keep(part& p, std::string_view key, std::optional<buffer> value);
   static void drop(part& p, std::string_view key);
 
   std::size_t part_rows_;

@@ -9,6 +9,8 @@
 #include <rocksdb/write_batch.h>
 
 #include <cerrno>
+#include <mutex>
+#include <shared_mutex>
 
 #include "volume/row_cache.hpp"
 
@@ -41,12 +43,81 @@ private:
 
 } // namespace
 
+namespace {
+
+/// A few hundred operations: rows that change with each are written once for all of them. The most is what a slow disk may let
+/// pile up before writers wait for it.
+constexpr std::size_t drain_rows = 512;
+constexpr std::size_t drain_rows_max = 4096;
+
+bool any_in(const row_changes& rows, std::string_view from, std::string_view end) {
+  auto first = rows.lower_bound(from);
+  return first != rows.end() && first->first < end;
+}
+
+/// What is in `from` becomes the last word on its keys in `to`; no row is copied.
+void move_over(row_changes& to, row_changes& from) {
+  while (!from.empty()) {
+    auto node = from.extract(from.begin());
+    auto put = to.insert(std::move(node));
+    if (!put.inserted) put.position->second = std::move(put.node.mapped());
+  }
+}
+
+} // namespace
+
 class row_store::impl {
 public:
   std::unique_ptr<rocksdb::DB> db;
   row_cache cache{32'768}; // 10 MiB at most, as rows go
   rocksdb::WriteOptions write;
   row_key applied_key = local_key("applied_seq");
+
+  std::mutex drain_mutex; ///< before the next
+  mutable std::shared_mutex waiting_mutex;
+  row_changes waiting;          ///< newest
+  row_changes draining;         ///< on their way into RocksDB; only who drains changes them
+  std::uint64_t waiting_upto = 0; ///< the last operation in `waiting`, and what `draining` has is older; 0: nothing ever waited
+
+  /// Null: RocksDB has the last word.
+  [[nodiscard]] const std::optional<buffer>* unwritten(std::string_view key) const {
+    if (auto it = waiting.find(key); it != waiting.end()) return &it->second;
+    if (auto it = draining.find(key); it != draining.end()) return &it->second;
+    return nullptr;
+  }
+
+  status write_batch(const row_changes& changes, std::uint64_t upto) {
+    rocksdb::WriteBatch batch;
+    rocksdb::Status s;
+    for (const auto& [key, value] : changes) {
+      s = value ? batch.Put(slice(key), slice(byte_span{*value})) : batch.Delete(slice(key));
+      if (!s.ok()) return failed("make a batch of rows", s);
+    }
+    std::array<std::byte, 8> seq;
+    store_le(seq.data(), upto);
+    s = batch.Put(slice(applied_key), slice(byte_span{seq}));
+    if (!s.ok()) return failed("make a batch of rows", s);
+    s = db->Write(write, &batch);
+    if (!s.ok()) return failed("write rows", s);
+    return {};
+  }
+
+  status drain() {
+    std::lock_guard turn{drain_mutex};
+    std::uint64_t upto = 0;
+    {
+      std::unique_lock lock{waiting_mutex};
+      if (waiting.empty() && draining.empty()) return {};
+      move_over(draining, waiting); // there are some in it only after a failure
+      upto = waiting_upto;
+    }
+    QS_TRY(write_batch(draining, upto));
+    row_changes written; // freed without the lock
+    std::unique_lock lock{waiting_mutex};
+    for (auto& [key, value] : draining) cache.put(key, std::move(value));
+    written.swap(draining);
+    return {};
+  }
 
   result<std::uint64_t> sequence(rocksdb::ReadTier tier) const {
     rocksdb::ReadOptions options;
@@ -97,6 +168,10 @@ result<std::unique_ptr<row_store>> row_store::open(const std::filesystem::path& 
 }
 
 result<std::optional<buffer>> row_store::get(std::string_view key) const {
+  {
+    std::shared_lock lock{impl_->waiting_mutex};
+    if (const auto* value = impl_->unwritten(key)) return *value;
+  }
   auto known = impl_->cache.find(key);
   if (known.known) return std::move(known.value);
   rocksdb::PinnableSlice value;
@@ -109,6 +184,12 @@ result<std::optional<buffer>> row_store::get(std::string_view key) const {
 }
 
 status row_store::scan(std::string_view from, std::string_view end, const row_visitor& visit) const {
+  bool hidden = false;
+  {
+    std::shared_lock lock{impl_->waiting_mutex};
+    hidden = any_in(impl_->waiting, from, end) || any_in(impl_->draining, from, end);
+  }
+  if (hidden) QS_TRY(impl_->drain());
   rocksdb::ReadOptions options;
   auto bound = slice(end);
   options.iterate_upper_bound = &bound;
@@ -121,28 +202,35 @@ status row_store::scan(std::string_view from, std::string_view end, const row_vi
   return {};
 }
 
-status row_store::apply(const row_changes& changes, std::uint64_t sequence) {
-  rocksdb::WriteBatch batch;
-  rocksdb::Status s;
-  for (const auto& [key, value] : changes) {
-    s = value ? batch.Put(slice(key), slice(byte_span{*value})) : batch.Delete(slice(key));
-    if (!s.ok()) return failed("make a batch of rows", s);
+status row_store::apply(row_changes changes, std::uint64_t sequence) {
+  bool much = false;
+  {
+    std::unique_lock lock{impl_->waiting_mutex};
+    move_over(impl_->waiting, changes);
+    impl_->waiting_upto = sequence;
+    much = impl_->waiting.size() >= drain_rows_max;
   }
-  std::array<std::byte, 8> seq;
-  store_le(seq.data(), sequence);
-  s = batch.Put(slice(impl_->applied_key), slice(byte_span{seq}));
-  if (!s.ok()) return failed("make a batch of rows", s);
-  for (const auto& [key, value] : changes) impl_->cache.forget(key);
-  s = impl_->db->Write(impl_->write, &batch);
-  if (!s.ok()) return failed("write rows", s);
-  for (const auto& [key, value] : changes) impl_->cache.put(key, value);
-  return {};
+  return much ? impl_->drain() : status{};
 }
 
-result<std::uint64_t> row_store::applied_sequence() const { return impl_->sequence(rocksdb::kReadAllTier); }
+bool row_store::wants_drain() const {
+  std::shared_lock lock{impl_->waiting_mutex};
+  return impl_->waiting.size() >= drain_rows;
+}
+
+status row_store::drain() { return impl_->drain(); }
+
+result<std::uint64_t> row_store::applied_sequence() const {
+  {
+    std::shared_lock lock{impl_->waiting_mutex};
+    if (impl_->waiting_upto != 0) return impl_->waiting_upto;
+  }
+  return impl_->sequence(rocksdb::kReadAllTier);
+}
 result<std::uint64_t> row_store::flushed_sequence() const { return impl_->sequence(rocksdb::kPersistedTier); }
 
 status row_store::flush(bool wait) {
+  QS_TRY(impl_->drain());
   rocksdb::FlushOptions options;
   options.wait = wait;
   options.allow_write_stall = true; // never waits for a stall to pass: the caller may hold up others

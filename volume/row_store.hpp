@@ -1,5 +1,9 @@
 // The ordered key-value store under the rows: RocksDB, embedded, without its own write-ahead log (the volume's log is the
 // only one). The one place where a shared store could come in. Thread-safe; writes come one at a time.
+//
+// Changes wait in memory, in order, and go into RocksDB many operations at a time: putting a row into its memtable costs more
+// than all else an operation does, and a directory's row, a segment's and the counters change with every one of them. What
+// waits is seen by every reader as if it were there. It is no less safe: without a write-ahead log a memtable is memory, too.
 #pragma once
 
 #include <filesystem>
@@ -33,13 +37,18 @@ public:
   [[nodiscard]] result<std::optional<buffer>> get(std::string_view key) const;
   /// Keys in [from, end) in order, of one snapshot.
   status scan(std::string_view from, std::string_view end, const row_visitor& visit) const;
-  /// One atomic batch, with `applied_seq` in it.
-  status apply(const row_changes& changes, std::uint64_t sequence);
+  /// One atomic batch, with `applied_seq` in it; nobody sees a part of it. An error is one of writing what waits: the batch is
+  /// there all the same.
+  status apply(row_changes changes, std::uint64_t sequence);
+  /// Whether so much waits that somebody who has time should drain() it; who applies does at several times that.
+  [[nodiscard]] bool wants_drain() const;
+  /// Writes what waits into RocksDB. On an error it waits on.
+  status drain();
 
   /// Of the newest batch, and of the newest one that is in a synced file.
   [[nodiscard]] result<std::uint64_t> applied_sequence() const;
   [[nodiscard]] result<std::uint64_t> flushed_sequence() const;
-  /// Starts a flush of the memtable; waits for it if asked.
+  /// Drains, and starts a flush of the memtable; waits for it if asked.
   status flush(bool wait);
 
 private:
