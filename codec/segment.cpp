@@ -49,6 +49,11 @@ first_fit(const std::vector<directory_entry>& frames, std::size_t most, std::uin
   return shards;
 }
 
+auto find_frame(std::vector<directory_entry>& frames, std::uint32_t number) {
+  return std::find_if(frames.begin(), frames.end(),
+                      [&](const auto& e) { return e.frame_number == number; });
+}
+
 } // namespace
 
 segment_packer::segment_packer(unsigned data_shards) : data_shards_{data_shards} {
@@ -56,8 +61,9 @@ segment_packer::segment_packer(unsigned data_shards) : data_shards_{data_shards}
 }
 
 bool segment_packer::has_room(const shard_state& shard, std::uint32_t stored_length) noexcept {
-  return shard.entries.size() < directory_entries_max &&
-         shard.end + stored_length + directory_bytes(shard.entries.size() + 1) <= shard_payload_max;
+  auto frames = shard.entries.size() + shard.placed.size();
+  return frames < directory_entries_max &&
+         shard.end + stored_length + directory_bytes(frames + 1) <= shard_payload_max;
 }
 
 bool segment_packer::fits(std::uint32_t stored_length) const noexcept {
@@ -67,45 +73,73 @@ bool segment_packer::fits(std::uint32_t stored_length) const noexcept {
                      [&](const auto& shard) { return has_room(shard, stored_length); });
 }
 
-std::optional<frame_place> segment_packer::add(directory_entry entry) {
-  entry.position = 0;
-  QS_ASSERT(directory::is_possible(entry, shard_payload_max));
+std::optional<frame_place> segment_packer::place(std::uint32_t frame_number,
+                                                 std::uint32_t stored_length) {
+  QS_ASSERT(stored_length > frame_tag_bytes && stored_length <= frame_stored_max);
   auto at = std::find_if(shards_.begin(), shards_.end(),
-                         [&](const auto& shard) { return has_room(shard, entry.stored_length); });
+                         [&](const auto& shard) { return has_room(shard, stored_length); });
   if (at == shards_.end()) {
     if (shards_.size() == data_shards_) return std::nullopt;
     at = shards_.emplace(shards_.end());
   }
   auto shard = static_cast<unsigned>(at - shards_.begin());
-  auto fresh = shard_of_.emplace(entry.frame_number, shard).second;
+  auto fresh = shard_of_.emplace(frame_number, shard).second;
   QS_ASSERT(fresh); // invariants 1 and 13
-  entry.position = at->end;
-  at->end += entry.stored_length;
-  at->entries.push_back(entry);
+  directory_entry placed;
+  placed.frame_number = frame_number;
+  placed.position = at->end;
+  placed.stored_length = stored_length;
+  at->placed.push_back(placed);
+  at->end += stored_length;
   ++live_;
-  bytes_ += entry.stored_length;
-  return frame_place{shard, entry.position};
+  bytes_ += stored_length;
+  return frame_place{shard, placed.position};
 }
 
-bool segment_packer::remove(std::uint32_t frame_number) {
+frame_place segment_packer::fill(directory_entry entry) {
+  auto known = shard_of_.find(entry.frame_number);
+  QS_ASSERT(known != shard_of_.end());
+  auto& shard = shards_[known->second];
+  auto at = find_frame(shard.placed, entry.frame_number);
+  QS_ASSERT(at != shard.placed.end() && at->stored_length == entry.stored_length);
+  entry.position = at->position;
+  QS_ASSERT(directory::is_possible(entry, shard_payload_max));
+  shard.placed.erase(at);
+  auto behind = std::find_if(shard.entries.rbegin(), shard.entries.rend(),
+                             [&](const auto& e) { return e.position < entry.position; });
+  shard.entries.insert(behind.base(), entry); // nearly always at the end
+  return {known->second, entry.position};
+}
+
+std::optional<frame_place> segment_packer::add(const directory_entry& entry) {
+  if (!place(entry.frame_number, entry.stored_length)) return std::nullopt;
+  return fill(entry);
+}
+
+std::optional<frame_place> segment_packer::remove(std::uint32_t frame_number) {
   auto known = shard_of_.find(frame_number);
-  if (known == shard_of_.end()) return false;
-  auto& entries = shards_[known->second].entries;
-  auto at = std::find_if(entries.begin(), entries.end(),
-                         [&](const auto& e) { return e.frame_number == frame_number; });
-  if (at == entries.end())
-    return false; // removed before; its number stays known, so that nobody gives it out again
-  --live_;
-  bytes_ -= at->stored_length;
-  entries.erase(at);
-  return true;
+  if (known == shard_of_.end()) return std::nullopt;
+  auto& shard = shards_[known->second];
+  for (auto* frames : {&shard.entries, &shard.placed}) {
+    auto at = find_frame(*frames, frame_number);
+    if (at == frames->end()) continue;
+    frame_place was{known->second, at->position};
+    --live_;
+    bytes_ -= at->stored_length;
+    frames->erase(at);
+    return was;
+  }
+  return std::nullopt; // removed before; its number stays known, so that nobody gives it out again
 }
 
 segment_layout segment_packer::layout() const {
   QS_ASSERT(!empty());
   segment_layout out;
   out.data_shards = data_shards_;
-  for (const auto& shard : shards_) out.shards.push_back(shard.entries);
+  for (const auto& shard : shards_) {
+    QS_ASSERT(shard.placed.empty());
+    out.shards.push_back(shard.entries);
+  }
   while (out.shards.back().empty()) out.shards.pop_back();
   out.shard_length = shard_length_of(out.shards);
   return out;

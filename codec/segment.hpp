@@ -70,19 +70,26 @@ public:
   explicit segment_packer(unsigned data_shards);
 
   [[nodiscard]] bool fits(std::uint32_t stored_length) const noexcept;
-  /// `entry.position` is ignored. Nothing if it does not fit: seal this segment and open another.
-  /// The frame number must be new in this segment, lengths within bounds.
-  std::optional<frame_place> add(directory_entry entry);
-  /// A superseded frame: it leaves zeros behind and is in no directory. False if it is not here.
-  /// Its number must never be used again.
-  bool remove(std::uint32_t frame_number);
+  /// Room for a frame that is sealed there and then described by fill(). Nothing if it does not
+  /// fit: seal this segment and open another. The number must be new in this segment, the length
+  /// within bounds.
+  std::optional<frame_place> place(std::uint32_t frame_number, std::uint32_t stored_length);
+  /// The frame that was placed under entry.frame_number with this length; `entry.position` is
+  /// ignored.
+  frame_place fill(directory_entry entry);
+  /// Both at once.
+  std::optional<frame_place> add(const directory_entry& entry);
+  /// A frame that was superseded, or placed and not made: it leaves zeros behind and is in no
+  /// directory. Where it was; nothing if it is not here. Its number must never be used again.
+  std::optional<frame_place> remove(std::uint32_t frame_number);
 
+  /// Placed ones count like those that are there.
   [[nodiscard]] bool empty() const noexcept { return live_ == 0; }
   [[nodiscard]] std::size_t frames() const noexcept { return live_; }
   /// Stored bytes of the frames in it.
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
   /// The layout of what is in it now, every frame where add() said: for rows written before the
-  /// segment is sealed. Must not be empty(). Shards at the end that lost all their frames are left
+  /// segment is sealed. Must not be empty(), nor have a place that was not filled. Shards at the end that lost all their frames are left
   /// out; one in the middle keeps an empty directory.
   [[nodiscard]] segment_layout layout() const;
   /// The same frames in at most as many shards, placed anew so that the fullest one is as short as
@@ -93,7 +100,8 @@ public:
 private:
   struct shard_state {
     std::uint32_t end = 0; ///< behind the last frame placed
-    std::vector<directory_entry> entries;
+    std::vector<directory_entry> entries; ///< by position
+    std::vector<directory_entry> placed;  ///< not filled: number, position and length only
   };
   [[nodiscard]] static bool has_room(const shard_state& shard,
                                      std::uint32_t stored_length) noexcept;

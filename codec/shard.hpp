@@ -65,6 +65,8 @@ public:
   /// Where the sealed bytes of the frame at `place` belong: all of them are to be written before
   /// build_shards(). Once per frame. Errors: invalid_argument (a shard or a range that cannot be).
   result<mutable_byte_span> room(const frame_place& place, std::uint32_t stored_length);
+  /// The frame that has room at `place` is not to be there after all.
+  void drop(const frame_place& place);
 
 private:
   friend class shard_builder;

@@ -88,6 +88,12 @@ result<mutable_byte_span> segment_body::room(const frame_place& place, std::uint
   return mutable_byte_span{*shard.value}.subspan(shard_header_bytes + place.position, stored_length);
 }
 
+void segment_body::drop(const frame_place& place) {
+  if (place.shard >= shards_.size()) return;
+  std::erase_if(shards_[place.shard].frames,
+                [&](const extent& f) { return f.position == place.position; });
+}
+
 /// Of one segment, once.
 class shard_builder {
 public:

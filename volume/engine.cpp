@@ -19,7 +19,7 @@ engine_operation::~engine_operation() {
   // Frames that were placed and did not happen: their numbers are burnt, their places stay empty (invariant 1, 13).
   for (auto& [segment, number] : placed_) {
     std::lock_guard lock{segment->mutex};
-    segment->packer.remove(number);
+    segment->drop_frame(number);
   }
 }
 
@@ -74,8 +74,8 @@ status engine_operation::set_extent(inode_number inode, std::uint64_t index, con
   return {};
 }
 
-result<bool> engine_operation::add_frame(sealed_frame& frame, inode_number inode, std::uint64_t inode_generation,
-                                         std::uint64_t index, std::uint32_t visible, std::uint64_t ranges_upto) {
+status engine_operation::add_frame(sealed_frame& frame, inode_number inode, std::uint64_t inode_generation,
+                                   std::uint64_t index, std::uint32_t visible, std::uint64_t ranges_upto) {
   const auto& segment = frame.ticket.segment();
   frame_section section;
   section.segment = segment->ref();
@@ -90,18 +90,15 @@ result<bool> engine_operation::add_frame(sealed_frame& frame, inode_number inode
   entry.sequence = sequence();
   {
     std::lock_guard lock{segment->mutex};
-    auto place = segment->packer.add(entry);
-    if (!place) {
-      segment->closing = true;
-      return false;
-    }
-    section.shard = static_cast<std::uint8_t>(place->shard);
-    entry.position = place->position;
+    auto place = segment->packer.fill(entry);
+    section.shard = static_cast<std::uint8_t>(place.shard);
+    entry.position = place.position;
   }
+  frame.ticket.added();
   placed_.emplace_back(segment, entry.frame_number);
   section.ranges_upto = ranges_upto;
   section.data_at = static_cast<std::uint32_t>(data_bytes_);
-  data_.push_back(frame.stored());
+  data_.push_back(frame.stored);
   data_bytes_ += frame.size.stored;
 
   extent_row row;
@@ -114,8 +111,7 @@ result<bool> engine_operation::add_frame(sealed_frame& frame, inode_number inode
   row.frame_number = entry.frame_number;
   row.visible = visible;
   record_.frames.push_back(section);
-  QS_TRY(set_extent(inode, index, row));
-  return true;
+  return set_extent(inode, index, row);
 }
 
 void engine_operation::add_range(inode_number inode, std::uint64_t index, std::uint32_t from, std::uint32_t to,
@@ -172,7 +168,7 @@ status engine_operation::commit() {
         auto& segment = *it->second;
         std::lock_guard lock{segment.mutex};
         if (segment.record || !segment.ours) continue;
-        segment.packer.remove(number);
+        segment.drop_frame(number);
         if (auto f = segment.frames.find(number); f != segment.frames.end()) {
           segment.bytes -= f->second.stored;
           e.log_->release(f->second.where.file);

@@ -36,24 +36,33 @@ namespace qs::volume {
 class engine;
 using segment_ptr = std::shared_ptr<local_segment>;
 
-/// The right to put one frame into an open segment. The segment is not sealed while tickets are out.
+/// The right to put one frame into an open segment, and then its place there, which it gives up again unless the frame is added
+/// to an operation. The segment is not sealed while tickets are out.
 class frame_ticket {
 public:
   frame_ticket() = default;
   frame_ticket(engine& e, segment_ptr segment, std::uint32_t number)
       : engine_{&e}, segment_{std::move(segment)}, number_{number} {}
   frame_ticket(frame_ticket&& other) noexcept
-      : engine_{std::exchange(other.engine_, nullptr)}, segment_{std::move(other.segment_)}, number_{other.number_} {}
+      : engine_{std::exchange(other.engine_, nullptr)}, segment_{std::move(other.segment_)}, number_{other.number_},
+        placed_{other.placed_}, added_{other.added_} {}
   frame_ticket& operator=(frame_ticket&& other) noexcept;
   ~frame_ticket() { give_back(); }
   [[nodiscard]] const segment_ptr& segment() const noexcept { return segment_; }
   [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+  /// A place, once; and where to seal it there, if the segment's body is in memory. False: it does not fit, and the segment is
+  /// closing.
+  result<bool> place(std::uint32_t stored_length, mutable_byte_span& room);
+  /// From now on it is the operation's to remove.
+  void added() noexcept { added_ = true; }
 
 private:
   void give_back();
   engine* engine_ = nullptr;
   segment_ptr segment_;
   std::uint32_t number_ = 0;
+  bool placed_ = false;
+  bool added_ = false;
 };
 
 /// A copy of a shard in a place that is not its place any more.
@@ -66,9 +75,9 @@ struct stale_shard {
 /// A frame that is sealed and not in the log yet.
 struct sealed_frame {
   frame_ticket ticket;
-  std::unique_ptr<std::byte[]> bytes;
+  std::unique_ptr<std::byte[]> own; ///< its bytes, if the segment has no body
+  byte_span stored;                 ///< in `own`, or in the body as long as the ticket is out
   codec::frame_size size;
-  [[nodiscard]] byte_span stored() const noexcept { return {bytes.get(), size.stored}; }
 };
 
 /// Random bytes for many threads, whatever the source is.
@@ -105,9 +114,8 @@ public:
   void live(model::segment_ref segment, std::int64_t delta) { live_[segment] += delta; }
   /// Points the extent elsewhere (nothing = nowhere), with the counts that go with it.
   status set_extent(inode_number inode, std::uint64_t index, const std::optional<extent_row>& row);
-  /// Places the frame in its segment and makes it the extent's base. False if it does not fit (then nothing happened and the
-  /// segment is closing). `visible` of the extent's plain bytes count; ranges up to `ranges_upto` are in it.
-  result<bool> add_frame(sealed_frame& frame, inode_number inode, std::uint64_t inode_generation,
+  /// Makes the frame the extent's base. `visible` of the extent's plain bytes count; ranges up to `ranges_upto` are in it.
+  status add_frame(sealed_frame& frame, inode_number inode, std::uint64_t inode_generation,
                          std::uint64_t index, std::uint32_t visible, std::uint64_t ranges_upto);
   /// `bytes` must live until commit; empty = zeros.
   void add_range(inode_number inode, std::uint64_t index, std::uint32_t from, std::uint32_t to, byte_span bytes);
@@ -232,7 +240,7 @@ private:
   // -- seal.cpp
   result<frame_ticket> reserve();
   result<sealed_frame> seal_frame(byte_span plain);
-  void give_back(const segment_ptr& segment);
+  void give_back(const segment_ptr& segment, std::uint32_t number, bool placed, bool added);
   void close_segment(const segment_ptr& segment, bool short_seal);
   void seal(const segment_ptr& segment);
   status seal_now(const segment_ptr& segment);
@@ -274,7 +282,7 @@ private:
   [[nodiscard]] bool can_get(const extent_row& row);
   struct merge_job;
   void merge_with_base(const std::shared_ptr<merge_job>& job, result<buffer_ptr> base);
-  result<bool> merge_now(merge_job& job, const buffer_ptr& base);
+  status merge_now(merge_job& job, const buffer_ptr& base);
 
   // -- trim.cpp
   void post_trim(inode_number inode);
@@ -356,6 +364,8 @@ private:
   volume_environment env_;
   locked_random random_;
   buffer_pool shard_values_; ///< of the next segments to be sent
+  std::shared_ptr<int> body_shares_ = std::make_shared<int>(); ///< one more owner for every segment with a body
+  [[nodiscard]] bool body_room() const;
   std::optional<codec::key_ring> ring_;
   codec::session_id session_;
   std::unique_ptr<write_log> log_;   ///< before rows_: its flushes sync the log

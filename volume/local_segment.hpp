@@ -38,6 +38,11 @@ struct local_segment {
 
   // While it is open in this session:
   codec::segment_packer packer;
+  /// Where its frames are sealed, and sent from. Only as many segments have one as there is memory for (body_share); the frames
+  /// of the others, and of those that wait for long, are read back from the log.
+  std::optional<codec::segment_body> body;
+  std::shared_ptr<void> body_share;
+  std::uint32_t unplaced = 0;    ///< tickets out whose frame has no place yet
   std::uint32_t next_frame = 0;  ///< given out once, also if the frame is never placed
   std::uint32_t outstanding = 0; ///< tickets out: it is not sealed before they are back
   bool ours = false;             ///< opened by this session; others' are never added to
@@ -63,6 +68,16 @@ struct local_segment {
   bool flying = false;         ///< counts among the segments in flight
   bool replacing = false;      ///< a node was full: its frames are going to another segment
   bool removing = false;       ///< dead, its shards are being deleted
+
+  void drop_body() {
+    body.reset();
+    body_share.reset();
+  }
+  /// Of an open segment: a frame that was superseded, or did not happen.
+  void drop_frame(std::uint32_t number) {
+    auto place = packer.remove(number);
+    if (place && body) body->drop(*place);
+  }
 };
 
 /// What is left in memory of a segment that the nodes have, while the log still has some of its frames: a cache. Guarded by the

@@ -219,21 +219,15 @@ void engine::merge_with_base(const std::shared_ptr<merge_job>& job, result<buffe
   if (!base.ok()) {
     done = false; // the ranges stay in the log; the next round tries again
   } else {
-    for (int tries = 0; tries < 4; ++tries) {
-      auto merged = merge_now(*job, *base);
-      if (!merged.ok()) {
-        done = false;
-        if (!closed_ && !read_only_) note("warning", "MergeFailed", describe(merged.err()));
-        break;
-      }
-      if (*merged) break;
-    }
+    auto merged = merge_now(*job, *base);
+    done = merged.ok();
+    if (!done && !closed_ && !read_only_) note("warning", "MergeFailed", describe(merged.err()));
   }
   finish_merge(job->place, done);
 }
 
-/// False: the segment had no room, try the next one. True also if the extent changed meanwhile: another round will do it.
-result<bool> engine::merge_now(merge_job& job, const buffer_ptr& base) {
+/// Nothing happens if the extent changed meanwhile: another round will do it.
+status engine::merge_now(merge_job& job, const buffer_ptr& base) {
   buffer plain(job.end);
   if (base && job.row) {
     auto n = std::min({job.row->visible, job.end, static_cast<std::uint32_t>(base->size())});
@@ -245,7 +239,7 @@ result<bool> engine::merge_now(merge_job& job, const buffer_ptr& base) {
       std::memset(plain.data() + r.from, 0, r.to - r.from);
       continue;
     }
-    if (!job.files[i]) return true; // gone: then the range is, too
+    if (!job.files[i]) return {}; // gone: then the range is, too
     QS_TRY(job.files[i]->read(r.where.offset, {plain.data() + r.from, r.to - r.from}));
   }
   bool zeros = std::all_of(plain.begin(), plain.end(), [](std::byte b) { return b == std::byte{0}; });
@@ -259,22 +253,19 @@ result<bool> engine::merge_now(merge_job& job, const buffer_ptr& base) {
   const auto* e = extents_.find(job.place);
   QS_TRY_ASSIGN(auto row, op->extent(inode, index));
   bool same = row.has_value() == job.row.has_value() && (!row || *row == *job.row);
-  if (!e || e->cut != job.cut || !same) return true;
+  if (!e || e->cut != job.cut || !same) return {};
   if (!frame) { // zeros and nothing: as good as no extent
     auto newer = std::any_of(e->ranges.begin(), e->ranges.end(), [&](const byte_range& r) { return r.sequence > job.upto; });
-    if (newer) return true;
+    if (newer) return {};
     QS_TRY_ASSIGN(auto owner, inode_in(*op, inode));
     owner.allocated -= std::min<std::uint64_t>(owner.allocated, job.end);
     op->put(inode_key(inode), encode(owner));
     QS_TRY(op->set_extent(inode, index, std::nullopt));
     op->add_drop(inode, index * extent_bytes, (index + 1) * extent_bytes);
-    QS_TRY(op->commit());
-    return true;
+    return op->commit();
   }
-  QS_TRY_ASSIGN(bool fits, op->add_frame(*frame, inode, job.inode_generation, index, job.end, job.upto));
-  if (!fits) return false;
-  QS_TRY(op->commit());
-  return true;
+  QS_TRY(op->add_frame(*frame, inode, job.inode_generation, index, job.end, job.upto));
+  return op->commit();
 }
 
 } // namespace qs::volume

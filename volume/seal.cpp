@@ -10,6 +10,8 @@ namespace qs::volume {
 namespace {
 /// What a shard certainly takes: eight raw frames.
 constexpr std::uint64_t shard_fill = 8ULL * codec::frame_stored_max;
+/// Of segments that are being filled or wait to be sent; those that find no room are read back from the log.
+constexpr std::uint64_t body_bytes_max = 16 * mib;
 } // namespace
 
 frame_ticket& frame_ticket::operator=(frame_ticket&& other) noexcept {
@@ -18,26 +20,50 @@ frame_ticket& frame_ticket::operator=(frame_ticket&& other) noexcept {
     engine_ = std::exchange(other.engine_, nullptr);
     segment_ = std::move(other.segment_);
     number_ = other.number_;
+    placed_ = other.placed_;
+    added_ = other.added_;
   }
   return *this;
 }
 
 void frame_ticket::give_back() {
-  if (engine_ && segment_) engine_->give_back(segment_);
+  if (engine_ && segment_) engine_->give_back(segment_, number_, placed_, added_);
   engine_ = nullptr;
   segment_.reset();
 }
 
-void engine::give_back(const segment_ptr& segment) {
+result<bool> frame_ticket::place(std::uint32_t stored_length, mutable_byte_span& room) {
+  std::lock_guard lock{segment_->mutex};
+  auto at = segment_->packer.place(number_, stored_length);
+  if (!at) {
+    segment_->closing = true;
+    return false;
+  }
+  placed_ = true;
+  --segment_->unplaced;
+  if (segment_->body) {
+    QS_TRY_ASSIGN(room, segment_->body->room(*at, stored_length));
+  }
+  return true;
+}
+
+void engine::give_back(const segment_ptr& segment, std::uint32_t number, bool placed, bool added) {
   bool seal_it = false;
   {
     std::lock_guard lock{segment->mutex};
     QS_ASSERT(segment->outstanding > 0);
     --segment->outstanding;
+    if (!placed) --segment->unplaced;
+    else if (!added) segment->drop_frame(number); // it was not to be: the number is burnt, the place stays empty
     seal_it = segment->closing && segment->outstanding == 0 && !segment->sealing;
     if (seal_it) segment->sealing = true;
   }
   if (seal_it) seal(segment);
+}
+
+bool engine::body_room() const {
+  auto bytes = std::uint64_t{options_.data_shards} * codec::shard_value_max;
+  return static_cast<std::uint64_t>(body_shares_.use_count() - 1) < std::max<std::uint64_t>(2, body_bytes_max / bytes);
 }
 
 status engine::open_segment() {
@@ -50,6 +76,10 @@ status engine::open_segment() {
   segment->cipher = std::move(cipher);
   segment->ours = true;
   segment->opened = segment->last_frame = now();
+  if (body_room()) {
+    segment->body.emplace(shard_values_);
+    segment->body_share = body_shares_;
+  }
 
   segment_row row;
   row.data_shards = options_.data_shards;
@@ -80,17 +110,18 @@ result<frame_ticket> engine::reserve() {
         std::lock_guard own{current_->mutex};
         auto& s = *current_;
         auto capacity = shard_fill * options_.data_shards;
-        auto taken = s.packer.bytes() + std::uint64_t{s.outstanding} * codec::frame_stored_max;
+        auto taken = s.packer.bytes() + std::uint64_t{s.unplaced} * codec::frame_stored_max;
         bool room = taken + codec::frame_stored_max <= capacity;
         if (!room && s.packer.frames() > 0) {
-          // Compressible data: go on by the average. Who does not fit in the end becomes a range first.
+          // Compressible data: go on by the average. Who does not fit in the end goes into the next segment.
           auto average = s.packer.bytes() / s.packer.frames();
           room = average < codec::frame_stored_max / 2 &&
-                 s.packer.bytes() + s.outstanding * average + codec::frame_stored_max <= capacity;
+                 s.packer.bytes() + s.unplaced * average + codec::frame_stored_max <= capacity;
         }
         if (room && !s.closing) {
           auto number = s.next_frame++;
           ++s.outstanding;
+          ++s.unplaced;
           s.last_frame = now();
           return frame_ticket{*this, current_, number};
         }
@@ -108,15 +139,22 @@ result<frame_ticket> engine::reserve() {
 }
 
 result<sealed_frame> engine::seal_frame(byte_span plain) {
-  QS_TRY_ASSIGN(auto ticket, reserve());
   // Packed before it is sealed, so that a frame of text holds no more memory than it takes.
   static thread_local std::array<std::byte, codec::frame_plain_max> scratch;
   QS_TRY_ASSIGN(auto packed, codec::pack_frame(plain, scratch));
+  auto length = packed.stored_length();
   sealed_frame frame;
-  auto room = packed.stored_length();
-  frame.bytes = std::make_unique_for_overwrite<std::byte[]>(room);
-  QS_TRY_ASSIGN(frame.size, ticket.segment()->cipher->seal(ticket.number(), packed, {frame.bytes.get(), room}));
-  frame.ticket = std::move(ticket);
+  mutable_byte_span room;
+  for (bool fits = false; !fits;) {
+    QS_TRY_ASSIGN(frame.ticket, reserve());
+    QS_TRY_ASSIGN(fits, frame.ticket.place(length, room));
+  }
+  if (room.empty()) {
+    frame.own = std::make_unique_for_overwrite<std::byte[]>(length);
+    room = {frame.own.get(), length};
+  }
+  QS_TRY_ASSIGN(frame.size, frame.ticket.segment()->cipher->seal(frame.ticket.number(), packed, room));
+  frame.stored = room.first(frame.size.stored);
   return frame;
 }
 
@@ -176,6 +214,8 @@ status engine::seal_now(const segment_ptr& segment) {
       segment->record_files.push_back(place.file);
       segment->record = record;
       segment->packer = codec::segment_packer{1};
+      // Shards that are hardly filled would hold on to the memory of full ones until they are confirmed.
+      if (record.shard_length < codec::shard_payload_max / 2) segment->drop_body();
     });
     QS_TRY(op->commit());
   }
@@ -270,17 +310,13 @@ void engine::move_frames(const segment_ptr& from) {
       continue;
     }
     auto moved = [&]() -> status {
-      for (int tries = 0; tries < 4; ++tries) {
-        QS_TRY_ASSIGN(auto frame, seal_frame(**plain));
-        QS_TRY_ASSIGN(auto op, begin_internal());
-        QS_TRY_ASSIGN(auto now_row, op->extent(f.inode, f.extent));
-        if (!same(now_row, number)) return {}; // swapped only if it still holds the old address
-        QS_TRY_ASSIGN(auto owner, inode_in(*op, f.inode));
-        QS_TRY_ASSIGN(bool fits, op->add_frame(frame, f.inode, owner.generation, f.extent, now_row->visible, 0));
-        if (!fits) continue;
-        return op->commit();
-      }
-      return error{errc::busy, "no room found"};
+      QS_TRY_ASSIGN(auto frame, seal_frame(**plain));
+      QS_TRY_ASSIGN(auto op, begin_internal());
+      QS_TRY_ASSIGN(auto now_row, op->extent(f.inode, f.extent));
+      if (!same(now_row, number)) return {}; // swapped only if it still holds the old address
+      QS_TRY_ASSIGN(auto owner, inode_in(*op, f.inode));
+      QS_TRY(op->add_frame(frame, f.inode, owner.generation, f.extent, now_row->visible, 0));
+      return op->commit();
     }();
     if (!moved.ok()) all = false;
   }

@@ -59,11 +59,15 @@ void engine::send_more() {
 result<std::vector<buffer_ptr>> engine::shard_values(local_segment& segment) {
   std::vector<std::pair<std::uint32_t, local_frame>> frames;
   codec::seal_record record;
+  std::optional<codec::segment_body> sealed_there;
   {
     std::lock_guard lock{segment.mutex};
-    frames.assign(segment.frames.begin(), segment.frames.end());
     record = *segment.record;
+    sealed_there.swap(segment.body);
+    segment.drop_body();
+    if (!sealed_there) frames.assign(segment.frames.begin(), segment.frames.end());
   }
+  if (sealed_there) return codec::build_shards(*ring_, record, std::move(*sealed_there), options_.parity_shards);
   // Read where they will be sent from: nothing is copied after that.
   codec::segment_body body{shard_values_, record.shard_length};
   std::shared_ptr<const log_file> file;
@@ -82,6 +86,7 @@ void engine::send(const segment_ptr& segment) {
     std::lock_guard lock{segment->mutex};
     segment->queued = false;
     segment->next_try = now() + wait;
+    segment->drop_body();
   };
   auto entry = table_.find(ref);
   if (!entry || entry->state != segment_state::sealed || entry->live_bytes == 0) return give_up(std::chrono::hours{1});

@@ -129,11 +129,9 @@ result<bool> engine::try_write(inode_number inode, std::uint64_t offset, byte_sp
     for (auto& p : pieces) {
       QS_TRY_ASSIGN(auto old, op->extent(inode, p.index));
       auto end = extent_end(inode, p.index, old);
-      bool placed = false;
       if (p.frame) {
-        QS_TRY_ASSIGN(placed, op->add_frame(*p.frame, inode, row.generation, p.index, p.to, op->sequence() - 1));
-      }
-      if (!placed) {
+        QS_TRY(op->add_frame(*p.frame, inode, row.generation, p.index, p.to, op->sequence() - 1));
+      } else {
         op->add_range(inode, p.index, p.from, p.to, p.bytes);
         ranged.emplace_back(inode, p.index);
       }

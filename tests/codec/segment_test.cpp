@@ -92,13 +92,13 @@ TEST_CASE("superseded frames leave zeros and no entry") {
   segment_packer packer{3};
   for (std::uint32_t i = 0; i < 20; ++i)
     REQUIRE(packer.add(entry(i, frame_stored_max)).has_value());
-  CHECK(packer.remove(3));
-  CHECK_FALSE(packer.remove(3));
-  CHECK_FALSE(packer.remove(77));
+  CHECK(packer.remove(3).has_value());
+  CHECK_FALSE(packer.remove(3).has_value());
+  CHECK_FALSE(packer.remove(77).has_value());
   auto layout = packer.layout();
   CHECK(layout.shards[0].size() == 7);
   CHECK(layout.shards[0][3].position == 4 * frame_stored_max);
-  for (std::uint32_t i = 16; i < 20; ++i) CHECK(packer.remove(i)); // the last shard is empty again
+  for (std::uint32_t i = 16; i < 20; ++i) CHECK(packer.remove(i).has_value()); // the last shard is empty again
   CHECK(packer.layout().shards.size() == 2);
   for (std::uint32_t i = 0; i < 8; ++i) packer.remove(i);
   layout = packer.layout();

@@ -71,7 +71,7 @@ public:
       {
         std::lock_guard lock{mutex_};
         taken = !away_[s.node];
-        if (taken) objects_[s.node][s.name] = s.value;
+        if (taken && keep_) objects_[s.node][s.name] = s.value;
       }
       if (!taken) {
         progress(s.index, s.node, volume::shard_outcome::unreachable);
@@ -119,6 +119,11 @@ public:
     }
     done(there);
   }
+  /// False: nodes whose memory is not this process's: values are let go when they were answered. Nothing can be fetched then.
+  void keep_values(bool keep) {
+    std::lock_guard lock{mutex_};
+    keep_ = keep;
+  }
   void set_away(std::uint32_t node, bool away) {
     std::lock_guard lock{mutex_};
     away_[{node}] = away;
@@ -128,6 +133,7 @@ private:
   std::mutex mutex_;
   std::map<model::node_id, std::map<model::object_name, buffer_ptr>> objects_;
   std::map<model::node_id, bool> away_;
+  bool keep_ = true;
 };
 
 /// 4+2 over six nodes, its state in `directory`. Stops by itself; kill() is a crash, start() opens
