@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/units.hpp"
+#include "cli/follow.hpp"
 #include "cli/commands.hpp"
 #include "cli/engine_launch.hpp"
 #include "cli/engine_options.hpp"
@@ -87,6 +88,7 @@ int wait_for(const status_options& o, const chosen_volume& first, terminal& t) {
   if (!patience.ok()) return t.fail(exit_usage, "--timeout: " + describe(patience.err()));
   catch_interrupts();
   auto until = steady::now() + *patience;
+  progress_meter meter;
   for (;;) {
     auto now = look(first);
     if (now.exit != 0 && now.exit != exit_again) return t.fail(now.exit, now.problem);
@@ -100,7 +102,7 @@ int wait_for(const status_options& o, const chosen_volume& first, terminal& t) {
       if (o.common.json && !now.document.empty()) t.print(with_edits(now.document, first));
       return t.fail(exit_again, fmt::format("'{}' was not reached within {}; 'qs status' says what is missing", o.wait_for, format_duration(*patience)));
     }
-    t.progress(fmt::format("waiting for {}", o.wait_for));
+    t.progress(fmt::format("waiting for {}", o.wait_for), meter.see(now.document));
     if (interruptible_pause(250)) return exit_interrupted;
   }
 }

@@ -116,6 +116,22 @@ std::string progress_text(const std::string& text) {
   return out;
 }
 
+std::optional<double> progress_meter::see(const std::string& text) {
+  auto s = json::parse(text, nullptr, false);
+  if (!s.is_object()) return {};
+  auto nodes = count_nodes(s);
+  auto left = [](std::uint64_t now, std::uint64_t& most) {
+    most = std::max(most, now);
+    return 1.0 - static_cast<double>(now) / static_cast<double>(most);
+  };
+  if (s.value("destroying", false)) return nodes.all == 0 ? std::optional<double>{} : left(nodes.all, nodes_);
+  if (nodes.ready < nodes.all) return static_cast<double>(nodes.ready) / static_cast<double>(nodes.all);
+  auto volume = s.value("volume", json::object());
+  if (auto pending = volume.value("rebuild_pending", std::uint64_t{0}); pending > 0) return left(pending, rebuild_);
+  if (auto risk = volume.value("bytes_at_risk", std::uint64_t{0}); risk > 0) return left(risk, risk_);
+  return {};
+}
+
 std::uint64_t newest_event(const control_client& client) {
   std::uint64_t after = 0;
   auto answer = client.get("/v1/events?after=0&wait_ms=0");
@@ -152,6 +168,7 @@ follow_result follow_until(const chosen_volume& volume, control_client& client, 
   follow_result out;
   auto after = what.after_event;
   auto until = steady::now() + what.timeout;
+  progress_meter meter;
   for (;;) {
     if (interrupted()) return detached(std::move(out));
     auto status = client.get("/v1/status");
@@ -178,7 +195,7 @@ follow_result follow_until(const chosen_volume& volume, control_client& client, 
         out.message = now.reason;
         return out;
       }
-      t.progress(progress_text(out.status));
+      t.progress(progress_text(out.status), meter.see(out.status));
     }
     if (steady::now() > until) {
       t.progress("");
@@ -198,6 +215,7 @@ follow_result follow_until_gone(const chosen_volume& volume, control_client& cli
                                 const std::function<std::optional<follow_result>(const std::string&)>& look, terminal& t) {
   follow_result out;
   auto until = steady::now() + timeout;
+  progress_meter meter;
   while (engine_runs(volume)) {
     if (interrupted()) return detached(std::move(out));
     if (steady::now() > until) {
@@ -212,7 +230,7 @@ follow_result follow_until_gone(const chosen_volume& volume, control_client& cli
       interruptible_pause(100);
     auto status = client.get("/v1/status", 5s);
     if (!status.ok() || !status->ok()) continue;
-    t.progress(progress_text(status->body));
+    t.progress(progress_text(status->body), meter.see(status->body));
     if (auto end = look(status->body)) {
       t.progress("");
       return *end;

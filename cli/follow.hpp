@@ -52,6 +52,18 @@ judgement judge_status(const std::string& status_json, const follow_request& wha
 judgement judge_serving(const std::string& status_json);
 /// "Deploying: 4 of 6 nodes ready, volume made, 12 MiB at risk". Pure.
 std::string progress_text(const std::string& status_json);
+
+/// What part of the work is done, as a person sees it: nodes first, then what is to be rebuilt, then what is not safe yet; each against
+/// the most there was of it since the meter began.
+class progress_meter {
+public:
+  /// Nothing: not known, or nothing to do.
+  std::optional<double> see(const std::string& status_json);
+
+private:
+  std::uint64_t nodes_ = 0, rebuild_ = 0, risk_ = 0; ///< the most of each
+};
+
 /// The number of the newest event, so that a command shows only its own.
 std::uint64_t newest_event(const control_client& client);
 

@@ -1,5 +1,7 @@
 #include "cli/terminal.hpp"
 
+#include <algorithm>
+
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -82,11 +84,23 @@ void terminal::warn(std::string_view message) {
   note(err_colour_ ? fmt::format("\x1b[33mwarning:\x1b[0m {}", message) : fmt::format("warning: {}", message));
 }
 
-void terminal::progress(std::string_view text) {
+std::string progress_line(std::string_view text, std::optional<double> part, int width) {
+  auto room = static_cast<std::size_t>(width > 1 ? width - 1 : 79);
+  std::string out;
+  if (part && room >= 60) { // on less the words say more
+    constexpr int cells = 20;
+    auto done = std::clamp(*part, 0.0, 1.0);
+    auto full = static_cast<std::size_t>(done * cells);
+    // Never 100 % before it is: what is done takes the bar away.
+    out = fmt::format("[{}{}] {:2} % ", std::string(full, '#'), std::string(cells - full, '-'), std::min(99, static_cast<int>(done * 100)));
+  }
+  return out.append(text).substr(0, room);
+}
+
+void terminal::progress(std::string_view text, std::optional<double> part) {
   if (facts_.err_tty && !facts_.dumb) {
     if (text.empty() && line_.empty()) return;
-    auto room = static_cast<std::size_t>(facts_.width > 1 ? facts_.width - 1 : 79);
-    line_ = std::string{text.substr(0, room)};
+    line_ = text.empty() ? std::string{} : progress_line(text, part, facts_.width);
     write(STDERR_FILENO, fmt::format("\r\x1b[K{}", line_));
     return;
   }

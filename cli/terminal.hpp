@@ -2,6 +2,7 @@
 // Colour and a moving progress line only on a terminal, never with NO_COLOR or TERM=dumb. Main thread only.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,9 @@ terminal_facts look_at_terminal();
 /// `choice`: always, auto or never.
 bool wants_colour(std::string_view choice, bool tty, const terminal_facts& facts) noexcept;
 
+/// What progress() shows on a terminal of that width: a bar, if it is known what part is done, and the text. Pure.
+std::string progress_line(std::string_view text, std::optional<double> part, int width);
+
 class terminal {
 public:
   terminal(const terminal_facts& facts, std::string_view colour_choice);
@@ -36,8 +40,9 @@ public:
   int fail(int exit, std::string_view message);
   void warn(std::string_view message);
 
-  /// One changing line on a terminal; elsewhere a line of its own whenever the text is new. "" takes it away.
-  void progress(std::string_view text);
+  /// One changing line on a terminal, with a bar where `part` (0 to 1) is known; elsewhere a line of its own whenever the text is
+  /// new. "" takes it away.
+  void progress(std::string_view text, std::optional<double> part = {});
 
   /// Asks on the terminal. On anything else an error that names the flag to pass instead; cancelled on Ctrl-C.
   result<std::string> ask(std::string_view question, std::string_view flag);

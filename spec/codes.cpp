@@ -63,6 +63,8 @@ const std::vector<code_info>& codes() {
       {"QS0304", "An excluded host does not exist (warning)", "Check the spelling."},
       {"QS0305", "failed_after is short (warning)", "With less than two intervals one lost answer makes a node fail."},
       {"QS0306", "max_per_month is 0 (warning)", "Remove it for no limit."},
+      {"QS0307", "scrub_every: not yet (warning)", "This version reads every shard only when it is needed; leave it for a later one."},
+      {"QS0308", "public_url: not yet (warning)", "This version has nothing to sign on a phone; leave it for a later one."},
   };
   return list;
 }

@@ -69,6 +69,13 @@ diagnostics unsupported(const loaded& from) {
   diagnostics out;
   if (!from.spec) return out;
   const auto& spec = *from.spec;
+  // Left undone without harm: said, and not refused.
+  auto warn = [&](std::string_view code, const std::string& path, std::string_view what) {
+    if (from.places.contains(path))
+      out.push_back({severity::warning, std::string{code},
+                     fmt::format("this version does not do {} yet; it changes nothing", what),
+                     place(from, path)});
+  };
   auto refuse = [&](std::string_view code, const std::string& path, std::string_view what,
                     std::string_view instead) {
     out.push_back({severity::error, std::string{code},
@@ -87,6 +94,8 @@ diagnostics unsupported(const loaded& from) {
     refuse("QS0205", "notify", "notify", "remove it; `qs status` and `qs events` tell the same");
   if (spec.mount && spec.mount->fsync == fsync_mode::grid)
     refuse("QS0206", "mount.fsync", "fsync: grid", "use fsync: local");
+  warn("QS0307", "monitor.scrub_every", "scrub_every");
+  warn("QS0308", "payment.public_url", "public_url");
   return out;
 }
 

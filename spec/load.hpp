@@ -34,7 +34,7 @@ enum class reference_mode { resolve, keep };
 loaded load(std::string_view text, const environment& env,
             reference_mode mode = reference_mode::resolve);
 
-/// One error for everything in `from.spec` that this version does not act on yet.
+/// One error for everything in `from.spec` that this version does not act on yet, a warning where that does no harm.
 diagnostics unsupported(const loaded& from);
 
 /// load and unsupported together: what `qs validate`, `diff` and `apply` go by.

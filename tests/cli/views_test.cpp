@@ -200,6 +200,35 @@ TEST_CASE("cli follow: when a wait is over") {
   CHECK(cli::progress_text(rebuilding().dump()) == "Rebuilding: 4 of 6 nodes ready, 1300 segments to rebuild, 12 MiB at risk");
 }
 
+TEST_CASE("cli follow: the bar counts nodes, then what is to be rebuilt, then what is at risk") {
+  CHECK(cli::progress_line("5 of 6", 0.5, 80) == "[##########----------] 50 % 5 of 6");
+  CHECK(cli::progress_line("all but done", 0.999, 80) == "[###################-] 99 % all but done");
+  CHECK(cli::progress_line("unknown", {}, 80) == "unknown");
+  CHECK(cli::progress_line("narrow", 0.5, 40) == "narrow");
+  CHECK(cli::progress_line(std::string(200, 'x'), 0.5, 80).size() == 79);
+
+  cli::progress_meter meter;
+  CHECK_FALSE(meter.see("nonsense"));
+  CHECK_FALSE(meter.see(healthy().dump()));
+  auto s = healthy();
+  s["nodes"][5]["state"] = "deploying";
+  CHECK(meter.see(s.dump()).value() == doctest::Approx(5.0 / 6));
+  s = healthy();
+  s["volume"]["rebuild_pending"] = 1000;
+  CHECK(meter.see(s.dump()).value() == doctest::Approx(0.0));
+  s["volume"]["rebuild_pending"] = 250;
+  CHECK(meter.see(s.dump()).value() == doctest::Approx(0.75));
+  s["volume"]["rebuild_pending"] = 0;
+  s["volume"]["bytes_at_risk"] = 50;
+  CHECK(meter.see(s.dump()).value() == doctest::Approx(0.0));
+  s["destroying"] = true;
+  CHECK(meter.see(s.dump()).value() == doctest::Approx(0.0));
+  s["nodes"].erase(5);
+  s["nodes"].erase(4);
+  s["nodes"].erase(3);
+  CHECK(meter.see(s.dump()).value() == doctest::Approx(0.5));
+}
+
 TEST_CASE("cli ending: what is left, since when it is stuck, and what was given up") {
   CHECK(cli::nodes_left("nonsense").empty());
   CHECK(cli::nodes_abandoned("{\"abandoned\": [1, \"x\"]}").empty());

@@ -149,7 +149,7 @@ TEST_CASE("examples/threefold.yaml likewise") {
   CHECK(got.spec->storage.spread.country == 8);
   CHECK(got.spec->storage.exclude.farms == std::vector<std::string>{"slowfarm"});
   CHECK(codes_of(unsupported(got)) ==
-        std::vector<std::string>{"QS0202", "QS0204", "QS0205", "QS0206"});
+        std::vector<std::string>{"QS0202", "QS0204", "QS0205", "QS0206", "QS0308"});
 }
 
 TEST_CASE("a list of grids is typed, and what is not done is refused at its place") {
