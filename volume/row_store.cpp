@@ -45,10 +45,18 @@ private:
 
 namespace {
 
-/// A few hundred operations: rows that change with each are written once for all of them. The most is what a slow disk may let
-/// pile up before writers wait for it.
+/// A few hundred operations: rows that change with each are written once for all of them. The most is what may pile up before
+/// writers wait for it. Bytes count because an xattr may have 64 KiB.
 constexpr std::size_t drain_rows = 512;
 constexpr std::size_t drain_rows_max = 4096;
+constexpr std::size_t drain_bytes = 1 << 20;
+constexpr std::size_t drain_bytes_max = 8 << 20;
+
+std::size_t bytes_of(const row_changes& rows) {
+  std::size_t sum = 0;
+  for (const auto& [key, value] : rows) sum += key.size() + (value ? value->size() : 0);
+  return sum;
+}
 
 bool any_in(const row_changes& rows, std::string_view from, std::string_view end) {
   auto first = rows.lower_bound(from);
@@ -76,6 +84,7 @@ public:
   std::mutex drain_mutex; ///< before the next
   mutable std::shared_mutex waiting_mutex;
   row_changes waiting;          ///< newest
+  std::size_t waiting_bytes = 0; ///< as they came: a row that came twice counts twice
   row_changes draining;         ///< on their way into RocksDB; only who drains changes them
   std::uint64_t waiting_upto = 0; ///< the last operation in `waiting`, and what `draining` has is older; 0: nothing ever waited
 
@@ -109,6 +118,7 @@ public:
       std::unique_lock lock{waiting_mutex};
       if (waiting.empty() && draining.empty()) return {};
       move_over(draining, waiting); // there are some in it only after a failure
+      waiting_bytes = 0;
       upto = waiting_upto;
     }
     QS_TRY(write_batch(draining, upto));
@@ -205,17 +215,19 @@ status row_store::scan(std::string_view from, std::string_view end, const row_vi
 status row_store::apply(row_changes changes, std::uint64_t sequence) {
   bool much = false;
   {
+    auto bytes = bytes_of(changes);
     std::unique_lock lock{impl_->waiting_mutex};
     move_over(impl_->waiting, changes);
     impl_->waiting_upto = sequence;
-    much = impl_->waiting.size() >= drain_rows_max;
+    impl_->waiting_bytes += bytes;
+    much = impl_->waiting.size() >= drain_rows_max || impl_->waiting_bytes >= drain_bytes_max;
   }
   return much ? impl_->drain() : status{};
 }
 
 bool row_store::wants_drain() const {
   std::shared_lock lock{impl_->waiting_mutex};
-  return impl_->waiting.size() >= drain_rows;
+  return impl_->waiting.size() >= drain_rows || impl_->waiting_bytes >= drain_bytes;
 }
 
 status row_store::drain() { return impl_->drain(); }

@@ -96,6 +96,10 @@ TEST_CASE("what waits is bounded, and asks to be drained before that") {
   }
   CHECK(asked > 0);
   CHECK(asked < 20'000); // who applies has drained when nobody else did
+  REQUIRE(rows.store->drain().ok());
+  CHECK_FALSE(rows.store->wants_drain());
+  for (int i = 0; i < 16; ++i) rows.put("long", std::string(64 << 10, 'x')); // one row, but a MiB of them
+  CHECK(rows.store->wants_drain());
   for (int i = 0; i < 20'000; i += 1013) CHECK(rows.get("key " + std::to_string(i)) == "x");
 }
 
