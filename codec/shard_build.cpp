@@ -103,6 +103,9 @@ public:
   result<std::vector<buffer_ptr>> build(unsigned parity_shards) {
     QS_TRY(check_record(record_, parity_shards));
     QS_TRY_ASSIGN(const auto* key, ring_.find(record_.info.generation));
+    // Shards at the end that lost all their frames are not in the layout.
+    while (body_.shards_.size() > record_.used_shards() && body_.shards_.back().frames.empty())
+      body_.shards_.pop_back();
     if (body_.shards_.size() > record_.used_shards())
       return error{errc::invalid_argument, fmt::format("segment {}: frames for shards it does not have",
                                                        to_string(record_.info.id))};

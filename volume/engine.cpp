@@ -157,10 +157,9 @@ status engine_operation::commit() {
       if (!it->second) segments.emplace_back(*ref, std::nullopt);
       else if (auto row = decode_segment(*it->second); row.ok()) segments.emplace_back(*ref, std::move(*row));
     }
-    status applied;
     {
       std::unique_lock view{e.view_mutex_};
-      applied = e.rows_->apply(std::move(record_.rows), record_.sequence);
+      e.rows_->apply(std::move(record_.rows), record_.sequence);
       e.apply_sections(record_, *place);
       for (auto [ref, number] : superseded_) {
         auto it = e.segments_.find(ref);
@@ -180,7 +179,9 @@ status engine_operation::commit() {
     committed_ = true; // it is in the log: whatever happens now, it happened
     e.inodes_ += inodes_;
     e.inodes_seen_ = e.inodes_;
-    if (!applied.ok()) e.go_read_only("rows could not be written: " + describe(applied.err()));
+    // Whoever has time did not get to it: whoever writes waits, and readers do not.
+    if (e.rows_->must_drain())
+      if (auto drained = e.rows_->drain(); !drained.ok()) e.go_read_only("rows could not be written: " + describe(drained.err()));
     for (const auto& [ref, row] : segments) e.table_.update(ref, row ? &*row : nullptr);
   }
   committed_ = true;

@@ -54,6 +54,7 @@ struct local_segment {
 
   // Once it is sealed:
   std::optional<codec::seal_record> record;
+  bool unsynced = false;       ///< the record is not certainly on the disk yet: nothing may leave
   std::uint64_t acked = 0;     ///< on the slots of `generation`
   std::uint64_t confirmed = 0;
   std::uint64_t waiting = 0;   ///< sent, outcome not final

@@ -196,7 +196,8 @@ status engine::recover(bool fresh) {
 status engine::replay(const found_record& found) {
   QS_TRY_ASSIGN(auto record, decode_body(found.sequence, found.body, found.data_bytes));
   if (record.sequence > sequence_) {
-    QS_TRY(rows_->apply(record.rows, record.sequence)); // exactly once: the sequence is in the same batch (invariant 6)
+    rows_->apply(std::move(record.rows), record.sequence); // exactly once: the sequence is in the same batch (invariant 6)
+    if (rows_->must_drain()) QS_TRY(rows_->drain());
     sequence_ = record.sequence;
   }
   if (record.opened) {

@@ -199,35 +199,49 @@ status row_store::scan(std::string_view from, std::string_view end, const row_vi
     std::shared_lock lock{impl_->waiting_mutex};
     hidden = any_in(impl_->waiting, from, end) || any_in(impl_->draining, from, end);
   }
-  if (hidden) QS_TRY(impl_->drain());
+  row_changes over; // what cannot be written, on a full disk: reading does not depend on that
   rocksdb::ReadOptions options;
   auto bound = slice(end);
   options.iterate_upper_bound = &bound;
+  std::shared_lock same_moment{impl_->waiting_mutex, std::defer_lock};
+  if (hidden && !impl_->drain().ok()) {
+    same_moment.lock();
+    for (const auto* rows : {&impl_->waiting, &impl_->draining}) // newest first: the first word on a key stays
+      over.insert(rows->lower_bound(from), rows->lower_bound(end));
+  }
   std::unique_ptr<rocksdb::Iterator> at{impl_->db->NewIterator(options)};
+  if (same_moment.owns_lock()) same_moment.unlock();
+  auto next = over.begin();
   for (at->Seek(slice(from)); at->Valid(); at->Next()) {
+    std::string_view key{at->key().data(), at->key().size()};
+    for (; next != over.end() && next->first < key; ++next)
+      if (next->second && !visit(next->first, *next->second)) return {};
+    if (next != over.end() && next->first == key) continue; // given in the next round, or behind the last row
     auto value = at->value();
-    if (!visit({at->key().data(), at->key().size()}, as_bytes({value.data(), value.size()}))) return {};
+    if (!visit(key, as_bytes({value.data(), value.size()}))) return {};
   }
   if (!at->status().ok()) return failed("read rows", at->status());
+  for (; next != over.end(); ++next)
+    if (next->second && !visit(next->first, *next->second)) return {};
   return {};
 }
 
-status row_store::apply(row_changes changes, std::uint64_t sequence) {
-  bool much = false;
-  {
-    auto bytes = bytes_of(changes);
-    std::unique_lock lock{impl_->waiting_mutex};
-    move_over(impl_->waiting, changes);
-    impl_->waiting_upto = sequence;
-    impl_->waiting_bytes += bytes;
-    much = impl_->waiting.size() >= drain_rows_max || impl_->waiting_bytes >= drain_bytes_max;
-  }
-  return much ? impl_->drain() : status{};
+void row_store::apply(row_changes changes, std::uint64_t sequence) {
+  auto bytes = bytes_of(changes);
+  std::unique_lock lock{impl_->waiting_mutex};
+  move_over(impl_->waiting, changes);
+  impl_->waiting_upto = sequence;
+  impl_->waiting_bytes += bytes;
 }
 
 bool row_store::wants_drain() const {
   std::shared_lock lock{impl_->waiting_mutex};
   return impl_->waiting.size() >= drain_rows || impl_->waiting_bytes >= drain_bytes;
+}
+
+bool row_store::must_drain() const {
+  std::shared_lock lock{impl_->waiting_mutex};
+  return impl_->waiting.size() >= drain_rows_max || impl_->waiting_bytes >= drain_bytes_max;
 }
 
 status row_store::drain() { return impl_->drain(); }

@@ -37,12 +37,12 @@ public:
   [[nodiscard]] result<std::optional<buffer>> get(std::string_view key) const;
   /// Keys in [from, end) in order, of one snapshot.
   status scan(std::string_view from, std::string_view end, const row_visitor& visit) const;
-  /// One atomic batch, with `applied_seq` in it; nobody sees a part of it. An error is one of writing what waits: the batch is
-  /// there all the same.
-  status apply(row_changes changes, std::uint64_t sequence);
-  /// Whether so much waits that somebody who has time should drain() it; who applies does at several times that.
+  /// One atomic batch, with `applied_seq` in it; nobody sees a part of it.
+  void apply(row_changes changes, std::uint64_t sequence);
+  /// Whether so much waits that somebody who has time should drain() it, or that who goes on writing must first.
   [[nodiscard]] bool wants_drain() const;
-  /// Writes what waits into RocksDB. On an error it waits on.
+  [[nodiscard]] bool must_drain() const;
+  /// Writes what waits into RocksDB. On an error it waits on, and is read as before.
   status drain();
 
   /// Of the newest batch, and of the newest one that is in a synced file.

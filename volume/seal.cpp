@@ -10,7 +10,7 @@ namespace qs::volume {
 namespace {
 /// What a shard certainly takes: eight raw frames.
 constexpr std::uint64_t shard_fill = 8ULL * codec::frame_stored_max;
-/// Of segments that are being filled or wait to be sent; those that find no room are read back from the log.
+/// Of segments that are being filled or wait to be sent, or two segments; those that find no room are read back from the log.
 constexpr std::uint64_t body_bytes_max = 16 * mib;
 } // namespace
 
@@ -213,6 +213,7 @@ status engine::seal_now(const segment_ptr& segment) {
       log_->retain(place.file);
       segment->record_files.push_back(place.file);
       segment->record = record;
+      segment->unsynced = true;
       segment->packer = codec::segment_packer{1};
       // Shards that are hardly filled would hold on to the memory of full ones until they are confirmed.
       if (record.shard_length < codec::shard_payload_max / 2) segment->drop_body();
@@ -223,6 +224,10 @@ status engine::seal_now(const segment_ptr& segment) {
   if (auto synced = log_->sync(); !synced.ok()) {
     go_read_only(describe(synced.err()));
     return synced;
+  }
+  {
+    std::lock_guard lock{segment->mutex};
+    segment->unsynced = false;
   }
   queue_send(segment);
   return {};

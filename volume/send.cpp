@@ -18,7 +18,7 @@ constexpr std::uint64_t bit(unsigned i) { return std::uint64_t{1} << i; }
 void engine::queue_send(const segment_ptr& segment) {
   {
     std::lock_guard lock{segment->mutex};
-    if (segment->queued || segment->replacing) return;
+    if (segment->queued || segment->replacing || segment->unsynced) return;
     segment->queued = true;
   }
   {
@@ -65,9 +65,13 @@ result<std::vector<buffer_ptr>> engine::shard_values(local_segment& segment) {
     record = *segment.record;
     sealed_there.swap(segment.body);
     segment.drop_body();
-    if (!sealed_there) frames.assign(segment.frames.begin(), segment.frames.end());
+    frames.assign(segment.frames.begin(), segment.frames.end());
   }
-  if (sealed_there) return codec::build_shards(*ring_, record, std::move(*sealed_there), options_.parity_shards);
+  if (sealed_there) {
+    auto built = codec::build_shards(*ring_, record, std::move(*sealed_there), options_.parity_shards);
+    if (built.ok()) return built;
+    note("warning", "SegmentReadBack", fmt::format("segment {}: {}", model::to_string(segment.ref()), describe(built.err())));
+  }
   // Read where they will be sent from: nothing is copied after that.
   codec::segment_body body{shard_values_, record.shard_length};
   std::shared_ptr<const log_file> file;
@@ -283,7 +287,7 @@ void engine::retry_sends() {
     std::shared_lock view{view_mutex_};
     for (const auto& [ref, segment] : segments_) {
       std::lock_guard lock{segment->mutex};
-      if (!segment->record || segment->queued || segment->replacing || now() < segment->next_try) continue;
+      if (!segment->record || segment->unsynced || segment->queued || segment->replacing || now() < segment->next_try) continue;
       auto entry = table_.find(ref);
       if (!entry || entry->live_bytes == 0 || entry->state != segment_state::sealed) continue;
       if ((segment->confirmed & entry->required) == entry->required && entry->group != no_group) {

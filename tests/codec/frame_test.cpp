@@ -78,7 +78,7 @@ TEST_CASE("what zstd does not shrink by 3 % is kept raw") {
     seven_bits += looks_compressible(plain) ? 1 : 0;
   }
   CHECK(seven_bits == 500);
-  for (std::size_t record : {64, 128, 256, 512}) // half noise, half zeros, wherever samples fall
+  for (std::size_t record : {64U, 128U, 256U, 512U}) // half noise, half zeros, wherever samples fall
     for (auto begin : {std::size_t{0}, record / 2}) {
       auto plain = noise(65536, 3000 + record);
       for (std::size_t at = begin; at < plain.size(); at += record)

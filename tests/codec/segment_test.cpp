@@ -113,6 +113,29 @@ TEST_CASE("superseded frames leave zeros and no entry") {
   CHECK(packer.bytes() == 0);
 }
 
+TEST_CASE("a frame has its place before it is there, and may give it up") {
+  segment_packer packer{2};
+  auto first = packer.place(1, 1000);
+  auto second = packer.place(2, 2000);
+  auto third = packer.place(3, 500);
+  REQUIRE((first && second && third));
+  CHECK(*second == frame_place{0, 1000});
+  CHECK(*third == frame_place{0, 3000});
+  CHECK(packer.frames() == 3);
+  CHECK(packer.bytes() == 3500);
+  CHECK(packer.fill(entry(3, 500)) == *third); // in whatever order they are done
+  CHECK(packer.fill(entry(1, 1000)) == *first);
+  CHECK(packer.remove(2) == second);
+  CHECK_FALSE(packer.remove(2).has_value());
+  CHECK(packer.bytes() == 1500);
+  auto layout = packer.layout();
+  REQUIRE(layout.shards.size() == 1);
+  REQUIRE(layout.shards[0].size() == 2);
+  CHECK(layout.shards[0][0].frame_number == 1);
+  CHECK(layout.shards[0][1].frame_number == 3);
+  CHECK(layout.shards[0][1].position == 3000);
+}
+
 TEST_CASE("random frames: nothing overlaps, tight is never longer") {
   for (std::uint64_t seed = 0; seed < 30; ++seed) {
     seeded_random random{seed};

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <cstring>
+
 #include "sample.hpp"
 
 using namespace qs;
@@ -264,6 +266,33 @@ TEST_CASE("building refuses frames that are not the directory's") {
   record.shard_length += 1;
   CHECK(build_from(s->ring, record, s->placed, 1).err().code == errc::invalid_argument);
   CHECK(build_from(s->ring, s->record, s->placed, 17).err().code == errc::invalid_argument);
+}
+
+TEST_CASE("frames that had room and were dropped leave no trace, nor do shards that had only those") {
+  auto s = make_segment(cipher_id::aes256_gcm, 3, 1, {5000, 60000});
+  buffer_pool pool{shard_value_max, 8};
+  segment_body body{pool};
+  auto fill = [&](const frame_place& place, byte_span bytes) {
+    auto room = body.room(place, static_cast<std::uint32_t>(bytes.size()));
+    REQUIRE(room.ok());
+    std::memcpy(room->data(), bytes.data(), bytes.size());
+  };
+  for (const auto& f : s->placed) fill(f.place, f.bytes);
+  frame_place behind{0, 200'000};
+  frame_place last{2, 0};
+  fill(behind, s->placed[0].bytes);
+  fill(last, s->placed[0].bytes);
+  body.drop(behind);
+  body.drop(last);
+  body.drop({7, 0}); // never there
+  auto built = build_shards(s->ring, s->record, std::move(body), 1);
+  REQUIRE_MESSAGE(built.ok(), describe(built.err()));
+  REQUIRE(built->size() == s->values.size());
+  for (std::size_t i = 0; i < built->size(); ++i) {
+    CAPTURE(i);
+    REQUIRE(((*built)[i] == nullptr) == (s->values[i] == nullptr));
+    if ((*built)[i]) CHECK(*(*built)[i] == *s->values[i]);
+  }
 }
 
 TEST_CASE("what is no frame and no directory is zero (invariants 11, 12)") {

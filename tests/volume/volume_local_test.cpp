@@ -97,3 +97,21 @@ TEST_CASE("log files kept as a cache never make the log full, and go from the ol
   REQUIRE(f.opened->close().ok());
   CHECK(f.log_on_disk() < 2 * mib);
 }
+
+TEST_CASE("a segment whose last shards lost all their frames is sent out of memory like any other") {
+  volume_fixture f;
+  f.begin();
+  auto data = noise(1, 8 * 64 * kib); // fills the first shard
+  auto stays = f.make_file("stays");
+  auto goes = f.make_file("goes");
+  REQUIRE((stays.ok() && goes.ok()));
+  REQUIRE(f.write(*stays, 0, data).ok());
+  REQUIRE(f.write(*goes, 0, byte_span{data}.first(64 * kib)).ok());
+  REQUIRE(f.fs().unlink(volume::root_inode, "goes").ok());
+  f.pass(); // it is reaped, and the segment is open still
+  REQUIRE(f.drain());
+  for (const auto& n : f.notes) CHECK_MESSAGE(n.find("Segment") == n.npos, n);
+  REQUIRE(f.opened->drop_caches().ok());
+  CHECK(f.holds(*stays, 0, data));
+  CHECK(f.ports.violation == "");
+}
