@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
@@ -100,6 +101,28 @@ TEST_CASE("much that waits asks to be drained, by count and by bytes") {
   for (int i = 0; i < 16; ++i) rows.put("long", std::string(64 << 10, 'x')); // one row, but a MiB of them
   CHECK(rows.store->wants_drain());
   for (int i = 0; i < 20'000; i += 1013) CHECK(rows.get("key " + std::to_string(i)) == "x");
+}
+
+TEST_CASE("rows that cannot be written are read as before") {
+  opened_store rows;
+  rows.put("a1", "old");
+  rows.put("a3", "goes");
+  rows.put("a5", "stays");
+  std::filesystem::remove_all(rows.place.path() / "rows"); // as a disk that takes nothing any more
+  REQUIRE_FALSE(rows.store->flush(true).ok());
+  rows.put("a0", "first");
+  rows.put("a1", "new");
+  rows.erase("a3");
+  rows.put("a7", "last");
+  rows.put("b", "elsewhere");
+  REQUIRE_FALSE(rows.store->drain().ok());
+  CHECK(rows.get("a1") == "new");
+  CHECK(rows.get("a3") == "-");
+  CHECK(rows.scan("a", "b") == "a0=first a1=new a5=stays a7=last ");
+  rows.put("a1", "newer"); // beside those whose writing failed
+  CHECK(rows.get("a1") == "newer");
+  CHECK(rows.scan("a", "b") == "a0=first a1=newer a5=stays a7=last ");
+  CHECK(rows.scan("a2", "a6") == "a5=stays ");
 }
 
 TEST_CASE("a scan beside a writer sees all of an operation or nothing") {
