@@ -351,6 +351,7 @@ private:
   void free_log();
   void remove_dead();
   [[nodiscard]] byte_count log_keep() const; ///< so much of the log may be there only as a cache
+  [[nodiscard]] result<byte_count> free_disk(const std::filesystem::path& path) const;
   bool remove_segment(model::segment_ref ref);
   /// `later`: copies that could not be deleted yet; they are in the batch that forgets the segment.
   void removed(model::segment_ref ref, bool everywhere, const std::vector<stale_shard>& later);

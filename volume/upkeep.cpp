@@ -114,6 +114,13 @@ byte_count engine::log_keep() const {
   return disk_full_ ? 0 : std::min<byte_count>(options_.staging_bytes / 4, 2 * gib);
 }
 
+result<byte_count> engine::free_disk(const std::filesystem::path& path) const {
+  if (env_.free_disk) return env_.free_disk(path);
+  struct statvfs disk {};
+  if (::statvfs(path.c_str(), &disk) != 0) return posix_error(errno);
+  return byte_count{disk.f_bavail} * disk.f_frsize;
+}
+
 void engine::free_log() {
   auto flushed = rows_->flushed_sequence();
   auto before = log_->first_file();
@@ -134,18 +141,18 @@ void engine::free_log() {
   }
   if (now() < next_disk_look_) return;
   next_disk_look_ = now() + 1s;
-  struct statvfs disk {};
   auto path = options_.staging_directory.empty() ? options_.state_directory / "log" : options_.staging_directory;
-  if (::statvfs(path.c_str(), &disk) != 0) return;
+  auto left = free_disk(path);
+  if (!left.ok()) return;
   // Ranges must still become frames: the space for that is not for others, and half of the rest is left to them.
   auto keep = options_.free_disk_bytes;
   auto least = keep == 0 ? 0 : keep + extents_.merge_bytes();
-  disk_short_ = disk.f_bavail * disk.f_frsize < keep / 2;
-  bool full = disk.f_bavail * disk.f_frsize < least;
+  disk_short_ = *left < keep / 2;
+  bool full = *left < least;
   if (full && !disk_full_ && flushed.ok() && log_->bytes() > log_->needed_bytes()) {
     log_->trim(*flushed); // what is only a cache gives way first
     drop_kept(false);
-    if (::statvfs(path.c_str(), &disk) == 0) full = disk.f_bavail * disk.f_frsize < least;
+    if (left = free_disk(path); left.ok()) full = *left < least;
   }
   if (full != disk_full_.exchange(full))
     note(full ? "error" : "info", full ? "LocalDiskFull" : "LocalDiskRoom",

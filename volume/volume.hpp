@@ -47,6 +47,8 @@ struct volume_environment {
   executor* work = nullptr;
   /// A clear line for the engine's log and events: level (info, warning, error), kind (CamelCase), message. May be null.
   std::function<void(std::string_view, std::string_view, std::string_view)> note;
+  /// What the disk under this directory has free for us. Null: the kernel is asked.
+  std::function<result<byte_count>(const std::filesystem::path&)> free_disk;
 };
 
 /// Figures of the moment; cheap, for status and metrics.

@@ -328,6 +328,7 @@ struct volume_fixture {
     e.random = &system_random();
     e.port = &ports;
     e.work = &work;
+    e.free_disk = free_disk;
     e.note = [this](std::string_view level, std::string_view kind, std::string_view text) {
       std::lock_guard lock{notes_mutex};
       notes.push_back(std::string{level} + " " + std::string{kind} + ": " + std::string{text});
@@ -436,6 +437,7 @@ struct volume_fixture {
   std::set<model::node_id> lost;
   std::set<model::node_id> replaced; ///< another has its slots, or will: while away it does not count, and may come back
   byte_count node_limit = 0;
+  std::function<result<byte_count>(const std::filesystem::path&)> free_disk; ///< null: what the disk here has
   std::mutex notes_mutex; ///< threads of the volume's store note things, too
   std::vector<std::string> notes;
   std::unique_ptr<volume::volume> opened;
