@@ -65,6 +65,8 @@ std::string_view commands::refusal(write_answer answer) noexcept {
     return "Namespace is protected by worm mode";
   case write_answer::no_space:
     return "No space left on this namespace";
+  case write_answer::key_needed:
+    return "Invalid argument, key needed";
   case write_answer::update_only:
     return "Invalid key, only update authorized";
   case write_answer::missing:
@@ -92,8 +94,6 @@ void commands::write(client& c, arguments args, bool only_new) {
   auto when = timestamp(c, args, 3);
   if (!when) return;
   if (!key_fits(c, args[1], "Key too large") || !may_write(c)) return;
-  if (args[1].size() == 0 && (!c.space->settings().sequential || only_new))
-    return fail(c, "Invalid argument, key needed");
   std::string id;
   // A mirror is only told of what has succeeded, and who waits for the disk waits for more.
   auto gather = gathering_ && mirrors_.empty() && !options_.sync_always;

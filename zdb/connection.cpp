@@ -12,143 +12,16 @@
 namespace qs::zdb {
 
 namespace {
-/// Received from one client, and commands run for it, before the others get their turn.
+/// Received from one client, and commands run for it, before the others get their turn: so much, or
+/// for connection_host::turn_time.
 constexpr std::size_t turn_bytes = 1 << 20;
 constexpr std::size_t turn_commands = 128;
-constexpr auto turn_time = std::chrono::milliseconds{2}; ///< looked at behind each command
-constexpr std::size_t turns_at_once = 64; ///< then sockets are looked at
-/// Passes one behind the other, before what the disk has done is heard of: who waits for it does
-/// not lose its turns to those who need none.
-constexpr auto serve_time = std::chrono::microseconds{250};
-/// Received and to be sent; then what was written goes to the files, and the answers out.
-constexpr std::size_t held_at_once = 1 << 20;
 constexpr std::size_t scratch_bytes_short = 4 << 10;
 constexpr std::size_t held_max = 4096;
 constexpr std::size_t small_bytes = 64 << 10;
 constexpr std::size_t moving_bytes = 1 << 20;
 constexpr auto drain_time = std::chrono::milliseconds{500};
-constexpr auto relief_pause = std::chrono::milliseconds{100};
 } // namespace
-
-// -- what they share ------------------------------------------------------------------------------
-
-connection_host::connection_host(boost::asio::io_context& context, commands& all,
-                                 std::size_t output, std::size_t memory,
-                                 std::chrono::milliseconds slow)
-    : io{context}, table{all}, sockets{context}, output_bytes_max{output}, memory_max{memory}, patience{slow},
-      scratch(64 << 10), relief_{context} {}
-
-void connection_host::queue(const std::shared_ptr<connection>& c) {
-  if (stopped_) return;
-  turns_.add(c->space.get(), c);
-  if (!serving_) serve_soon();
-}
-
-void connection_host::serve_soon() {
-  if (std::exchange(posted_, true)) return;
-  boost::asio::post(io, [this] {
-    posted_ = false;
-    serve();
-  });
-}
-
-/// Passes, as long as there is something to do: to come back through the io_context for each would
-/// cost three calls, and mostly a sleep. What else it has to do gets its turn after a while.
-void connection_host::serve() {
-  auto until = std::chrono::steady_clock::now() + serve_time;
-  serving_ = true;
-  while (sockets.look() > 0 || !turns_.empty()) {
-    if (!turns_.empty()) pass();
-    if (stopped_ || std::chrono::steady_clock::now() >= until) break;
-  }
-  serving_ = false;
-  if (!turns_.empty()) serve_soon();
-}
-
-void connection_host::pass() {
-  auto until = std::chrono::steady_clock::now() + turn_time;
-  std::size_t held = 0;
-  table.gather();
-  for (std::size_t i = 0; i < turns_at_once; ++i) {
-    auto who = turns_.next();
-    if (!who) break;
-    held += who->turn() + who->out.bytes();
-    if (!std::exchange(who->served, true)) served_.push_back(std::move(who));
-    if (held >= held_at_once || table.last_ended() >= until) break;
-  }
-  deliver();
-}
-
-void connection_host::deliver() {
-  table.settle();
-  for (auto& who : served_) {
-    who->served = false;
-    who->deliver();
-  }
-  served_.clear();
-}
-
-void connection_host::account(std::size_t before, std::size_t now) {
-  used_ = used_ - before + now;
-  if (now >= before || hungry_.empty() || std::exchange(feeding_, true)) return;
-  boost::asio::post(io, [this] { feed_hungry(); });
-}
-
-void connection_host::starve(const std::shared_ptr<connection>& c) {
-  hungry_.push_back(c);
-  if (!std::exchange(relieving_, true)) boost::asio::post(io, [this] { relieve(); });
-}
-
-bool connection_host::room(std::size_t more) {
-  if (fits(more)) return true;
-  asked_ = true;
-  if (!std::exchange(relieving_, true)) boost::asio::post(io, [this] { relieve(); });
-  return false;
-}
-
-void connection_host::feed_hungry() {
-  feeding_ = false;
-  // Each tries once; who still has no room stands in line again, at its end.
-  for (auto n = hungry_.size(); n > 0 && fits(1) && !hungry_.empty(); --n) {
-    auto who = hungry_.front().lock();
-    hungry_.pop_front();
-    if (who) who->fed();
-  }
-}
-
-void connection_host::relieve() {
-  relieving_ = (std::exchange(asked_, false) || !hungry_.empty()) && !stopped_;
-  if (!relieving_) return;
-  std::vector<connection*> slow;
-  auto now = std::chrono::steady_clock::now();
-  each([&](connection& c) {
-    if (c.stalled(now)) slow.push_back(&c);
-  });
-  std::sort(slow.begin(), slow.end(),
-            [](auto* a, auto* b) { return a->accounted() > b->accounted(); });
-  for (auto* c : slow) {
-    if (!short_of_memory()) break;
-    log::warning("zdb", "memory is short: {} holds {} bytes and does not move, dropped",
-                 c->peer.empty() ? "a local client" : c->peer, c->accounted());
-    ++dropped_;
-    c->drop();
-  }
-  if (!std::exchange(feeding_, true)) boost::asio::post(io, [this] { feed_hungry(); });
-  relief_.expires_after(relief_pause);
-  relief_.async_wait([this](const boost::system::error_code& ec) {
-    if (!ec) relieve();
-  });
-}
-
-void connection_host::stop() {
-  stopped_ = true;
-  sockets.stop();
-  relief_.cancel();
-  turns_.clear();
-  hungry_.clear();
-}
-
-// -- one of them ----------------------------------------------------------------------------------
 
 connection::connection(connection_host& host, unique_fd fd, std::string address)
     : host_{host}, socket_{std::move(fd)}, slow_since_{std::chrono::steady_clock::now()},
@@ -174,7 +47,7 @@ void connection::changed(bool readable, bool ended, bool has_room) {
 bool connection::may_execute() const noexcept {
   return !closing && !blocked && !hungry_ && out.held() < held_max &&
          out.memory() + out.held() * commands::waiting_answer_bytes <=
-             (host_.tight() ? small_bytes : host_.output_bytes_max);
+             (host_.tight() ? small_bytes : host_.most.output_bytes_max);
 }
 
 /// There is room; else it stands in line for it.
@@ -192,7 +65,12 @@ void connection::fed() {
 }
 
 bool connection::stalled(std::chrono::steady_clock::time_point now) const noexcept {
-  return accounted_ > small_bytes && now - slow_since_ > host_.patience;
+  return accounted_ > small_bytes && now - slow_since_ > host_.most.patience;
+}
+
+bool connection::arrived() const noexcept {
+  pollfd p{socket_.get(), POLLIN, 0};
+  return ::poll(&p, 1, 0) > 0;
 }
 
 bool connection::abandoned() const noexcept {
@@ -244,6 +122,7 @@ void connection::drop() {
 void connection::close() {
   if (closed_) return;
   closed_ = true;
+  leave();
   host_.table.left(*this);
   std::string{}.swap(gathered);
   account();
@@ -359,7 +238,7 @@ std::size_t connection::turn() {
   queued_ = false;
   if (closed_ || drain_until_) return 0;
   turn_left_ = turn_commands;
-  turn_until_ = std::chrono::steady_clock::now() + turn_time;
+  turn_until_ = std::chrono::steady_clock::now() + connection_host::turn_time;
   host_.table.paused();
   if (pending_ && may_execute()) (void)run_pending();
   if (!pending_ && !rest_.empty() && may_execute()) {
@@ -371,7 +250,19 @@ std::size_t connection::turn() {
   std::size_t received = 0;
   if (!pending_ && rest_.empty() && readable_ && !peer_ended_) received = receive();
   stand_in_line();
+  listen_for_more(received > 0);
   return received;
+}
+
+bool connection::waited_for() const noexcept {
+  return !closed_ && !drain_until_ && !queued_ && !pending_ && rest_.empty() && may_execute();
+}
+
+/// A request that has begun is to go on: `heard`, something of it came in this turn. A client that
+/// stands in line for memory, or has to read before it is read from, is not silent.
+void connection::listen_for_more(bool heard) noexcept {
+  if (parser_.idle() || !waited_for()) return leave();
+  if (heard || !listed()) host_.heard(*this);
 }
 
 /// More of it in the next turn, behind the others.

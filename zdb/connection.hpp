@@ -11,6 +11,7 @@
 #include "base/posix.hpp"
 #include "zdb/commands.hpp"
 #include "zdb/poller.hpp"
+#include "zdb/silence.hpp"
 #include "zdb/turn_queue.hpp"
 
 namespace qs::zdb {
@@ -25,12 +26,21 @@ class connection;
 /// memory, small ones go on; and those who hold some and move less than 1 MiB within `patience` are
 /// dropped. So the total stays below memory_max, one answer, and 20 KiB a client.
 ///
+/// Silence: who has sent a part of a request, is being waited for, and sends not one byte more for
+/// `silence` is dropped. How long a request takes is up to the client.
+///
 /// Turns are taken some at a time: their commands run, what they wrote goes to the files together
 /// (commands::settle), and only then are their answers sent.
 class connection_host {
 public:
-  connection_host(boost::asio::io_context& context, commands& all, std::size_t output,
-                  std::size_t memory, std::chrono::milliseconds patience);
+  struct limits {
+    std::size_t output_bytes_max; ///< with more unread output a client is not read from
+    std::size_t memory_max;
+    std::chrono::milliseconds patience;
+    std::chrono::milliseconds silence; ///< 0: any
+  };
+  connection_host(boost::asio::io_context& context, commands& all, const limits& lim,
+                  const qs::clock& time);
 
   status open() {
     return sockets.open([this] { serve(); });
@@ -39,25 +49,30 @@ public:
   boost::asio::io_context& io;
   commands& table;
   poller sockets;
-  const std::size_t output_bytes_max; ///< with more unread output a client is not read from
-  const std::size_t memory_max;
-  const std::chrono::milliseconds patience;
+  const limits most;
   buffer scratch; ///< where small requests are received
   std::function<void(client&)> closed;
   std::function<void(const std::function<void(connection&)>&)> each;
 
+  static constexpr auto turn_time = std::chrono::milliseconds{2}; ///< looked at behind each command
+
   /// In line for a turn.
   void queue(const std::shared_ptr<connection>& c);
   void account(std::size_t before, std::size_t now);
-  [[nodiscard]] bool fits(std::size_t more) const noexcept { return used() + more <= memory_max; }
-  [[nodiscard]] bool tight() const noexcept { return used() > memory_max / 2; }
-  [[nodiscard]] bool short_of_memory() const noexcept { return used() > memory_max / 4 * 3; }
+  [[nodiscard]] bool fits(std::size_t more) const noexcept { return used() + more <= most.memory_max; }
+  [[nodiscard]] bool tight() const noexcept { return used() > most.memory_max / 2; }
+  [[nodiscard]] bool short_of_memory() const noexcept { return used() > most.memory_max / 4 * 3; }
   /// The same, for what asks again: if there is none, those who hold some and do not move go.
   bool room(std::size_t more);
   /// In line for memory.
   void starve(const std::shared_ptr<connection>& c);
   [[nodiscard]] std::size_t used() const noexcept { return used_ + table.waiting_bytes(); }
   [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }
+  /// It has sent something, and its request is not whole.
+  void heard(silence_line::member& who) noexcept { silence_.heard(who, time_.boot()); }
+  /// Drops who was silent for too long; from time to time.
+  void drop_silent();
+  [[nodiscard]] std::uint64_t dropped_silent() const noexcept { return dropped_silent_; }
   void stop();
 
 private:
@@ -68,6 +83,9 @@ private:
   void feed_hungry();
   void relieve();
 
+  const qs::clock& time_;
+  silence_line silence_;
+  std::uint64_t dropped_silent_ = 0;
   turn_queue<connection> turns_;
   std::vector<std::shared_ptr<connection>> served_; ///< in this pass, their answers not sent
   bool serving_ = false;
@@ -82,7 +100,7 @@ private:
   std::uint64_t dropped_ = 0;
 };
 
-class connection final : public client, private poller::watched {
+class connection final : public client, private poller::watched, private silence_line::member {
 public:
   connection(connection_host& host, unique_fd fd, std::string address);
   void start();
@@ -107,10 +125,15 @@ public:
   }
   /// Holds memory, and moves too little.
   [[nodiscard]] bool stalled(std::chrono::steady_clock::time_point now) const noexcept;
+  /// It is its turn to send; nothing of what it has sent waits for us.
+  [[nodiscard]] bool waited_for() const noexcept;
+  /// There is something at the socket that was not read, or its end.
+  [[nodiscard]] bool arrived() const noexcept;
   /// A WAIT is under way, or a password to be judged: meanwhile nothing is read from it.
   [[nodiscard]] bool abandoned() const noexcept override;
 
 private:
+  friend class connection_host; // silence_line knows it by its place alone
   std::shared_ptr<connection> self() {
     return std::static_pointer_cast<connection>(shared_from_this());
   }
@@ -124,6 +147,7 @@ private:
   std::size_t work(byte_span bytes);
   bool send();
   void moved(std::size_t bytes) noexcept;
+  void listen_for_more(bool heard) noexcept;
   void account();
   void drain();
 

@@ -57,7 +57,7 @@ data_file::~data_file() { pool_.forget(*this); }
 
 result<std::shared_ptr<unique_fd>> data_file::descriptor() {
   if (!fd_) {
-    QS_TRY_ASSIGN(auto fd, open_file(path_, O_RDWR));
+    QS_TRY_ASSIGN(auto fd, open_file(path_, pool_.read_only ? O_RDONLY : O_RDWR));
     struct stat st {};
     if (::fstat(fd.get(), &st) != 0)
       return errno_error(fmt::format("stat {}", path_.string()), errno);
@@ -161,6 +161,10 @@ status data_file::read(mutable_byte_span out, std::uint64_t offset) {
 }
 
 status data_file::cut(std::uint64_t size) {
+  if (pool_.read_only) {
+    size_ = size;
+    return {};
+  }
   QS_TRY_ASSIGN(auto fd, descriptor());
   if (::ftruncate(fd->get(), static_cast<off_t>(size)) != 0)
     return errno_error(fmt::format("cut {}", path_.string()), errno);

@@ -35,6 +35,8 @@ public:
 
   id_pages ids;
   free_space space;
+  /// Files are only looked at: what would be cut or deleted stays (qs zdb --dump).
+  bool read_only = false;
   // Of all data files, since the start: what INFO tells.
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
@@ -79,7 +81,7 @@ public:
   /// Exactly, from `offset`. errc::corrupt past the end of the file.
   status read(std::span<iovec> parts, std::uint64_t offset);
   status read(mutable_byte_span out, std::uint64_t offset);
-  /// Cuts a torn tail.
+  /// Cuts a torn tail; in a pool that only reads, from what is looked at.
   status cut(std::uint64_t size);
   /// For the helper thread: stays open as long as it is held.
   result<std::shared_ptr<unique_fd>> descriptor();

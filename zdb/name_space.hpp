@@ -47,7 +47,8 @@ enum class write_answer : std::uint8_t {
   exists,
   worm,
   no_space,
-  update_only,
+  key_needed,  ///< an empty key
+  update_only, ///< the id was never given out, or is deleted
   failed,
   missing
 };

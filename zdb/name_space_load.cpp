@@ -105,7 +105,7 @@ status name_space::load() {
     if (bad != std::errc{} || p != name.data() + 8 || id == 0) continue;
     if (std::string_view{p} == ".data") ids.push_back(id);
     // A compaction that did not come to its end.
-    if (std::string_view{p} == ".packing") ::unlink(entry.path().c_str());
+    if (std::string_view{p} == ".packing" && !pool_.read_only) ::unlink(entry.path().c_str());
   }
   if (ec)
     return error{errc::io, fmt::format("read {}: {}", directory_.string(), ec.message()),
@@ -148,8 +148,9 @@ result<name_space::file_ptr> name_space::open_one(std::uint32_t id, const sync_m
   auto path = data_file_path(directory_, id);
   // Made when the program or the machine died: nothing in it was ever synced.
   if (id > mark.file && was_being_made(path)) {
-    log::warning("zdb", "{}: dropped: {}", path.string(), describe(opened.err()));
-    ::unlink(path.c_str());
+    log::warning("zdb", "{}: {}: {}", path.string(),
+                 pool_.read_only ? "does not count" : "dropped", describe(opened.err()));
+    if (!pool_.read_only) ::unlink(path.c_str());
   } else {
     ++read_errors;
     left_aside_ = true;
@@ -174,7 +175,7 @@ status name_space::drop_replaced(std::map<std::uint32_t, file_ptr>& found) {
   }
   for (auto id : needless) {
     auto& path = found.at(id)->path();
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+    if (!pool_.read_only && ::unlink(path.c_str()) != 0 && errno != ENOENT)
       return errno_error(fmt::format("delete {}", path.string()), errno);
     found.erase(id);
   }
@@ -198,8 +199,8 @@ status name_space::read_records(data_file& f, const sync_mark& mark) {
     QS_TRY(applied);
     if (end == f.size()) return {};
     if (end >= synced) {
-      log::warning("zdb", "{}: cut at {}: {} bytes of a torn tail", f.path().string(), end,
-                   f.size() - end);
+      log::warning("zdb", "{}: {} at {}: {} bytes of a torn tail", f.path().string(),
+                   pool_.read_only ? "ends" : "cut", end, f.size() - end);
       return f.cut(end);
     }
     // Damage where all was on disk: never cut. What comes after it still counts.

@@ -102,7 +102,7 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
   if (together && failed_) return write_answer::failed;
   if (old.state == read_answer::unreadable) return write_answer::failed;
   auto there = old.state != read_answer::missing;
-  if (settings_.sequential && !key.empty() && !there) return write_answer::update_only;
+  // In 0-db's order: worm, the quota, and only then what the key must be.
   if (there && only_new) return write_answer::exists;
   if (there && settings_.worm) return write_answer::worm;
   auto old_length = there ? old.entry.length : 0;
@@ -111,6 +111,8 @@ write_answer name_space::set(byte_span key, byte_span value, std::uint32_t times
     settle(); // what is written counts, and nothing else
     return set(key, value, timestamp, only_new, id, false);
   }
+  if (key.empty() && (!settings_.sequential || only_new)) return write_answer::key_needed;
+  if (settings_.sequential && !appends && !there) return write_answer::update_only;
 
   std::array<std::byte, 8> new_id{};
   if (appends) {

@@ -94,12 +94,13 @@ void tune_process() {
   std::signal(SIGHUP, SIG_IGN);
 }
 
-/// --dump: what there is, without serving it.
+/// --dump: what there is, without serving it. Nothing on the disk is changed.
 int dump(const server_options& options) {
   store_options s;
   s.data = options.data;
   s.index = options.index;
   s.datasize = options.datasize;
+  s.read_only = true;
   auto all = store::open(std::move(s));
   if (!all.ok()) {
     log::error("zdb", "{}", describe(all.err()));

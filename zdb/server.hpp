@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "base/units.hpp"
 
@@ -49,7 +50,7 @@ struct server_options {
   byte_count compaction = 32 * mib;
   std::chrono::seconds rotate{0};    ///< a data file takes no more records after so long
   bool background = false;           ///< go on in a process of its own
-  bool dump = false;                 ///< print what there is and end
+  bool dump = false;                 ///< print what there is and end; nothing is changed
   std::vector<std::string> warnings; ///< to be said on the log
   bool show_help = false;            ///< --help: print server_usage() and end
   bool show_version = false;
@@ -60,6 +61,9 @@ struct server_options {
   std::size_t clients_max = 10'000;
   /// When memory is short: who holds some must move 1 MiB in this time.
   std::chrono::milliseconds patience{5000};
+  /// Who has sent a part of a request and then nothing for so long is dropped; 0: never.
+  std::chrono::milliseconds silence{60'000};
+  const qs::clock* time = &system_clock(); ///< what that is measured by; looked at every watch_every
 };
 
 /// The arguments after `qs zdb`, with 0-db's names and meanings (server_usage()). "--x value" and

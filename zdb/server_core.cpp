@@ -82,8 +82,8 @@ status server_core::open() {
   c.answer_bytes_max = std::min<std::size_t>(c.answer_bytes_max, o.memory_bytes_max / 4);
   c.mirror_bytes_max = std::min<std::size_t>(c.mirror_bytes_max, o.memory_bytes_max / 4);
   commands_ = std::make_unique<commands>(*store_, std::move(c), env);
-  host_ = std::make_unique<connection_host>(io_, *commands_, o.client_output_bytes,
-                                            o.memory_bytes_max, o.patience);
+  connection_host::limits most{o.client_output_bytes, o.memory_bytes_max, o.patience, o.silence};
+  host_ = std::make_unique<connection_host>(io_, *commands_, most, *o.time);
   QS_TRY(host_->open());
   host_->closed = [this](client& who) {
     // Destroyed when its own handler has returned.
@@ -154,10 +154,13 @@ std::string server_core::metrics() const {
   };
   gauge("zdb_clients", "Connections now.", clients_.size());
   gauge("zdb_client_memory_bytes", "Requests and replies held for clients.", host_->used());
-  gauge("zdb_client_memory_max_bytes", "What they may hold together.", host_->memory_max);
+  gauge("zdb_client_memory_max_bytes", "What they may hold together.", host_->most.memory_max);
   out.head("zdb_clients_dropped_total", "counter",
            "Clients dropped because memory was short and they did not move.");
   out.value("zdb_clients_dropped_total", host_->dropped());
+  out.head("zdb_clients_silent_total", "counter",
+           "Clients dropped because they had sent a part of a request and then nothing.");
+  out.value("zdb_clients_silent_total", host_->dropped_silent());
   out.head("zdb_clients_refused_total", "counter", "Connections beyond --clients.");
   out.value("zdb_clients_refused_total", refused_clients_);
   if (compactor_) {
@@ -266,6 +269,7 @@ void server_core::watch_later() {
       if (who->abandoned()) left.push_back(who);
     }
     for (auto& c : left) c->close();
+    host_->drop_silent();
     // Nothing happened for a while: give memory back.
     if (std::exchange(executed_before_, commands_->stats.executed) == commands_->stats.executed)
       ::malloc_trim(64 << 10);

@@ -43,10 +43,12 @@ usage: qs zdb --data DIR [options]
   --memory SIZE         what requests and replies of all clients may hold (default 256M)
   --cache SIZE          small values kept in memory at most (default 64M; off or 0: none)
   --clients NUMBER      connections at once (default 10000)
+  --silence TIME        who has sent a part of a request and then nothing for so long is dropped
+                        (default 60s; off: nobody)
   --logfile FILE        log to a file instead of stderr
   --log-format FORMAT   text (default) or json
   --background          return when it listens; it goes on in a process of its own
-  --dump                load, print what there is, end
+  --dump                load, print what there is, end; changes nothing
   --verbose, --version, --help
 
 Sizes take k, M, G, T and KiB ... TiB. Without an admin password every client is admin.
@@ -171,6 +173,14 @@ status apply_limit(server_options& o, std::string_view name, const std::string& 
     if (value != "off") {
       QS_TRY_ASSIGN(o.cache_bytes, parse_size(name, value));
     }
+  } else if (name == "silence") {
+    o.silence = std::chrono::milliseconds{0};
+    if (value != "off") {
+      auto time = parse_duration(value);
+      if (!time.ok() || *time < std::chrono::seconds{1})
+        return bad(name, value, "off, or a time such as 60s, of 1s or more");
+      o.silence = *time;
+    }
   } else if (name == "clients") {
     if (!parse_number(value, o.clients_max) || o.clients_max == 0)
       return bad(name, value, "a number of connections");
@@ -206,8 +216,8 @@ status apply_value(server_options& o, std::string_view name, const std::string& 
     o.hook = value;
   else if (name == "metrics")
     return apply_metrics(o, value);
-  else if (name == "memory" || name == "cache" || name == "clients" || name == "rotate" || name == "compaction" ||
-           name == "log-format")
+  else if (name == "memory" || name == "cache" || name == "clients" || name == "rotate" ||
+           name == "compaction" || name == "silence" || name == "log-format")
     return apply_limit(o, name, value);
   else if (name == "sync")
     return apply_sync(o, name, value);

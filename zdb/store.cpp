@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 
 fs::path spaces_path(const fs::path& data) { return data / "namespaces"; }
 fs::path lock_path(const fs::path& data) { return data / "lock"; }
+fs::path taken_over_path(const fs::path& data) { return data / "taken-over"; }
 
 /// A namespace that nobody was told about. Out of the way by its name first: what of it cannot be
 /// deleted must not be opened by the next start.
@@ -33,12 +34,18 @@ void discard(const fs::path& directory) {
 
 store::store(store_options options)
     : options_{std::move(options)},
-      pool_{256, options_.data, options_.id_frames,
-            record_cache{options_.cache_bytes, system_random().next_u64()}} {}
+      pool_{256, options_.read_only ? fs::path{} : options_.data, options_.id_frames,
+            record_cache{options_.cache_bytes, system_random().next_u64()}} {
+  pool_.read_only = options_.read_only;
+}
 
 result<std::unique_ptr<store>> store::open(store_options options) {
   std::unique_ptr<store> s{new store{std::move(options)}};
   s->hash_key_ = system_random().array<16>();
+  if (s->options_.read_only) {
+    QS_TRY(s->look());
+    return s;
+  }
   QS_TRY(make_directories(s->options_.data));
   QS_TRY(s->take_lock());
   QS_TRY(make_directories(spaces_path(s->options_.data)));
@@ -49,12 +56,28 @@ result<std::unique_ptr<store>> store::open(store_options options) {
   return s;
 }
 
+/// Opens what there is and leaves it as it is.
+status store::look() {
+  // Where there is no lock no server of ours has ever run.
+  if (fs::exists(lock_path(options_.data))) QS_TRY(take_lock());
+  if (to_take_over())
+    return error{errc::refused,
+                 fmt::format("{} holds namespaces of a 0-db, which the first start copies: they can "
+                             "be looked at after it, not before; nothing was changed",
+                             options_.data.string())};
+  if (!fs::exists(spaces_path(options_.data)))
+    return error{errc::not_found,
+                 fmt::format("{} holds no data of a zdb server", options_.data.string())};
+  return load();
+}
+
 status store::take_lock() {
   auto path = lock_path(options_.data);
-  QS_TRY_ASSIGN(lock_, open_file(path, O_RDWR | O_CREAT));
+  auto looks = options_.read_only;
+  QS_TRY_ASSIGN(lock_, open_file(path, looks ? O_RDONLY : O_RDWR | O_CREAT));
   // An open-file-description lock: it is this open file's, not the process', and dies with it.
   struct flock lock {};
-  lock.l_type = F_WRLCK;
+  lock.l_type = looks ? F_RDLCK : F_WRLCK; // others may look, too
   lock.l_whence = SEEK_SET;
   if (::fcntl(lock_.get(), F_OFD_SETLK, &lock) != 0) {
     if (errno == EAGAIN || errno == EACCES)
@@ -83,10 +106,15 @@ void store::drop_leftovers() {
   }
 }
 
-/// Once: a marker says that it was done, so that what is deleted here later does not come back.
+/// A marker says that it was done: what is deleted here later must not come back.
+bool store::to_take_over() const {
+  return !fs::exists(taken_over_path(options_.data)) &&
+         holds_0db(options_.data, options_.index);
+}
+
+/// Once.
 status store::take_over_0db() {
-  auto marker = options_.data / "taken-over";
-  if (fs::exists(marker) || !holds_0db(options_.data, options_.index)) return {};
+  if (!to_take_over()) return {};
   std::set<std::string> have;
   std::uint32_t last = 0;
   std::error_code ec;
@@ -114,7 +142,8 @@ status store::take_over_0db() {
             "took over {} namespaces of 0-db with {} keys and {} bytes, {} damaged ones left out; "
             "its files are as they were",
             report.namespaces, report.keys, report.bytes, report.damaged);
-  return write_file_atomic(marker, as_bytes("0-db's namespaces were copied from here\n"));
+  return write_file_atomic(taken_over_path(options_.data),
+                           as_bytes("0-db's namespaces were copied from here\n"));
 }
 
 status store::load() {
@@ -142,6 +171,7 @@ status store::load() {
     auto& name = ns->served() ? held_under : ns->failed_why().name;
     if (!name.empty()) names.emplace(ns->directory().filename().string(), name);
   }
+  if (options_.read_only) return {};
   if (auto kept = names_.replace(names); !kept.ok())
     log::warning("zdb", "{}: without it a namespace whose settings are damaged has no name",
                  describe(kept.err()));

@@ -20,6 +20,8 @@ struct store_options {
   std::uint64_t maxsize = 0; ///< of `default`
   bool sequential = false;   ///< new namespaces are
   bool data_alone = false;   ///< 0-db's data without its index is of user mode, somebody said
+  /// Nothing on the disk is changed, not even what every start mends; nothing may be written.
+  bool read_only = false;
   std::filesystem::path index = {}; ///< where 0-db's index is, if `data` holds its data
   std::chrono::seconds rotate_after{0}; ///< of data files (--rotate); 0: by size alone
   std::size_t cache_bytes = 0;          ///< small records in memory; 0: none
@@ -31,7 +33,8 @@ struct store_options {
 class store {
 public:
   /// Makes what is missing, takes the lock, opens every namespace; for one that cannot be opened
-  /// there is a stand-in (name_space::served()). Errors: busy, io, corrupt, version_mismatch.
+  /// there is a stand-in (name_space::served()). Errors: busy, io, corrupt, version_mismatch; with
+  /// read_only also not_found, and refused where namespaces of a 0-db would have to be copied first.
   static result<std::unique_ptr<store>> open(store_options options);
 
   /// Null and unnamed() > 0: whether there is one of this name is not known.
@@ -74,8 +77,10 @@ public:
 
 private:
   explicit store(store_options options);
+  status look();
   status take_lock();
   void drop_leftovers();
+  [[nodiscard]] bool to_take_over() const;
   status take_over_0db();
   status load();
   void add(std::shared_ptr<name_space> ns);

@@ -4,6 +4,7 @@
 //   options: admin=boss protect      of the server, in the first lines
 //   a> SET "k\x00" v                 client a says; {0} is the first bulk of its last answer
 //   a names> INFO                    only the names of the lines in the answer count
+//   a mode> NSINFO default           only the line "mode: …" of the answer counts
 //   a send> WAIT SET                 nothing is read yet
 //   a<                               now it is
 #include "support/zdb_server.hpp"
@@ -66,6 +67,14 @@ std::string names_of(std::string_view text) {
   return out;
 }
 
+/// Of "a: 1\nb: 2", "a: 1".
+std::string line_of(std::string_view text, const std::string& name) {
+  std::istringstream in{std::string{text}};
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with(name + ": ")) return line;
+  return "(no line " + name + ")";
+}
+
 std::vector<std::string> words_of(std::string_view line, const std::string& first) {
   std::vector<std::string> out;
   for (std::size_t i = 0; i < line.size();) {
@@ -104,9 +113,10 @@ public:
     out += fmt::format("*{}\r\n", words.size());
     for (auto& w : words) out += fmt::format("${}\r\n{}\r\n", w.size(), w);
     socket_.send(out);
-    if (first_ping) CHECK(hear(false) == "+PONG");
+    if (first_ping) CHECK(hear({}) == "+PONG");
   }
-  std::string hear(bool names) {
+  /// `of`: all of it, its "names", or the line of this name.
+  std::string hear(const std::string& of) {
     std::optional<reply> got;
     while (!got) {
       auto byte = socket_.receive(1); // byte by byte: nothing of the next reply is taken
@@ -115,7 +125,8 @@ public:
     }
     if (got->kind == reply_kind::bulk) first = got->string();
     if (got->kind == reply_kind::array && !got->items.empty()) first = got->items[0].string();
-    return names ? names_of(got->string()) : shown(*got);
+    if (of.empty()) return shown(*got);
+    return of == "names" ? names_of(got->string()) : line_of(got->string(), of);
   }
   std::string first;
 
@@ -170,7 +181,7 @@ void run_talk(const std::filesystem::path& path) {
     if (!s) s = std::make_unique<speaker>(server.address());
     if (line[mark] == '>') s->say(words_of(line.substr(mark + 1), s->first), how == "send");
     if (how == "send") continue;
-    auto answer = s->hear(how == "names");
+    auto answer = s->hear(how);
     fresh += "  " + answer + "\n";
     if (write) continue;
     CAPTURE(line);

@@ -1,4 +1,5 @@
 // Taking over a 0-db directory: its golden bytes, its sequential mode, and what may be wrong.
+#include "support/disk_snapshot.hpp"
 #include "support/zdb_store.hpp"
 
 #include <fcntl.h>
@@ -108,6 +109,38 @@ TEST_CASE("the golden bytes of 0-db are served, and its files stay as they were"
     if (start == 1) REQUIRE(ns->erase(as_bytes("a"), 1) == write_answer::stored);
     CHECK(old.all_bytes() == before);
   }
+}
+
+TEST_CASE("who only looks takes nothing over, and is told when he can look") {
+  quiet no_log;
+  old_zdb old;
+  old.descriptor("default", 1, "", 0);
+  old.golden("default");
+  for (auto indexed : {true, false}) {
+    CAPTURE(indexed);
+    store_options o;
+    o.data = old.data;
+    if (indexed) o.index = old.index;
+    o.read_only = true;
+    auto before = disk_snapshot(old.dir.path);
+    auto looked = store::open(o);
+    REQUIRE(!looked.ok());
+    CHECK(looked.err().code == errc::refused);
+    CHECK(looked.err().message.find("first start") != std::string::npos);
+    CHECK(disk_snapshot(old.dir.path) == before);
+  }
+  REQUIRE(old.open().ok());
+  store_options o;
+  o.data = old.data;
+  o.index = old.index;
+  o.read_only = true;
+  auto before = disk_snapshot(old.dir.path);
+  {
+    auto looked = store::open(o);
+    REQUIRE(looked.ok());
+    CHECK((*looked)->find("default")->entries() == 1);
+  }
+  CHECK(disk_snapshot(old.dir.path) == before);
 }
 
 TEST_CASE("sequential mode: ids stay, deleted and used-up ones are not given out again") {

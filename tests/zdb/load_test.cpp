@@ -1,6 +1,7 @@
 // Many clients, and clients that behave badly: memory stays bounded, and the others are served.
 #include "support/zdb_server.hpp"
 
+#include <atomic>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -307,6 +308,79 @@ TEST_CASE("half-open and half-said: forgotten when the peer is") {
   }
   CHECK(eventually([&] { return metric(server.metrics_address(), "zdb_clients") == 0; }));
   CHECK(metric(server.metrics_address(), "zdb_client_memory_bytes") == 0);
+}
+
+/// Moves when told, by one thread, and is looked at by another.
+class shared_clock final : public qs::clock {
+public:
+  [[nodiscard]] wall_time wall() const override { return wall_time{boot()}; }
+  [[nodiscard]] boot_time boot() const override { return boot_time{now_.load()}; }
+  void advance(std::chrono::milliseconds by) { now_ += by.count(); }
+
+private:
+  std::atomic<std::int64_t> now_{3'600'000};
+};
+
+TEST_CASE("a request may take as long as it likes, as long as something of it comes") {
+  quiet no_log;
+  using std::chrono::seconds;
+  temporary_directory dir;
+  shared_clock time;
+  auto o = local_options(dir.path);
+  o.metrics = "127.0.0.1:0";
+  o.watch_every = std::chrono::milliseconds{5};
+  o.time = &time;
+  server_thread server{o};
+  auto received = [&] {
+    return metric(server.metrics_address(), "zdb_network_received_bytes_total");
+  };
+  auto dropped = [&] { return metric(server.metrics_address(), "zdb_clients_silent_total"); };
+  std::string_view request = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n";
+  raw_socket idle{server.address()}; // says nothing, or whole requests: may do so for ever
+  raw_socket waits{server.address()};
+  idle.talk(command({"PING"}), "+PONG\r\n");
+  waits.send(command({"WAIT", "DEL", "1800000"}) + "*2\r\n$3\r\nGE");
+  raw_socket slow{server.address()};
+  auto before = received();
+  for (std::size_t i = 0; i < request.size(); ++i) {
+    slow.send(request.substr(i, 1));
+    REQUIRE(eventually([&] { return received() >= before + i + 1; }));
+    time.advance(seconds{50});
+  }
+  CHECK(slow.receive(7) == "$1\r\nk\r\n");
+  CHECK(dropped() == 0);
+  // Each in another place of a request, and nothing more. A value of 8 MiB is memory that was
+  // granted.
+  std::vector<std::unique_ptr<raw_socket>> half;
+  for (std::string_view part : {"*", "*2\r\n", "*2\r\n$3\r\nGET\r\n$5\r\nab",
+                                "*2\r\n$3\r\nGET\r\n$2\r\nab\r",
+                                "*3\r\n$3\r\nSET\r\n$1\r\ns\r\n$8388608\r\nx"}) {
+    before = received();
+    half.push_back(std::make_unique<raw_socket>(server.address()));
+    half.back()->send(part);
+    REQUIRE(eventually([&] { return received() >= before + part.size(); }));
+  }
+  CHECK(metric(server.metrics_address(), "zdb_client_memory_bytes") >= 8U << 20U);
+  time.advance(seconds{59});
+  before = received();
+  half[1]->send("$3\r\n"); // is not silent yet
+  REQUIRE(eventually([&] { return received() >= before + 4; }));
+  time.advance(seconds{2});
+  for (std::size_t i = 0; i < half.size(); ++i)
+    if (i != 1) CHECK(half[i]->receive_all().empty()); // closed
+  CHECK(eventually([&] { return dropped() == half.size() - 1; }));
+  CHECK(eventually([&] {
+    return metric(server.metrics_address(), "zdb_client_memory_bytes") < 1U << 20U;
+  }));
+  half[1]->talk("GET\r\n$1\r\nk\r\n", "$5\r\nvalue\r\n");
+  idle.talk(command({"PING"}), "+PONG\r\n");
+  // Half a request behind one that is not answered: we are waited for. Then not.
+  idle.send(command({"DEL", "k"}));
+  CHECK(idle.receive(5) == "+OK\r\n");
+  CHECK(waits.receive(6) == "+DEL\r\n");
+  auto looked = dropped();
+  waits.talk("T\r\n$1\r\nk\r\n", "$-1\r\n");
+  CHECK(dropped() == looked);
 }
 
 TEST_CASE("a tenant that floods does not take the others' turns") {

@@ -43,6 +43,9 @@ TEST_CASE("flags have 0-db's names and meanings") {
   CHECK(ours->clients_max == 7);
   CHECK(ours->cache_bytes == 8 * mib);
   CHECK(parse({"--cache=off"})->cache_bytes == 0);
+  CHECK(parse({"--silence=2m"})->silence == std::chrono::minutes{2});
+  CHECK(parse({"--silence", "off"})->silence.count() == 0);
+  CHECK(parse({})->silence == std::chrono::minutes{1});
   CHECK(parse({"--compaction=off"})->compaction == 0);
   CHECK(parse({"--compaction", "8M"})->compaction == 8 * mib);
   CHECK(parse({"--metrics=[::1]:9"})->metrics == "[::1]:9");
@@ -57,6 +60,7 @@ TEST_CASE("what is wrong is named") {
   for (auto& [args, says] :
        std::vector<row>{{{"--port", "70000"}, "--port 70000: a port from 0 to 65535 is expected"},
                         {{"--port"}, "--port: a value is expected"},
+                        {{"--silence=10ms"}, "--silence 10ms: off, or a time such as 60s"},
                         {{"data"}, "a flag is expected"},
                         {{"--colour", "red"}, "--colour: no such flag"},
                         {{"--datasize", "5G"}, "512K to 4080M"},

@@ -1,10 +1,11 @@
 // The small parts of the server alone: turns, timers, guessed passwords, memory of a request,
-// histograms.
+// histograms, silence.
 #include <doctest/doctest.h>
 
 #include "zdb/metrics.hpp"
 #include "zdb/password_guard.hpp"
 #include "zdb/request.hpp"
+#include "zdb/silence.hpp"
 #include "zdb/timer_queue.hpp"
 #include "zdb/turn_queue.hpp"
 
@@ -211,6 +212,44 @@ TEST_CASE("a large request asks for its memory before it has it, and lets it go"
   std::size_t all = 0;
   CHECK(trusting.feed(as_bytes(many), all));
   CHECK(all == many.size());
+}
+
+TEST_CASE("who was silent for longest is first; whoever goes leaves no trace") {
+  struct one : silence_line::member {};
+  silence_line line;
+  CHECK(line.empty());
+  CHECK(line.silent(seconds{100}) == nullptr);
+  one a;
+  one b;
+  {
+    one c;
+    line.heard(a, seconds{1});
+    line.heard(b, seconds{2});
+    line.heard(c, seconds{3});
+    CHECK(line.silent(milliseconds{999}) == nullptr);
+    CHECK(line.silent(seconds{1}) == &a);
+    line.heard(a, seconds{4}); // one byte is enough
+    CHECK(line.silent(seconds{1}) == nullptr);
+    CHECK(line.silent(seconds{2}) == &b);
+    b.leave();
+    b.leave();
+    CHECK(!b.listed());
+    CHECK(line.silent(seconds{100}) == &c);
+  }
+  CHECK(line.silent(seconds{100}) == &a);
+  line.heard(b, seconds{5});
+  line.heard(b, seconds{6}); // the only last one
+  CHECK(line.silent(seconds{4}) == &a);
+  a.leave();
+  CHECK(line.silent(seconds{5}) == nullptr);
+  CHECK(line.silent(seconds{6}) == &b);
+  {
+    silence_line other;
+    other.heard(a, seconds{1});
+  }
+  CHECK(!a.listed());
+  b.leave();
+  CHECK(line.empty());
 }
 
 TEST_CASE("histograms count by powers of four") {

@@ -1,11 +1,8 @@
 #include <doctest/doctest.h>
 
-#include <map>
 #include <string>
 
-#include "base/random.hpp"
 #include "zdb/crc32c.hpp"
-#include "zdb/index.hpp"
 #include "zdb/record.hpp"
 
 namespace qs::zdb {
@@ -42,37 +39,6 @@ TEST_CASE("golden bytes of file and record header") {
     damaged[i] ^= std::byte{1};
     CHECK(!decode_file_header(damaged).ok());
   }
-}
-
-TEST_CASE("the index against a map, with many deletions") {
-  seeded_random random{7};
-  user_index index{random.array<16>()};
-  std::map<std::string, std::uint32_t> want; // key → offset, which stands for the key on disk
-  std::map<std::uint32_t, std::string> disk;
-  auto find = [&](const std::string& key) {
-    return index.find(as_bytes(key), [&](record_place p) { return disk.at(p.offset) == key; });
-  };
-  std::uint32_t next = 1;
-  for (int i = 0; i < 20'000; ++i) {
-    auto key = std::to_string(random.below(500));
-    auto found = find(key);
-    REQUIRE(found.there() == want.contains(key));
-    if (found.there()) REQUIRE(found.entry.place.offset == want[key]);
-    if (random.below(2) == 0) {
-      disk[next] = key;
-      if (found.there())
-        index.replace(found.slot, {{1, next}, 5});
-      else
-        index.insert(as_bytes(key), {{1, next}, 5});
-      want[key] = next++;
-    } else if (found.there()) {
-      index.erase(found.slot);
-      want.erase(key);
-    }
-    REQUIRE(index.size() == want.size());
-  }
-  for (auto& [key, offset] : want) CHECK(find(key).entry.place.offset == offset);
-  CHECK(index.memory_bytes() <= 1024 * 16);
 }
 
 } // namespace

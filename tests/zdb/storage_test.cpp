@@ -296,19 +296,6 @@ TEST_CASE("reverse and forward walks step over damage") {
   CHECK(keys_of(s.space(), scan_order::oldest_first).size() == 599);
 }
 
-TEST_CASE("memory: at most 37 bytes a key in user mode and nothing while empty") {
-  user_index keys{{}};
-  CHECK(keys.memory_bytes() == 0);
-  double worst = 0;
-  for (std::uint32_t i = 1; i <= 200'000; ++i) {
-    keys.insert_hash(i * 2654435761U, {{1, i}, 5});
-    if (i > 1000)
-      worst = std::max(worst, static_cast<double>(keys.memory_bytes()) / static_cast<double>(i));
-  }
-  CHECK(worst <= 37);
-  CHECK(worst > 18);
-}
-
 TEST_CASE("many namespaces share few descriptors, and none forgets") {
   quiet no_log;
   storage s;
