@@ -101,7 +101,7 @@ private:
     auto nodes = sim_.grid->nodes();
     if (nodes.empty()) return;
     auto& n = *nodes[r.below(nodes.size())];
-    auto kind = r.below(14);
+    auto kind = r.below(15);
     if (talkative) fmt::print("{} fault {} ({})\n", to_rfc3339(sim_.time.wall()), kind, to_string(n.node));
     switch (kind) {
     case 0: return sim_.grid->stop_process(n);
@@ -133,6 +133,11 @@ private:
       return sim_.start();
     case 12: return grow();
     case 13: return power_cut();
+    case 14: {
+      static constexpr const char* vital[] = {"payment", "dispersal", "blocking"};
+      sim_.kill_actor(vital[r.below(std::size(vital))]);
+      return;
+    }
     }
   }
 
@@ -141,7 +146,7 @@ private:
     sim_.crash();
     disk_.cut(sim_.random);
     sim_.start();
-    if (load_.bytes() == 0) return;
+    if (!load_.began()) return;
     if (!sim_.run_until([&] { return sim_.files() != nullptr; }, 5min)) return sim_.violations().push_back("not mounted five minutes after a power cut");
     if (sim_.stats().read_only) sim_.violations().push_back("read-only after a power cut");
     if (auto bad = load_.after_power_cut(); !bad.empty()) sim_.violations().push_back(bad);

@@ -24,6 +24,7 @@ public:
   /// synced; what follows is checked against that.
   std::string after_power_cut();
   [[nodiscard]] std::size_t bytes() const;
+  [[nodiscard]] bool began() const { return !files_.empty(); } ///< something was made, perhaps all of it is unlinked again
   int written = 0, refused = 0, unlinked = 0, reads = 0, read_errors = 0, caches_dropped = 0, longest_read = 0, synced = 0, lost = 0;
 
 private:

@@ -240,15 +240,19 @@ void simulated_grid::kill_for_good(simulated_node& n, bool wipe) {
   n.running = false;
   n.silent = false;
   n.tombstone = true;
-  if (wipe) {
-    n.data_gone = true;
-    n.objects.clear();
-  }
+  if (n.lost_at == boot_time{}) n.lost_at = time_.boot();
+  if (wipe) lose(n);
 }
 
 void simulated_grid::delete_files(simulated_node& n) {
   ++counters["files deleted"];
+  lose(n);
+}
+
+void simulated_grid::lose(simulated_node& n) {
+  if (n.lost_at == boot_time{}) n.lost_at = time_.boot();
   n.data_gone = true;
+  for (const auto& [object, value] : n.objects) n.lost.insert(object);
   n.objects.clear();
 }
 

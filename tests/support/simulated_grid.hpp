@@ -44,6 +44,8 @@ struct simulated_node {
   bool tombstone = false; ///< killed on purpose: stays dead, its provider says so
   bool data_gone = false; ///< its files are deleted; a running one answers with nothing in it
   std::uint64_t life = 1;
+  boot_time lost_at{}; ///< since when its data is out of reach for good; zero: it is not
+  std::set<model::object_name> lost; ///< what it had then
   std::map<model::object_name, buffer> objects;
   std::set<model::object_name> unsynced; ///< what a power cut takes
   [[nodiscard]] bool answers() const { return running && !silent && !tombstone; }
@@ -104,6 +106,7 @@ private:
   grid::answer restart(const std::string& request);
   grid::inspection inspect(const std::string& request);
   void remove(const std::string& name);
+  void lose(simulated_node& n);
 
   const codec::volume_keys& keys_;
   random_source& random_;

@@ -104,6 +104,9 @@ struct guarded_store final : state::store {
   std::function<void(const model::intent&)> watch;
 };
 
+/// So long it may take until a node's loss is seen, and counted in what the volume tells.
+constexpr auto noticed_within = 30s;
+
 root_secret simulated_root() { return root_secret{byte_span{buffer(32, std::byte{42})}}; }
 
 } // namespace
@@ -227,7 +230,7 @@ void simulation::start() {
   e.world->volume_opened = [this](const std::shared_ptr<volume::volume>& v) { volume_ = v; };
   guarded->full_for = &disk_full_for;
   guarded->watch = [this](const model::intent& i) {
-    if (auto v = volume_.lock()) book_->look(*v);
+    if (i.what == model::intent::verb::cancel) judge_cancel(i.node);
     if (!nothing_may_change.empty() && i.what != model::intent::verb::resize)
       violations().push_back(fmt::format("{} of n{} begun while {}", i.what == model::intent::verb::reserve ? "reserve" : "cancel", i.node.number, nothing_may_change));
   };
@@ -236,7 +239,12 @@ void simulation::start() {
   actors::dispersal_config d;
   d.time = &time;
   e.dispersal = actors::spawn_dispersal(*e.system, d);
-  e.port = std::make_unique<recording_port>(std::make_unique<actors::dispersal_port>(e.dispersal), *book_, *grid, &parity);
+  e.port = std::make_unique<recording_port>(
+    std::make_unique<actors::dispersal_port>(e.dispersal), *book_, *grid, &parity,
+    [this] {
+      if (auto v = volume_.lock()) book_->look(*v);
+    },
+    [this] { return time.boot() - noticed_within; });
   actors::supervisor_config s;
   s.shared = e.world;
   s.blocking = e.blocking;
@@ -248,6 +256,27 @@ void simulation::start() {
   s.end = [this](int code) { ended = code; };
   e.supervisor = actors::make_supervisor(*e.system, std::move(s));
   ++grid->counters["engine started"];
+}
+
+/// Before a node is given up on our own action everything has its full redundancy without it (control.md, 3): decided when the
+/// intent is written. What happened to other nodes in the last seconds nobody may know yet.
+void simulation::judge_cancel(model::node_id node) {
+  auto v = volume_.lock();
+  if (!v || recorded().destroying) return; // as a person wants it
+  book_->look(*v);
+  if (v->stats().bytes_at_risk != 0) { // what has its copy here needs no node yet, and which segments these are is not told
+    ++grid->counters["cancel decided with bytes that are only here"];
+    return;
+  }
+  ++grid->counters["cancel decided with all bytes on nodes"];
+  for (const auto& [ref, s] : book_->segments) {
+    if (s.deleted || s.dead || !s.was_safe) continue;
+    std::size_t lacking = 0;
+    for (const auto& [index, object] : s.names) lacking += shard_book::elsewhere(object, *grid, node, time.boot() - noticed_within) ? 0 : 1;
+    if (lacking == 0) continue;
+    violations().push_back(fmt::format("{} is given up while {} of {} shards of {} are nowhere else", model::to_string(node), lacking, s.names.size(),
+                                       model::to_string(ref)));
+  }
 }
 
 bool simulation::up() const { return engine_ != nullptr; }
@@ -395,6 +424,9 @@ bool simulation::kill_actor(const std::string& which) {
   if (which == "monitor") done = kill(s.monitor_);
   if (which == "repair") done = kill(s.repair_);
   if (which == "mount") done = kill(s.mount_);
+  if (which == "payment") done = kill(s.payment_);
+  if (which == "dispersal") done = kill(engine_->dispersal);
+  if (which == "blocking") done = kill(engine_->blocking);
   if (which == "reservation" && !s.reservations.empty()) {
     auto at = s.reservations.begin();
     std::advance(at, static_cast<std::ptrdiff_t>(random.below(s.reservations.size())));

@@ -74,7 +74,7 @@ public:
   int apply(const std::string& text);
   int destroy();
   volume::filesystem* files(); ///< while it is mounted
-  bool kill_actor(const std::string& which); ///< monitor, repair, reservation, connection, mount
+  bool kill_actor(const std::string& which); ///< monitor, repair, reservation, connection, mount, payment, dispersal, blocking
   model::recorded recorded();
   model::observed observed();               ///< as the supervisor sees it now
   std::string state();                      ///< Deploying, Ready, …
@@ -99,6 +99,7 @@ private:
   bool step();
   void after_step();
   void start_anew();
+  void judge_cancel(model::node_id node);
 
   simulation_options options_;
   std::unique_ptr<struct shard_book> book_;

@@ -250,6 +250,15 @@ std::size_t shard_book::intact(const segment& s, simulated_grid& grid, const sim
   return found;
 }
 
+bool shard_book::elsewhere(const model::object_name& object, simulated_grid& grid, model::node_id without, boot_time since) {
+  auto nodes = grid.nodes();
+  return std::any_of(nodes.begin(), nodes.end(), [&](const simulated_node* n) {
+    if (n->node == without) return false;
+    if (n->tombstone || n->data_gone) return n->lost_at > since && (n->objects.contains(object) || n->lost.contains(object));
+    return n->objects.contains(object);
+  });
+}
+
 void recording_port::store(volume::store_request request, volume::store_progress progress) {
   auto ref = request.segment;
   auto& s = book_.segments[ref];
@@ -268,16 +277,20 @@ void recording_port::store(volume::store_request request, volume::store_progress
 }
 
 void recording_port::remove(model::node_id node, std::vector<model::object_name> names, std::function<void(status)> done) {
-  // Copies that moved are deleted where they were; when the only copy is deleted its segment is dead. (That a live one is never
-  // deleted is what reading everything back at the end is for.)
+  // Copies that moved are deleted where they were; the only copy only when its segment is dead.
+  look_();
   for (const auto& name : names) {
     auto found = book_.by_name.find(name);
     if (found == book_.by_name.end()) continue;
-    auto nodes = grid_.nodes();
-    auto elsewhere = std::any_of(nodes.begin(), nodes.end(), [&, object = name](const simulated_node* n) {
-      return n->node != node && n->objects.contains(object);
-    });
-    if (!elsewhere) book_.segments[found->second].deleted = true;
+    auto& s = book_.segments[found->second];
+    ++grid_.counters["copies deleted"];
+    if (s.dead) s.deleted = true;
+    if (s.dead || shard_book::elsewhere(name, grid_, node, unknown_since_())) continue;
+    const auto* n = grid_.find(node);
+    if (n == nullptr || !n->objects.contains(name)) continue;
+    s.deleted = true;
+    grid_.violations.push_back(
+      fmt::format("the last copy of a shard of {}, which is alive, is deleted from {}", model::to_string(found->second), model::to_string(node)));
   }
   next_->remove(node, std::move(names), std::move(done));
 }

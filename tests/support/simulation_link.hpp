@@ -5,6 +5,7 @@
 
 #include <caf/all.hpp>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -34,13 +35,17 @@ struct shard_book {
   }
   /// Distinct intact shards on nodes, one of them left out.
   static std::size_t intact(const segment& s, simulated_grid& grid, const simulated_node* without);
+  /// Whether another node than this one has a copy, or one had it that was lost later than `since`: nobody may know of that yet.
+  static bool elsewhere(const model::object_name& object, simulated_grid& grid, model::node_id without, boot_time since);
 };
 
 /// Notes what passes, and hands it on.
 class recording_port final : public volume::shard_port {
 public:
-  recording_port(std::unique_ptr<volume::shard_port> next, shard_book& book, simulated_grid& grid, const std::size_t* parity)
-      : next_{std::move(next)}, book_{book}, grid_{grid}, parity_{parity} {}
+  /// `look`: asks the volume which segments are dead. `unknown_since`: what happened to nodes later than that may not be known.
+  recording_port(std::unique_ptr<volume::shard_port> next, shard_book& book, simulated_grid& grid, const std::size_t* parity,
+                 std::function<void()> look, std::function<boot_time()> unknown_since)
+      : next_{std::move(next)}, book_{book}, grid_{grid}, parity_{parity}, look_{std::move(look)}, unknown_since_{std::move(unknown_since)} {}
   void store(volume::store_request request, volume::store_progress progress) override;
   void fetch(volume::fetch_request request, volume::fetch_done done) override { next_->fetch(std::move(request), std::move(done)); }
   void hurry(model::segment_ref segment, std::uint8_t wanted) override { next_->hurry(segment, wanted); }
@@ -54,6 +59,8 @@ private:
   shard_book& book_;
   simulated_grid& grid_;
   const std::size_t* parity_;
+  std::function<void()> look_;
+  std::function<boot_time()> unknown_since_;
 };
 
 } // namespace qs::test
