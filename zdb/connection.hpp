@@ -54,12 +54,15 @@ public:
   std::function<void(client&)> closed;
   std::function<void(const std::function<void(connection&)>&)> each;
 
-  static constexpr auto turn_time = std::chrono::milliseconds{2}; ///< looked at behind each command
+  /// Looked at behind each command.
+  static constexpr auto turn_time = std::chrono::milliseconds{2};
 
   /// In line for a turn.
   void queue(const std::shared_ptr<connection>& c);
   void account(std::size_t before, std::size_t now);
-  [[nodiscard]] bool fits(std::size_t more) const noexcept { return used() + more <= most.memory_max; }
+  [[nodiscard]] bool fits(std::size_t more) const noexcept {
+    return used() + more <= most.memory_max;
+  }
   [[nodiscard]] bool tight() const noexcept { return used() > most.memory_max / 2; }
   [[nodiscard]] bool short_of_memory() const noexcept { return used() > most.memory_max / 4 * 3; }
   /// The same, for what asks again: if there is none, those who hold some and do not move go.

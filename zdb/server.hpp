@@ -63,7 +63,8 @@ struct server_options {
   std::chrono::milliseconds patience{5000};
   /// Who has sent a part of a request and then nothing for so long is dropped; 0: never.
   std::chrono::milliseconds silence{60'000};
-  const qs::clock* time = &system_clock(); ///< what that is measured by; looked at every watch_every
+  /// What that is measured by; it is looked at every watch_every.
+  const qs::clock* time = &system_clock();
 };
 
 /// The arguments after `qs zdb`, with 0-db's names and meanings (server_usage()). "--x value" and

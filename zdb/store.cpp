@@ -62,8 +62,8 @@ status store::look() {
   if (fs::exists(lock_path(options_.data))) QS_TRY(take_lock());
   if (to_take_over())
     return error{errc::refused,
-                 fmt::format("{} holds namespaces of a 0-db, which the first start copies: they can "
-                             "be looked at after it, not before; nothing was changed",
+                 fmt::format("{} holds namespaces of a 0-db, which the first start copies: start "
+                             "the server once, and look then; nothing was changed",
                              options_.data.string())};
   if (!fs::exists(spaces_path(options_.data)))
     return error{errc::not_found,

@@ -34,7 +34,7 @@ class store {
 public:
   /// Makes what is missing, takes the lock, opens every namespace; for one that cannot be opened
   /// there is a stand-in (name_space::served()). Errors: busy, io, corrupt, version_mismatch; with
-  /// read_only also not_found, and refused where namespaces of a 0-db would have to be copied first.
+  /// read_only also not_found, and refused where a 0-db's namespaces would have to be copied first.
   static result<std::unique_ptr<store>> open(store_options options);
 
   /// Null and unnamed() > 0: whether there is one of this name is not known.
