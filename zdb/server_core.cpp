@@ -260,7 +260,8 @@ void server_core::timers_later() {
 void server_core::watch_later() {
   watch_.expires_after(options_.watch_every);
   watch_.async_wait([this](const boost::system::error_code& ec) {
-    if (ec || !commands_->watch()) return;
+    // Cancelling does not stop one that was due: it would begin anew, and the server never end.
+    if (ec || stopping_ || !commands_->watch()) return;
     // Who waits for others with WAIT, or in line with a password, is not read from, so nobody sees
     // it leave.
     std::vector<std::shared_ptr<connection>> left;
@@ -281,7 +282,7 @@ void server_core::watch_later() {
 void server_core::sync_later() {
   sync_timer_.expires_after(options_.sync_interval);
   sync_timer_.async_wait([this](const boost::system::error_code& ec) {
-    if (ec) return;
+    if (ec || stopping_) return;
     for (auto& [name, space] : store_->all())
       if (space->dirty() && !space->syncing) commands_->sync(space, [](const status&) {});
     sync_later();

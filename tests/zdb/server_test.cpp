@@ -454,5 +454,27 @@ TEST_CASE("nobody answers: the blocking client says so in time") {
   CHECK(blocking_client::connect("nonsense", {}).err().code == errc::invalid_argument);
 }
 
+TEST_CASE("a server ends when it is told, also while one of its timers is due") {
+  temporary_directory dir;
+  for (int i = 0; i < 20; ++i) {
+    CAPTURE(i);
+    auto o = local_options(dir.path / "data");
+    o.watch_every = std::chrono::milliseconds{0}; // always due
+    o.sync = sync_mode::interval;
+    o.sync_interval = std::chrono::milliseconds{0};
+    std::filesystem::create_directories(o.data);
+    server_process server{o};
+    (void)server.address();
+    REQUIRE(::kill(server.pid(), SIGTERM) == 0);
+    REQUIRE(eventually([&] {
+      siginfo_t info{};
+      return ::waitid(P_PID, static_cast<id_t>(server.pid()), &info,
+                      WEXITED | WNOHANG | WNOWAIT) == 0 &&
+             info.si_pid == server.pid();
+    }));
+    CHECK(server.wait() == 0);
+  }
+}
+
 } // namespace
 } // namespace qs::zdb
