@@ -288,6 +288,8 @@ void recording_port::remove(model::node_id node, std::vector<model::object_name>
     if (s.dead || shard_book::elsewhere(name, grid_, node, unknown_since_())) continue;
     const auto* n = grid_.find(node);
     if (n == nullptr || !n->objects.contains(name)) continue;
+    // Its place may be on a node that was lost since, and parity carries it until it is made anew.
+    if (s.names.size() <= *parity_ || shard_book::intact(s, grid_, n) >= s.names.size() - *parity_) continue;
     s.deleted = true;
     grid_.violations.push_back(
       fmt::format("the last copy of a shard of {}, which is alive, is deleted from {}", model::to_string(found->second), model::to_string(node)));

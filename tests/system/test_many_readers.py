@@ -130,7 +130,7 @@ with Sandbox(sys.argv[1], "readers") as box:
         try:
             began = time.monotonic()
             crowd.go()
-            while crowd.begun() < READERS and time.monotonic() - began < 5:
+            while crowd.begun() < READERS and time.monotonic() - began < 8:
                 time.sleep(0.01)
             pending = crowd.begun() - crowd.answered()
             for p in nodes[1:]:
@@ -155,7 +155,7 @@ with Sandbox(sys.argv[1], "readers") as box:
         assert crowd.wrong() == 0, f"{crowd.wrong()} reads failed or gave other bytes"
         most = peak(pid)
         assert most < GIB, f"the engine used {most >> 20} MiB"
-        assert pending > READERS * 9 // 10, f"only {pending} reads were pending at once"
+        assert pending > READERS * 8 // 10, f"only {pending} reads were pending at once"
     finally:
         crowd.end()
     box.wait_ready(redundancy=2)
