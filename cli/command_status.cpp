@@ -5,11 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/units.hpp"
-#include "cli/follow.hpp"
 #include "cli/commands.hpp"
 #include "cli/engine_launch.hpp"
 #include "cli/engine_options.hpp"
 #include "cli/exit_codes.hpp"
+#include "cli/follow.hpp"
 #include "cli/views.hpp"
 
 namespace qs::cli {

@@ -89,8 +89,8 @@ public:
   /// Stored bytes of the frames in it.
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
   /// The layout of what is in it now, every frame where add() said: for rows written before the
-  /// segment is sealed. Must not be empty(), nor have a place that was not filled. Shards at the end that lost all their frames are left
-  /// out; one in the middle keeps an empty directory.
+  /// segment is sealed. Must not be empty(), nor have a place that was not filled. Shards at the
+  /// end that lost all their frames are left out; one in the middle keeps an empty directory.
   [[nodiscard]] segment_layout layout() const;
   /// The same frames in at most as many shards, placed anew so that the fullest one is as short as
   /// can be found: what a short segment should use, as every shard and all parity have the length

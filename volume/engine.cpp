@@ -29,26 +29,8 @@ result<std::optional<buffer>> engine_operation::get(std::string_view key) {
 }
 
 status engine_operation::scan(std::string_view from, std::string_view end, const row_visitor& visit) {
-  auto own = record_.rows.lower_bound(from);
-  auto own_end = record_.rows.lower_bound(end);
-  bool stopped = false;
-  auto give_own_before = [&](std::string_view key, bool all) {
-    for (; own != own_end && !stopped && (all || own->first < key); ++own)
-      if (own->second && !visit(own->first, *own->second)) stopped = true;
-  };
-  QS_TRY(engine_.rows_->scan(from, end, [&](std::string_view key, byte_span value) {
-    give_own_before(key, false);
-    if (stopped) return false;
-    if (own != own_end && own->first == key) {
-      if (own->second && !visit(key, *own->second)) stopped = true;
-      ++own;
-    } else if (!visit(key, value)) {
-      stopped = true;
-    }
-    return !stopped;
-  }));
-  give_own_before({}, true);
-  return {};
+  return scan_over(record_.rows, from, end,
+                   [&](const row_visitor& below) { return engine_.rows_->scan(from, end, below); }, visit);
 }
 
 result<std::optional<extent_row>> engine_operation::extent(inode_number inode, std::uint64_t index) {

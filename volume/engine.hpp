@@ -116,7 +116,7 @@ public:
   status set_extent(inode_number inode, std::uint64_t index, const std::optional<extent_row>& row);
   /// Makes the frame the extent's base. `visible` of the extent's plain bytes count; ranges up to `ranges_upto` are in it.
   status add_frame(sealed_frame& frame, inode_number inode, std::uint64_t inode_generation,
-                         std::uint64_t index, std::uint32_t visible, std::uint64_t ranges_upto);
+                   std::uint64_t index, std::uint32_t visible, std::uint64_t ranges_upto);
   /// `bytes` must live until commit; empty = zeros.
   void add_range(inode_number inode, std::uint64_t index, std::uint32_t from, std::uint32_t to, byte_span bytes);
   void add_drop(inode_number inode, std::uint64_t from, std::uint64_t to) { record_.drops.push_back({inode, from, to}); }

@@ -41,10 +41,6 @@ private:
   std::function<void()> before_, after_;
 };
 
-} // namespace
-
-namespace {
-
 /// A few hundred operations: rows that change with each are written once for all of them. The most is what may pile up before
 /// writers wait for it. Bytes count because an xattr may have 64 KiB.
 constexpr std::size_t drain_rows = 512;
@@ -177,6 +173,31 @@ result<std::unique_ptr<row_store>> row_store::open(const std::filesystem::path& 
   return std::unique_ptr<row_store>{new row_store{std::move(made)}};
 }
 
+status scan_over(const row_changes& over, std::string_view from, std::string_view end,
+                 const std::function<status(const row_visitor&)>& base, const row_visitor& visit) {
+  auto own = over.lower_bound(from);
+  auto own_end = over.lower_bound(end);
+  if (own == own_end) return base(visit);
+  bool stopped = false;
+  auto give_own_before = [&](std::string_view key, bool all) {
+    for (; own != own_end && !stopped && (all || own->first < key); ++own)
+      if (own->second && !visit(own->first, *own->second)) stopped = true;
+  };
+  QS_TRY(base([&](std::string_view key, byte_span value) {
+    give_own_before(key, false);
+    if (stopped) return false;
+    if (own != own_end && own->first == key) {
+      if (own->second && !visit(key, *own->second)) stopped = true;
+      ++own;
+    } else if (!visit(key, value)) {
+      stopped = true;
+    }
+    return !stopped;
+  }));
+  give_own_before({}, true);
+  return {};
+}
+
 result<std::optional<buffer>> row_store::get(std::string_view key) const {
   {
     std::shared_lock lock{impl_->waiting_mutex};
@@ -211,19 +232,14 @@ status row_store::scan(std::string_view from, std::string_view end, const row_vi
   }
   std::unique_ptr<rocksdb::Iterator> at{impl_->db->NewIterator(options)};
   if (same_moment.owns_lock()) same_moment.unlock();
-  auto next = over.begin();
-  for (at->Seek(slice(from)); at->Valid(); at->Next()) {
-    std::string_view key{at->key().data(), at->key().size()};
-    for (; next != over.end() && next->first < key; ++next)
-      if (next->second && !visit(next->first, *next->second)) return {};
-    if (next != over.end() && next->first == key) continue; // given in the next round, or behind the last row
-    auto value = at->value();
-    if (!visit(key, as_bytes({value.data(), value.size()}))) return {};
-  }
-  if (!at->status().ok()) return failed("read rows", at->status());
-  for (; next != over.end(); ++next)
-    if (next->second && !visit(next->first, *next->second)) return {};
-  return {};
+  return scan_over(over, from, end, [&](const row_visitor& give) -> status {
+    for (at->Seek(slice(from)); at->Valid(); at->Next()) {
+      auto value = at->value();
+      if (!give({at->key().data(), at->key().size()}, as_bytes({value.data(), value.size()}))) return {};
+    }
+    if (!at->status().ok()) return failed("read rows", at->status());
+    return {};
+  }, visit);
 }
 
 void row_store::apply(row_changes changes, std::uint64_t sequence) {

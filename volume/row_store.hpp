@@ -23,6 +23,10 @@ namespace qs::volume {
 /// Ordered, the last change of a key wins; no value = erased.
 using row_changes = std::map<row_key, std::optional<buffer>, std::less<>>;
 
+/// Rows in [from, end) as they are with `over` on top, in order. `base` gives what is below to the visitor it is called with.
+status scan_over(const row_changes& over, std::string_view from, std::string_view end,
+                 const std::function<status(const row_visitor&)>& base, const row_visitor& visit);
+
 class row_store {
 public:
   /// `before_flush` runs on a RocksDB thread before anything of a memtable reaches the disk, and may block: it syncs the log.

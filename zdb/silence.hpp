@@ -6,7 +6,6 @@
 
 #include <utility>
 
-#include "base/assert.hpp"
 #include "base/clock.hpp"
 
 namespace qs::zdb {

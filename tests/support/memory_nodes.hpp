@@ -405,6 +405,13 @@ struct volume_fixture {
     return false;
   }
 
+  /// How often the volume noted something of this kind.
+  std::size_t told(std::string_view kind) {
+    auto mark = " " + std::string{kind} + ":";
+    std::lock_guard lock{notes_mutex};
+    return static_cast<std::size_t>(std::count_if(notes.begin(), notes.end(), [&](const auto& n) { return n.find(mark) != n.npos; }));
+  }
+
   volume::filesystem& fs() { return opened->files(); }
   result<volume::inode_number> make_file(const std::string& name) {
     QS_TRY_ASSIGN(auto a, fs().mknod(volume::root_inode, name, 0100644, 0, {}));

@@ -26,11 +26,15 @@ bool gives(volume::shard_cache& cache, unsigned n, const buffer& value) {
   return got && *got == value;
 }
 
-std::size_t told(volume_fixture& f, const std::string& kind) {
-  std::lock_guard lock{f.notes_mutex};
-  return static_cast<std::size_t>(
-    std::count_if(f.notes.begin(), f.notes.end(), [&](const auto& n) { return n.find(" " + kind + ":") != std::string::npos; }));
-}
+/// A volume on a disk with as much free space as the test says, of which a GiB is not for it.
+struct scarce_disk : volume_fixture {
+  scarce_disk() {
+    free_disk = [this](const std::filesystem::path&) -> result<byte_count> { return left; };
+    options.free_disk_bytes = gib;
+    begin();
+  }
+  byte_count left = 10 * gib;
+};
 
 } // namespace
 
@@ -133,23 +137,19 @@ TEST_CASE("more is read than the disk cache holds: it stays under its limit, rea
 }
 
 TEST_CASE("too little free disk under the log is a full log: ENOSPC and told; unlink and truncate work; with space again it goes on") {
-  volume_fixture f;
-  byte_count left = 10 * gib;
-  f.free_disk = [&](const std::filesystem::path&) -> result<byte_count> { return left; };
-  f.options.free_disk_bytes = gib;
-  f.begin();
+  scarce_disk f;
   auto data = noise(1, 4 * mib);
   auto inode = f.stored_file("a", data);
   f.stored_file("b", data);
   f.pass(2s);
-  CHECK(told(f, "LocalDiskFull") == 0);
+  CHECK(f.told("LocalDiskFull") == 0);
   auto small = noise(2, 1000);
   REQUIRE(f.write(inode, 70'000, small).ok()); // a range, no frame yet
   std::copy(small.begin(), small.end(), data.begin() + 70'000);
 
-  left = 900 * mib;
+  f.left = 900 * mib;
   f.pass(2s);
-  CHECK(told(f, "LocalDiskFull") == 1);
+  CHECK(f.told("LocalDiskFull") == 1);
   CHECK(f.opened->stats().log_full);
   CHECK(!f.opened->stats().read_only);
   CHECK(f.write(inode, 0, small).err().sys == ENOSPC);
@@ -164,13 +164,13 @@ TEST_CASE("too little free disk under the log is a full log: ENOSPC and told; un
   data.resize(3 * mib);
   std::fill(data.begin() + mib, data.begin() + 2 * mib, std::byte{0});
   f.pass(10s);
-  CHECK(told(f, "LocalDiskFull") == 1); // once, not every second
-  CHECK(told(f, "LocalDiskRoom") == 0);
+  CHECK(f.told("LocalDiskFull") == 1); // once, not every second
+  CHECK(f.told("LocalDiskRoom") == 0);
   CHECK(f.write(inode, 0, small).err().sys == ENOSPC);
 
-  left = 10 * gib;
+  f.left = 10 * gib;
   f.pass(2s);
-  CHECK(told(f, "LocalDiskRoom") == 1);
+  CHECK(f.told("LocalDiskRoom") == 1);
   CHECK(!f.opened->stats().log_full);
   REQUIRE(f.write(inode, 5, small).ok());
   std::copy(small.begin(), small.end(), data.begin() + 5);
@@ -183,23 +183,19 @@ TEST_CASE("too little free disk under the log is a full log: ENOSPC and told; un
 }
 
 TEST_CASE("below half of the rest ranges wait as they are, and are there when the disk has space again, also after a crash") {
-  volume_fixture f;
-  byte_count left = 10 * gib;
-  f.free_disk = [&](const std::filesystem::path&) -> result<byte_count> { return left; };
-  f.options.free_disk_bytes = gib;
-  f.begin();
+  scarce_disk f;
   auto data = noise(1, 2 * mib);
   auto inode = f.stored_file("a", data);
-  left = 100 * mib;
+  f.left = 100 * mib;
   f.pass(2s);
   CHECK(f.opened->stats().log_full);
   CHECK(f.holds(inode, 0, data));
-  left = 10 * gib;
+  f.left = 10 * gib;
   f.pass(2s);
   auto small = noise(2, 1000);
   REQUIRE(f.write(inode, 70'000, small).ok());
   std::copy(small.begin(), small.end(), data.begin() + 70'000);
-  left = 100 * mib;
+  f.left = 100 * mib;
   f.pass(1s);
   CHECK(!f.drain(10s));
   CHECK(f.opened->stats().bytes_at_risk > 0);
@@ -210,7 +206,7 @@ TEST_CASE("below half of the rest ranges wait as they are, and are there when th
   CHECK(f.write(inode, 0, small).err().sys == ENOSPC);
   CHECK(f.holds(inode, 0, data));
   CHECK(f.fs().unlink(volume::root_inode, "a").ok());
-  left = 10 * gib;
+  f.left = 10 * gib;
   f.pass(2s);
   auto again = f.stored_file("b", data);
   CHECK(f.holds(again, 0, data));
@@ -226,7 +222,7 @@ TEST_CASE("the rest is compared with what the kernel says: more than the disk ha
   REQUIRE(f.open().ok());
   f.pass(2s);
   CHECK(f.opened->stats().log_full);
-  CHECK(told(f, "LocalDiskFull") == 1);
+  CHECK(f.told("LocalDiskFull") == 1);
   CHECK(f.make_file("b").err().sys == ENOSPC);
   CHECK(f.fs().unlink(volume::root_inode, "a").ok());
   f.crash();

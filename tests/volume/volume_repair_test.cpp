@@ -7,12 +7,6 @@
 using namespace qs;
 using namespace qs::test;
 
-namespace {
-bool noted(const volume_fixture& f, std::string_view what) {
-  return std::any_of(f.notes.begin(), f.notes.end(), [&](const std::string& n) { return n.find(what) != std::string::npos; });
-}
-} // namespace
-
 TEST_CASE("a node's CHECK is not believed for a shard that failed verification: it is written anew in place (invariants 3, 4)") {
   for (bool rotten : {false, true})
     for (bool restarted : {false, true}) {
@@ -27,7 +21,7 @@ TEST_CASE("a node's CHECK is not believed for a shard that failed verification: 
       f.ports.damage(3, rotten); // the node's own checksum fits: CHECK says "there"
       CHECK(f.holds(inode, 0, data));
       f.settle();
-      CHECK(noted(f, "ShardDamaged"));
+      CHECK(f.told("ShardDamaged") > 0);
       auto pending = f.opened->stats().rebuild_pending;
       CHECK(pending > 0);
       CHECK(f.opened->stats().redundancy_left_min < 2); // counted as missing until it is confirmed
@@ -38,7 +32,7 @@ TEST_CASE("a node's CHECK is not believed for a shard that failed verification: 
       }
       REQUIRE(f.repair_all());
       CHECK(f.opened->stats().redundancy_left_min == 2);
-      CHECK(noted(f, "ShardMadeAnew"));
+      CHECK(f.told("ShardMadeAnew") > 0);
       CHECK(f.ports[3].rotten.size() < sound.size());
       CHECK(f.ports.violation == "");
       // What was read is sound again: with two others away every byte of it still comes.
