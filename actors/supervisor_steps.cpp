@@ -48,7 +48,10 @@ void supervisor_state::start_step(const controller::step& step) {
       r != nullptr && !busy_nodes.contains(step.node) && uptime >= node_retry_at[step.node];
   switch (step.kind) {
   case step_kind::reserve:
-    if (node_free) reserve(step.row ? *step.row : *r);
+    if (!node_free) return;
+    if (!step.row) return reserve(*r);
+    // Another host: recorded before anything is asked of it, so that nothing else is placed there.
+    if (!state_busy) put_rows({*step.row}, recorded.next_node_number);
     return;
   case step_kind::resolve:
     if (node_free) order_node(*r, verb::resolve);

@@ -4,10 +4,12 @@
     bench/fuse.py --mount qs=/mnt/archive [--mount other=/mnt/x] [--drop qs='qs cache drop'] [--json]
 
 passthrough_ll is compiled from libfuse3-dev's examples and mounted over a directory beside --scratch (same disk as the volume's log,
-please). Every job runs on each mount in turn, --runs times, and the best run counts. Before every job what the one before left to
-do in the background is finished (sync, and the mount's --settle command); before each reading job the kernel's caches are dropped
-(needs root) and the mount's --drop command is run. A ratio above 1 is better than
-passthrough_ll; exit code 1 if one is below --floor. Nothing outside a directory of its own is touched in a mount.
+please). Every job runs on each mount right after the other, in turns of --runs rounds (every other one in the opposite order), and
+each round gives a ratio of its own: what is printed are medians, and the lowest and highest ratio of a round. A machine's speed may
+change by a factor within a minute; of two runs seconds apart less. Before every job what the ones before left to do in the background
+is finished (sync, and every mount's --settle command); before each reading job the kernel's caches are dropped (needs root) and the
+mount's --drop command is run. A ratio above 1 is better than passthrough_ll; exit code 1 if a median is below --floor. Nothing
+outside a directory of its own is touched in a mount.
 """
 import argparse
 import contextlib
@@ -17,6 +19,7 @@ import mmap
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -81,8 +84,9 @@ def settle(commands):
             subprocess.check_call(command, shell=True, stdout=subprocess.DEVNULL)
 
 
-def drop_caches(commands):
-    settle(commands)
+def drop_caches(own):
+    """The kernel's, and a mount's own."""
+    settle([own])
     try:
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     except OSError as problem:
@@ -149,42 +153,71 @@ def timed(action, directory, count):
     return count / (time.perf_counter() - begin)
 
 
-def measure(mount, settling, drop, options):
-    """Figures of one round, by job; all are 'more is better'."""
-    figures = {}
-    place = pathlib.Path(tempfile.mkdtemp(prefix="qs-bench-", dir=mount))
+class Side:
+    """One mount in one round: a directory of its own, gone afterwards."""
+
+    def __init__(self, mount, drop):
+        self.drop = drop
+        self.place = pathlib.Path(tempfile.mkdtemp(prefix="qs-bench-", dir=mount))
+        self.big, self.small = self.place / "big", self.place / "small"
+        self.big.mkdir()
+        self.small.mkdir()
+
+    def remove(self):
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+def jobs(options):
+    """(what, whether caches are dropped before it, what it does on a side); all figures are 'more is better'. In this order: each works
+    on what the ones before left."""
+    size, seconds, count = options.size * MIB, options.seconds, options.files
+
+    def of_files(action):
+        return lambda side: timed(action, side.small, count)
+
+    return [
+        ("sequential write, MiB/s", False, lambda side: fio(side.big, "write", "1M", size, 0)[0] / MIB),
+        ("sequential read, MiB/s", True, lambda side: fio(side.big, "read", "1M", size, 0)[0] / MIB),
+        ("random 4 KiB read, 1/s", True, lambda side: fio(side.big, "randread", "4k", size, seconds)[1]),
+        ("random 4 KiB write, 1/s", False, lambda side: fio(side.big, "randwrite", "4k", size, seconds)[1]),
+        ("create 1 KiB files, 1/s", False, of_files(create)),
+        ("stat, 1/s", True, of_files(stat)),
+        ("read 1 KiB files, 1/s", True, of_files(read)),
+        ("walk, 1/s", True, of_files(walk)),
+        ("unlink, 1/s", False, of_files(unlink)),
+    ]
+
+
+def one_round(mounts, settling, drops, options, backwards):
+    """Figures by mount and job."""
+    figures = {name: {} for name in mounts}
+    sides = {}
     try:
-        big, small = place / "big", place / "small"
-        big.mkdir()
-        small.mkdir()
-        size = options.size * MIB
-        warm_memory()
-        figures["sequential write, MiB/s"] = fio(big, "write", "1M", size, 0)[0] / MIB
-        drop_caches((settling, drop))
-        figures["sequential read, MiB/s"] = fio(big, "read", "1M", size, 0)[0] / MIB
-        drop_caches((settling, drop))
-        figures["random 4 KiB read, 1/s"] = fio(big, "randread", "4k", size, options.seconds)[1]
-        settle((settling,))
-        warm_memory()
-        figures["random 4 KiB write, 1/s"] = fio(big, "randwrite", "4k", size, options.seconds)[1]
-        count = options.files
-        settle((settling,))
-        figures["create 1 KiB files, 1/s"] = timed(create, small, count)
-        drop_caches((settling, drop))
-        figures["stat, 1/s"] = timed(stat, small, count)
-        drop_caches((settling, drop))
-        figures["read 1 KiB files, 1/s"] = timed(read, small, count)
-        drop_caches((settling, drop))
-        figures["walk, 1/s"] = timed(walk, small, count)
-        settle((settling,))
-        figures["unlink, 1/s"] = timed(unlink, small, count)
+        for name, mount in mounts.items():
+            sides[name] = Side(mount, drops.get(name))
+        order = list(reversed(sides)) if backwards else list(sides)
+        for job, cold, run in jobs(options):
+            for name in order:
+                settle(settling)
+                if cold:
+                    drop_caches(sides[name].drop)
+                elif "write" in job:
+                    warm_memory()
+                figures[name][job] = run(sides[name])
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        for side in sides.values():
+            side.remove()
     return figures
 
 
-def best(rounds):
-    return {job: max(figures[job] for figures in rounds) for job in rounds[0]}
+def compare(rounds, base, name):
+    """Of one mount: the median ratio of each job, and the lowest and highest of a round."""
+    out = {"ratios": {}, "lowest": {}, "highest": {}}
+    for job in rounds[0][base]:
+        ratios = [figures[name][job] / figures[base][job] for figures in rounds]
+        out["ratios"][job] = statistics.median(ratios)
+        out["lowest"][job], out["highest"][job] = min(ratios), max(ratios)
+    return out
 
 
 def pairs(values, what):
@@ -207,28 +240,26 @@ def main():
     parser.add_argument("--size", type=int, default=512, help="MiB of the big file")
     parser.add_argument("--seconds", type=int, default=5, help="of each random job")
     parser.add_argument("--files", type=int, default=5000)
-    parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--floor", type=float, default=0.0, help="exit 1 if a ratio is below")
+    parser.add_argument("--runs", type=int, default=5, help="rounds")
+    parser.add_argument("--floor", type=float, default=0.0, help="exit 1 if a median ratio is below")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     mounts, drops, settles = pairs(options.mount, "--mount"), pairs(options.drop, "--drop"), pairs(options.settle, "--settle")
     with passthrough(options.scratch, options.writeback) as base:
         every = {"passthrough_ll": str(base), **mounts}
-        rounds = {name: [] for name in every}
-        for _ in range(options.runs):
-            for name, mount in every.items():  # in turn, so that a slow minute hits all of them
-                settle(settles.values())  # what the last one left behind is not this one's to pay
-                rounds[name].append(measure(mount, settles.get(name), drops.get(name), options))
-    figures = {name: best(r) for name, r in rounds.items()}
-    against = figures["passthrough_ll"]
-    ratios = {name: {job: own[job] / against[job] for job in own} for name, own in figures.items() if name != "passthrough_ll"}
+        rounds = [one_round(every, settles.values(), drops, options, r % 2 == 1) for r in range(options.runs)]
+    figures = {name: {job: statistics.median(r[name][job] for r in rounds) for job in rounds[0][name]} for name in every}
+    against = {name: compare(rounds, "passthrough_ll", name) for name in mounts}
+    ratios = {name: compared["ratios"] for name, compared in against.items()}
     if options.json:
-        print(json.dumps({"figures": figures, "ratios": ratios}, indent=2))
+        ends = {end: {name: compared[end] for name, compared in against.items()} for end in ("lowest", "highest")}
+        print(json.dumps({"figures": figures, "ratios": ratios, **ends, "rounds": rounds}, indent=2))
     else:
-        print(f"{'':26}{'passthrough_ll':>15}" + "".join(f"{name:>14}{'ratio':>8}" for name in ratios))
-        for job in against:
-            row = f"{job:26}{against[job]:15,.0f}"
-            row += "".join(f"{figures[name][job]:14,.0f}{ratios[name][job]:8.2f}" for name in ratios)
+        print(f"{'':26}{'passthrough_ll':>15}" + "".join(f"{name:>12}{'ratio':>7}  of a round" for name in mounts))
+        for job in figures["passthrough_ll"]:
+            row = f"{job:26}{figures['passthrough_ll'][job]:15,.0f}"
+            for name, compared in against.items():
+                row += f"{figures[name][job]:12,.0f}{compared['ratios'][job]:7.2f}  {compared['lowest'][job]:.2f} – {compared['highest'][job]:.2f}"
             print(row)
     low = [f"{name}: {job}" for name, jobs in ratios.items() for job, ratio in jobs.items() if ratio < options.floor]
     if low:

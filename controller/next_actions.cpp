@@ -89,7 +89,7 @@ private:
     if (r.state == node_state::gone || r.state == node_state::reserving || busy(r)) return;
     const auto* o = w_.seen(r.id);
     if (r.state == node_state::planned) {
-      if (!w_.held(r.id) && (!w_.recorded.cancelled || mends(r))) reserve(r);
+      if (may_reserve(r)) reserve(r);
       return;
     }
     if (o == nullptr || o->state == reach::unknown) return;
@@ -130,30 +130,31 @@ private:
                               old->state == node_state::gone);
   }
 
+  [[nodiscard]] bool may_reserve(const recorded_node& r) const {
+    return r.state == node_state::planned && !busy(r) && !w_.held(r.id) &&
+           (!w_.recorded.cancelled || mends(r));
+  }
+  static bool refused(const recorded_node& r) {
+    return r.reason == "Refused" || r.reason == "Absent";
+  }
+
   // What a host refused goes to another under the same constraints and within the price that was
   // agreed.
   void reserve(const recorded_node& r) {
-    if (r.reason != "Refused" && r.reason != "Absent") {
+    if (!refused(r)) {
       add(step_kind::reserve, r.id, fmt::format("planned on {}", r.host));
       return;
     }
     if (!some_grid_answered())
       return wait_for_grid(fmt::format("{} was refused by {} and gets no other host", to_string(r.id), r.host));
-    placement hosts{w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial + r.incarnation,
-                    w_.spec.storage.nodes};
-    for (const auto& other : w_.recorded.nodes) {
-      if (other.id == r.id || other.state == node_state::gone) continue;
-      if (world::member(other) && !w_.lost(other))
-        hosts.keep(other);
-      else
-        hosts.occupy(other.provider, other.host);
-    }
+    // It looks for another one: whoever else does so in this pass may not take its own.
     if (r.reason == "Refused")
-      for (auto i = 0; i < w_.spec.storage.spread.host; ++i) hosts.occupy(r.provider, r.host);
-    auto host = hosts.choose(r.id, r.size, r.price_limit);
+      for (auto i = 0; i < w_.spec.storage.spread.host; ++i) hosts().occupy(r.provider, r.host);
+    auto host = hosts().choose(r.id, r.size, r.price_limit, r.incarnation);
     if (!host) {
       no_host(fmt::format("{} was refused by {} and no other host is within what was agreed: {}",
-                          to_string(r.id), r.host, hosts.why()));
+                          to_string(r.id), r.host, hosts().why()));
+      hosts().keep(r);
       return;
     }
     auto row = r;
@@ -208,27 +209,24 @@ private:
   }
 
   void replace_failed() {
-    std::vector<const recorded_node*> failed;
+    std::vector<const recorded_node*> without_answer;
     auto sound = 0;
     for (const auto& r : w_.recorded.nodes) {
       if (!world::member(r)) continue;
-      auto dead = r.state == node_state::lost && w_.reach_of(r.id) != reach::answers;
-      auto late = r.state == node_state::unreachable && w_.overdue(r);
-      if (dead || late)
-        failed.push_back(&r);
+      if (failed(r))
+        without_answer.push_back(&r);
       else
         ++sound;
     }
     // Lost ones first: they are certain, and only the others are rationed.
-    std::stable_sort(failed.begin(), failed.end(), [](auto* a, auto* b) {
+    std::stable_sort(without_answer.begin(), without_answer.end(), [](auto* a, auto* b) {
       return (a->state == node_state::lost) > (b->state == node_state::lost);
     });
     auto wanted = w_.spec.storage.nodes - sound;
     auto left = unreachable_allowance(w_.spec.storage.nodes) -
                 static_cast<int>(w_.observed.unreachable_replaced_today);
     auto number = w_.recorded.next_node_number;
-    std::optional<placement> hosts;
-    for (const auto* r : failed) {
+    for (const auto* r : without_answer) {
       if (busy(*r) || w_.held(r->id) || r->replaced_by) continue;
       if (wanted <= 0) {
         add(step_kind::drain, r->id, "enough other nodes are there");
@@ -243,8 +241,7 @@ private:
                          to_string(r->id))});
         continue;
       }
-      if (!hosts) prepare(hosts, failed);
-      if (replacement(*r, *hosts, number)) ++number;
+      if (replacement(*r, number)) ++number;
     }
     // Those that a person gave up: another one takes their place where the count asks for it.
     for (const auto& r : w_.recorded.nodes) {
@@ -252,33 +249,42 @@ private:
       auto asked = r.state == node_state::draining && !r.replaced_by && r.reason.ends_with("Asked");
       if (!asked || busy(r) || w_.held(r.id)) continue;
       --wanted;
-      if (!hosts) prepare(hosts, failed);
-      if (replacement(r, *hosts, number)) ++number;
+      if (replacement(r, number)) ++number;
     }
   }
 
-  void prepare(std::optional<placement>& hosts, const std::vector<const recorded_node*>& failed) {
-    hosts.emplace(w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial,
-                  w_.spec.storage.nodes);
+  /// A member that another one has to take the place of.
+  [[nodiscard]] bool failed(const recorded_node& r) const {
+    if (r.state == node_state::lost) return w_.reach_of(r.id) != reach::answers;
+    return r.state == node_state::unreachable && w_.overdue(r);
+  }
+
+  /// One for the whole pass, so that what is chosen in it knows of each other. Whoever is about to
+  /// get another host is not in it until it has one.
+  placement& hosts() {
+    if (hosts_) return *hosts_;
+    hosts_.emplace(w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial,
+                   w_.spec.storage.nodes);
     for (const auto& r : w_.recorded.nodes) {
-      if (r.state == node_state::gone) continue;
-      if (!world::member(r) || std::find(failed.begin(), failed.end(), &r) != failed.end())
-        hosts->occupy(r.provider, r.host);
+      if (r.state == node_state::gone || (may_reserve(r) && refused(r))) continue;
+      if (world::member(r) && !failed(r))
+        hosts_->keep(r);
       else
-        hosts->keep(r);
+        hosts_->occupy(r.provider, r.host);
     }
+    return *hosts_;
   }
 
-  bool replacement(const recorded_node& old, placement& hosts, std::uint32_t number) {
+  bool replacement(const recorded_node& old, std::uint32_t number) {
     if (!some_grid_answered()) {
       wait_for_grid(fmt::format("{} cannot be replaced", to_string(old.id)));
       return false;
     }
     model::node_id id{number};
-    auto host = hosts.choose(id, old.size, old.price_limit);
+    auto host = hosts().choose(id, old.size, old.price_limit);
     if (!host) {
       no_host(fmt::format("{} cannot be replaced within what was agreed: {}", to_string(old.id),
-                          hosts.why()));
+                          hosts().why()));
       return false;
     }
     auto burn = w_.burn() - old.price + host->price + extra_;
@@ -389,6 +395,7 @@ private:
 
   world w_;
   std::set<model::node_id> busy_;
+  std::optional<placement> hosts_;
   std::vector<step> steps_;
   std::vector<approval> waiting_;
   model::money extra_;

@@ -330,6 +330,31 @@ TEST_CASE("a refusing host: another one within the price that was agreed, else a
   CHECK(!dear.recorded.volume.created);
 }
 
+TEST_CASE("what is chosen in one pass knows of each other: no two nodes come to one host") {
+  for (auto n = 0; n < 40; ++n) {
+    trivial_world w{test::parse(six)};
+    w.recorded.lineage += fmt::format("{}", n); // other choices each time
+    w.add_hosts(14, 7, 5, 500 * gib, 1'000'000);
+    auto d = w.diff(w.spec);
+    for (auto i : {0U, 1U, 2U}) w.refusing.insert(d.made->rows[i].host);
+    w.accept(w.spec, *d.made);
+    CHECK(w.settle());
+    w.store_segments(100, 64 * mib);
+    check_at_rest(w);
+    // One is refused and gets another host in the pass that replaces a second one.
+    auto m = w.members();
+    lose(w, m[0]);
+    w.pass();
+    w.pass();
+    w.refusing.insert(w.row(w.members().back()).host);
+    w.pass();
+    lose(w, m[1]);
+    w.pass();
+    CHECK(w.settle());
+    check_at_rest(w);
+  }
+}
+
 TEST_CASE("a partial view, and suspend") {
   auto w = deployed();
   lose(w, {2});

@@ -261,6 +261,14 @@ void trivial_world::judge(const controller::step& s, const model::observed& seen
             static_cast<unsigned>(std::max(2, spec.storage.nodes / 10)))
       bad("more unreachable ones than may be in a day");
   }
+  if (s.row)
+    if (auto there = std::count_if(recorded.nodes.begin(), recorded.nodes.end(),
+                                   [&](const auto& r) {
+                                     return r.id != s.node && r.state != node_state::gone &&
+                                            r.provider == s.row->provider && r.host == s.row->host;
+                                   });
+        there >= spec.storage.spread.host)
+      bad(fmt::format("{} others are on {} already", there, s.row->host).c_str());
   if (s.kind == step_kind::set_groups)
     for (const auto& g : groups) {
       const auto& next = s.groups.at(g.id.number);

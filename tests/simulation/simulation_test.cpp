@@ -46,6 +46,14 @@ public:
     return destroy_ ? destroyed() : std::string{};
   }
 
+  /// What replays must agree in: everything that was told, without the directory's name, and where the stream of chance stands.
+  std::string trace() {
+    auto text = tell();
+    auto directory = sim_.directory.string();
+    for (auto at = text.find(directory); at != std::string::npos; at = text.find(directory)) text.replace(at, directory.size(), "…");
+    return text + fmt::format("{} commits, {:x}", sim_.commits(), sim_.random.next_u64());
+  }
+
   std::string tell() {
     std::string out;
     for (const auto& e : sim_.events()) out += fmt::format("  {} {} {} {}: {}\n", to_rfc3339(e.at), e.level, e.kind, e.subject, e.message);
@@ -278,9 +286,31 @@ private:
   int grown_ = 0;
 };
 
+/// From the first line that differs, a few of each.
+std::string difference(const std::string& a, const std::string& b) {
+  auto at = static_cast<std::size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+  auto line = at == 0 ? 0 : a.rfind('\n', at - 1) + 1;
+  return a.substr(line, 600) + "\n-- and the other time --\n" + b.substr(line, 600);
+}
+
 std::uint64_t number(const char* name, std::uint64_t otherwise) {
   const auto* text = std::getenv(name);
   return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+TEST_CASE("a seed replays: the same happens twice") {
+  log::options quiet;
+  quiet.least = log::level::off;
+  log::configure(quiet);
+  auto first = number("QS_SIM_SEED", number("QS_SIM_FIRST", 1));
+  for (auto seed = first; seed < first + number("QS_SIM_TWICE", 5); ++seed) {
+    std::string once, again;
+    for (auto* told : {&once, &again}) {
+      run r{seed};
+      *told = r.go() + r.trace();
+    }
+    CHECK_MESSAGE(once == again, "seed ", seed, ":\n", difference(once, again));
+  }
 }
 
 TEST_CASE("every seed converges, nothing is reserved or paid twice, no answered byte is lost") {

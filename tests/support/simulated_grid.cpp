@@ -114,6 +114,9 @@ answer simulated_grid::submit(const std::string& request) {
   ++counters["submit"];
   if (!submitted_.insert(name).second)
     violations.push_back(fmt::format("n{} incarnation {} was submitted twice", o.node.number, o.incarnation));
+  for (const auto& [other, n] : nodes_)
+    if (n.host == o.host && n.node != o.node)
+      violations.push_back(fmt::format("n{} was reserved on {}, where {} is", o.node.number, o.host, other));
   if (chance(faults.refuse)) {
     ++counters["submit refused"];
     return {outcome::refused, "the host is full", {}, {}};
