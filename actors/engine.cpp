@@ -51,11 +51,14 @@ status state_is_not_missing(const std::filesystem::path& directory) {
                            state_is_missing(directory))};
 }
 
+/// Two that compute, and one that waits for the disk meanwhile (the log's syncs).
+constexpr std::size_t volume_threads = 3;
+
 class running_engine final : public engine {
 public:
   running_engine(state::state_lock lock, world_ptr w)
       : lock_{std::move(lock)}, world_{std::move(w)},
-        config_{runtime_options{world_->options.workers}}, system_{config_}, executor_{2} {}
+        config_{runtime_options{world_->options.workers}}, system_{config_}, executor_{volume_threads} {}
 
   ~running_engine() override { shut_down(); }
 

@@ -75,11 +75,10 @@ bool supervisor_state::leaves(const model::recorded_node& r) const {
   return recorded.destroying || r.state == node_state::replaced || r.state == node_state::draining;
 }
 
+/// Decided again, on what is known now, by the same rules: no slot, no source, everything whole without it.
 bool supervisor_state::needed(model::node_id node) const {
-  auto in = [node](const auto& list) { return std::find(list.begin(), list.end(), node) != list.end(); };
-  const auto& v = volume.view;
-  return !v.open || v.groups.empty() || in(v.indispensable) || in(v.sources) ||
-         std::any_of(v.groups.begin(), v.groups.end(), [&](const model::group& g) { return in(g.slots); });
+  auto seen = observe();
+  return !desired || !seen.complete || !controller::next_actions(*desired, recorded, seen).ending.contains(node);
 }
 
 /// What lowers redundancy looks at the world again first: what was decided on is up to a pass old. And it looks at what a

@@ -105,7 +105,7 @@ struct supervisor_state {
   // --------------------------------------------------------------------------------
   void retire(model::node_id node);
   [[nodiscard]] bool leaves(const model::recorded_node& r) const; ///< only its end is still wanted of it
-  [[nodiscard]] bool needed(model::node_id node) const; ///< by the volume, as it was seen last
+  [[nodiscard]] bool needed(model::node_id node) const; ///< by the volume, as everything was seen last
   std::uint32_t end_not_settled(const model::recorded_node& r, const std::string& detail);
   caf::result<control_reply> delete_node(const std::string& body);
   void abandon(model::node_id node, caf::typed_response_promise<control_reply> answer);

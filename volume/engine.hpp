@@ -244,6 +244,9 @@ private:
   void close_segment(const segment_ptr& segment, bool short_seal);
   void seal(const segment_ptr& segment);
   status seal_now(const segment_ptr& segment);
+  /// Sends what was sealed once the log is on the disk up to there: after a power cut exactly these bytes are sent again, or none
+  /// ever were (invariant 2). One at a time; what is sealed while the log is synced has the next sync together.
+  void send_sealed();
   status open_segment();
   /// Under the view lock. `stored`: the nodes have it, and what the log has of it stays readable as long as the files do.
   void forget_local(model::segment_ref ref, bool stored);
@@ -406,6 +409,8 @@ private:
   std::map<std::uint32_t, codec::writer_id> writers_; ///< session table: fixed after recovery
 
   mutable std::mutex queue_mutex_; ///< queues and counters of background work
+  std::vector<segment_ptr> sealed_; ///< the log is to be synced before they are sent
+  bool syncing_sealed_ = false;
   std::deque<segment_ptr> send_queue_;
   unsigned flying_ = 0;
   unsigned attempts_ = 0;

@@ -26,10 +26,6 @@ status write_log::begin_file() {
     ::unlink(path.c_str());
     return std::move(written).err().with("begin a log file");
   }
-  if (auto synced = sync_directory(options_.directory); !synced.ok()) {
-    ::unlink(path.c_str()); // the next one has the same number, and it must not be there then
-    return std::move(synced).err().with("begin a log file");
-  }
   ++next_number_;
   entry e;
   e.file = std::make_shared<log_file>(number, path, std::move(fd));
@@ -67,8 +63,10 @@ status write_log::start(std::uint64_t last_sequence) {
   QS_TRY_ASSIGN(front_file_, open_file(options_.directory / "front", O_RDWR | O_CREAT, 0600));
   QS_TRY(begin_file());
   auto& first = files_.rbegin()->second;
+  QS_TRY_ASSIGN(directory_, open_file(options_.directory, O_RDONLY | O_DIRECTORY));
+  if (::fsync(directory_.get()) != 0) return errno_error("sync " + options_.directory.string(), errno);
   if (::fdatasync(first.file->fd()) != 0) return errno_error("sync a new log file", errno);
-  first.durable = true;
+  for (auto& [number, e] : files_) e.durable = true; // the others were synced when they were opened
   started_ = true;
   return {};
 }
@@ -143,6 +141,7 @@ status write_log::sync() {
   std::vector<std::shared_ptr<const log_file>> dirty;
   std::uint64_t upto = 0;
   std::uint64_t chain = 0;
+  bool named = true; // all of them are in the directory that is on the disk
   {
     std::lock_guard lock{mutex_};
     upto = appended_;
@@ -151,14 +150,16 @@ status write_log::sync() {
       if (e.dirty) {
         dirty.push_back(e.file);
         e.dirty = false;
+        named = named && e.durable;
       }
   }
   status outcome;
-  for (const auto& file : dirty)
-    if (::fdatasync(file->fd()) != 0) {
-      outcome = errno_error("sync " + file->path().string(), errno);
-      break;
-    }
+  // Here and not where a file begins: there whoever writes would wait for everything that the disk has still to do.
+  if (!named && ::fsync(directory_.get()) != 0) outcome = errno_error("sync " + options_.directory.string(), errno);
+  for (const auto& file : dirty) {
+    if (!outcome.ok()) break;
+    if (::fdatasync(file->fd()) != 0) outcome = errno_error("sync " + file->path().string(), errno);
+  }
   {
     std::lock_guard lock{mutex_};
     if (outcome.ok()) {
@@ -245,10 +246,12 @@ write_log::waits_for write_log::trim(std::uint64_t flushed, byte_count keep) {
   std::lock_guard lock{mutex_};
   spare_ = 0;
   // The file that says where the log stands must survive a power cut before the ones in front of it go.
-  if (files_.empty() || !files_.rbegin()->second.durable) return waits_for::sync;
+  auto stands = files_.end();
+  for (auto it = files_.begin(); it != files_.end() && it->second.durable; ++it) stands = it;
+  if (stands == files_.end()) return waits_for::sync;
   auto over = files_.begin();
   auto waits = waits_for::users;
-  for (; over != std::prev(files_.end()); ++over) {
+  for (; over != stands; ++over) {
     const auto& e = over->second;
     if (e.uses == 0 && e.last_sequence > flushed)
       waits = waits_for::flush;
@@ -257,6 +260,7 @@ write_log::waits_for write_log::trim(std::uint64_t flushed, byte_count keep) {
     if (e.uses != 0 || waits != waits_for::users) break;
     spare_ += e.length;
   }
+  if (over == stands && std::next(stands) != files_.end()) waits = waits_for::sync;
   write_front_mark(over->first);
   while (files_.begin() != over && bytes_ > keep) {
     auto& front = files_.begin()->second;

@@ -139,6 +139,7 @@ private:
   status drop_unneeded();
 
   options options_;
+  unique_fd directory_; ///< kept open: to sync it must not fail for want of a descriptor
   unique_fd watermark_;
   unique_fd front_file_;
   std::uint64_t front_ = 0; ///< as marked

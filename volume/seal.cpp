@@ -220,17 +220,34 @@ status engine::seal_now(const segment_ptr& segment) {
     });
     QS_TRY(op->commit());
   }
-  // Before the first shard leaves: after a power cut exactly these bytes are sent again, or none ever were (invariant 2).
-  if (auto synced = log_->sync(); !synced.ok()) {
-    go_read_only(describe(synced.err()));
-    return synced;
-  }
   {
-    std::lock_guard lock{segment->mutex};
-    segment->unsynced = false;
+    std::lock_guard lock{queue_mutex_};
+    sealed_.push_back(segment);
+    if (syncing_sealed_) return {};
+    syncing_sealed_ = true;
   }
-  queue_send(segment);
+  post([](engine& e) { e.send_sealed(); });
   return {};
+}
+
+void engine::send_sealed() {
+  std::vector<segment_ptr> some;
+  for (;;) {
+    {
+      std::lock_guard lock{queue_mutex_};
+      some = std::exchange(sealed_, {});
+      syncing_sealed_ = !some.empty();
+    }
+    if (some.empty()) return;
+    if (auto synced = log_->sync(); !synced.ok()) return go_read_only(describe(synced.err()));
+    for (const auto& segment : some) {
+      {
+        std::lock_guard lock{segment->mutex};
+        segment->unsynced = false;
+      }
+      queue_send(segment);
+    }
+  }
 }
 
 void engine::keep_local(const local_segment& segment) {

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstring>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,7 @@ struct watch {
   std::string root; ///< empty: nobody looks
   std::map<file_id, std::uint64_t> synced;
   std::vector<lost_name> unlinked; ///< and their directory not synced since
+  std::set<std::string> named;     ///< log files that were there when their directory was synced
   std::uint64_t names = 0;
 };
 watch& watched() {
@@ -54,6 +56,9 @@ void synced(int fd) {
     return;
   }
   auto directory = path_of(fd);
+  std::error_code ignored;
+  for (const auto& item : fs::directory_iterator{directory, ignored})
+    if (item.path().filename().string().starts_with("log-")) w.named.insert(item.path().string());
   std::erase_if(w.unlinked, [&](const lost_name& l) {
     if (fs::path{l.path}.parent_path() != directory) return false;
     ::syscall(SYS_unlinkat, AT_FDCWD, l.kept_as.c_str(), 0);
@@ -104,6 +109,7 @@ simulated_disk::~simulated_disk() {
   w.root.clear();
   w.synced.clear();
   w.unlinked.clear();
+  w.named.clear();
 }
 
 void simulated_disk::cut(random_source& from) {
@@ -137,7 +143,11 @@ void simulated_disk::cut(random_source& from) {
     auto it = w.synced.find({st.st_dev, st.st_ino});
     auto safe = std::min(size, it == w.synced.end() ? 0 : it->second);
     auto name = file.filename().string();
-    if (name.starts_with("log-")) {
+    if (name.starts_with("log-") && !w.named.contains(file.string()) && random.below(2) == 0) {
+      fs::remove(file); // its name never came to the disk
+      ++counters["new log files lost in power cuts"];
+      continue;
+    } else if (name.starts_with("log-")) {
       cut_log(file, safe, size, random);
     } else if (name == "watermark" || name == "front") { // never synced: any of their states, or none
       if (random.below(3) == 0) fs::resize_file(file, random.below(size + 1));
