@@ -31,6 +31,7 @@
 
 #include "actors/latency.hpp"
 #include "actors/zdb_connection.hpp"
+#include "base/posix.hpp"
 #include "zdb/session.hpp"
 
 namespace qs::actors {
@@ -81,6 +82,8 @@ struct connection_state {
   void end(caf::error reason);
 
   void pump();
+  void write_directly();
+  void given(std::size_t bytes); ///< drops so many bytes from `outgoing`
   void on_data(const caf::io::new_data_msg& m);
   void on_sent(const caf::io::data_transferred_msg& m);
   void on_closed(const caf::io::connection_closed_msg& m);
@@ -111,8 +114,10 @@ struct connection_state {
   std::uint64_t attempt = 0; ///< of connecting; answers to older ones are dropped
   bool loopback = false;
   caf::io::connection_handle hdl;
+  unique_fd direct; ///< the same socket: what the kernel takes at once is not copied into CAF's buffer first
   std::unique_ptr<zdb::session> session;
-  std::deque<zdb::piece> outgoing; ///< taken from the session, not yet given to CAF
+  std::deque<zdb::piece> outgoing; ///< taken from the session, not yet given to CAF or the kernel
+  std::size_t front_given = 0;     ///< of the first of them
   std::size_t handed = 0;          ///< given to CAF, not yet to the kernel
   bool backed_up = false;          ///< the kernel did not take all of it last time
   boot_time progress{0};           ///< when bytes last came, or the node took some

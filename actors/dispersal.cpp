@@ -183,7 +183,7 @@ void dispersal_state::send_store(const link_ptr& to, traffic kind, operation wha
   self->request(to->connection, store_backstop, store_atom_v, shard.name, shard.value)
       .then(
           [this, to, kind, job = what.store, at = what.at, cost = what.cost](std::uint64_t life) {
-            acknowledge(to, job, at, life);
+            acknowledge(to, job, at, life, cost);
             release(to, kind, cost);
             end_if_idle();
           },
@@ -195,11 +195,12 @@ void dispersal_state::send_store(const link_ptr& to, traffic kind, operation wha
 }
 
 void dispersal_state::acknowledge(const link_ptr& to, const store_job_ptr& job, std::size_t shard,
-                                  std::uint64_t life) {
+                                  std::uint64_t life, std::size_t bytes) {
   job->tell(shard, volume::shard_outcome::acknowledged);
   if (!to->attached) return job->tell(shard, volume::shard_outcome::unconfirmed);
   to->unconfirmed.push_back({job, shard, life});
-  if (job->request.sync_soon || stopping) {
+  to->unconfirmed_bytes += bytes;
+  if (job->request.sync_soon || stopping || to->unconfirmed_bytes >= cfg.barrier_bytes) {
     to->sync_soon = true;
     if (!to->syncing) send_barrier(to);
   } else {
@@ -210,6 +211,7 @@ void dispersal_state::acknowledge(const link_ptr& to, const store_job_ptr& job, 
 void dispersal_state::send_barrier(const link_ptr& to) {
   to->syncing = true;
   to->sync_soon = false;
+  to->unconfirmed_bytes = 0;
   ++barriers;
   auto batch = std::make_shared<std::vector<acknowledged>>(std::exchange(to->unconfirmed, {}));
   auto after = [this, to] {

@@ -39,7 +39,10 @@ struct dispersal_config {
   /// Of a read whose nodes have been silent for most of that time already. One read of a program may
   /// meet it three or four times over (the kernel's read-ahead, then page by page).
   std::chrono::milliseconds silent_fetch_deadline{2'000};
+  // A barrier is due when so much time has passed since a node acknowledged something, or when it
+  // acknowledged so many bytes: its disk works all the time then, and not in gusts.
   std::chrono::milliseconds barrier_every{1'000};
+  std::size_t barrier_bytes = 16 << 20;
 };
 
 /// A store and what has been told of each of its shards. Answers what is still open when it dies.

@@ -67,6 +67,7 @@ struct dispersal_state {
     boot_time suspect_since{0};
     boot_time last_answer{0};
     std::vector<acknowledged> unconfirmed;
+    std::size_t unconfirmed_bytes = 0;
     bool syncing = false;
     bool sync_soon = false;
   };
@@ -114,7 +115,8 @@ struct dispersal_state {
   void store(const store_job_ptr& job);
   void send_store(const link_ptr& to, traffic kind, operation what);
   void acknowledge(const link_ptr& to, const store_job_ptr& job, std::size_t shard,
-                   std::uint64_t life);
+                   std::uint64_t life,
+                   std::size_t bytes);
   void send_barrier(const link_ptr& to);
   void on_barriers();
   void arm_barriers();

@@ -5,6 +5,12 @@
 #include <caf/all.hpp>
 #include <caf/io/all.hpp>
 
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
 #include <deque>
 #include <optional>
 #include <utility>
@@ -31,6 +37,8 @@ constexpr std::chrono::milliseconds sync_deadline{30'000};
 constexpr std::chrono::minutes settled_after{2};
 /// So much is handed to CAF's write buffer, which copies; the rest stays shared with its owner.
 constexpr std::size_t handed_most = 1 << 20;
+constexpr std::size_t handed_most_beside_direct = 64 << 10;
+constexpr std::size_t pieces_at_once = 64;
 constexpr std::size_t read_chunk = 64 << 10;
 
 class connector_sockets final : public socket_source {
@@ -114,12 +122,14 @@ void connection_state::on_dialed(std::uint64_t number, dialed_socket& dialed) {
     lost(dialed.outcome.err(), link_state::disconnected);
     return settle();
   }
+  if (dialed.outcome->valid())
+    direct.reset(::fcntl(dialed.outcome->get(), F_DUPFD_CLOEXEC, 0));
   hdl = caf::io::connection_handle::from_int(cfg.sockets->adopt(*self, std::move(*dialed.outcome)));
   self->configure_read(
       hdl, caf::io::receive_policy::at_most(read_chunk)); // without it nothing ever arrives
   self->ack_writes(hdl, true);
   outgoing.clear();
-  handed = 0;
+  front_given = handed = 0;
   backed_up = false;
   progress = cfg.time->boot();
   zdb::session_options options;
@@ -218,7 +228,9 @@ void connection_state::judge(link_state next, error why) {
 
 void connection_state::lost(error why, link_state next) {
   if (hdl != caf::io::connection_handle{}) self->close(std::exchange(hdl, {}));
+  direct.reset();
   outgoing.clear();
+  front_given = 0;
   state = next; // before the session fails what is pending: nobody may start something new on it
   if (session) session->connection_lost(why);
   verdict.reset(); // also what those failures seemed to say
@@ -294,18 +306,59 @@ void connection_state::tell(bool restarted) {
 // -- bytes
 // --------------------------------------------------------------------------------------------
 
+/// What the kernel takes goes there straight; of what it does not take yet a little goes through CAF,
+/// which says when there is room again.
 void connection_state::pump() {
   if (!session || hdl == caf::io::connection_handle{}) return;
   for (auto& p : session->take_output()) outgoing.push_back(std::move(p));
+  if (handed == 0 && direct.valid()) write_directly();
+  auto most = direct.valid() ? handed_most_beside_direct : handed_most;
   auto wrote = false;
-  while (!outgoing.empty() && handed < handed_most) {
-    auto bytes = outgoing.front().bytes();
+  while (!outgoing.empty() && handed < most) {
+    auto bytes = outgoing.front().bytes().subspan(front_given);
+    if (direct.valid()) bytes = bytes.first(std::min(bytes.size(), most - handed));
     self->write(hdl, bytes.size(), bytes.data());
     handed += bytes.size();
-    outgoing.pop_front();
+    given(bytes.size());
     wrote = true;
   }
   if (wrote) self->flush(hdl);
+}
+
+/// Only while CAF holds nothing: bytes stay in order. What fails here is left to CAF, which fails
+/// again and tells of it.
+void connection_state::write_directly() {
+  while (!outgoing.empty()) {
+    std::array<iovec, pieces_at_once> parts; // NOLINT: filled below
+    std::size_t count = 0;
+    std::size_t total = 0;
+    for (const auto& p : outgoing) {
+      if (count == parts.size()) break;
+      auto bytes = p.bytes().subspan(count == 0 ? front_given : 0);
+      parts[count++] = {const_cast<std::byte*>(bytes.data()), bytes.size()};
+      total += bytes.size();
+    }
+    msghdr m{};
+    m.msg_iov = parts.data();
+    m.msg_iovlen = count;
+    auto n = ::sendmsg(direct.get(), &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n >= 0) given(static_cast<std::size_t>(n));
+    if (n >= 0 && static_cast<std::size_t>(n) == total) continue;
+    if (n >= 0 || errno == EAGAIN || errno == EWOULDBLOCK)
+      backed_up = true;
+    else
+      direct.reset();
+    return;
+  }
+}
+
+void connection_state::given(std::size_t bytes) {
+  front_given += bytes;
+  while (!outgoing.empty() && front_given >= outgoing.front().bytes().size()) {
+    front_given -= outgoing.front().bytes().size();
+    outgoing.pop_front();
+  }
 }
 
 void connection_state::on_data(const caf::io::new_data_msg& m) {

@@ -243,6 +243,8 @@ std::uint64_t write_log::first_file() const {
 }
 
 write_log::waits_for write_log::trim(std::uint64_t flushed, byte_count keep) {
+  // Closed after the lock is given back: the kernel frees what it has of a file then, and nobody has to wait for that.
+  std::vector<std::shared_ptr<const log_file>> gone;
   std::lock_guard lock{mutex_};
   spare_ = 0;
   // The file that says where the log stands must survive a power cut before the ones in front of it go.
@@ -267,6 +269,7 @@ write_log::waits_for write_log::trim(std::uint64_t flushed, byte_count keep) {
     if (::unlink(front.file->path().c_str()) != 0 && errno != ENOENT) break;
     bytes_ -= front.length;
     spare_ -= front.length;
+    gone.push_back(std::move(front.file));
     files_.erase(files_.begin());
   }
   return waits;

@@ -30,6 +30,30 @@ TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: sync_soon sends the barrier at 
   CHECK(told == std::vector<std::string>{"n1:acknowledged", "n1:confirmed"});
 }
 
+TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: a barrier also when a node has acknowledged so many bytes") {
+  begin({.barrier_bytes = 100'000});
+  add(1);
+  add(2);
+  store(1, false, 60'000, "a");
+  CHECK(nodes[1]->barriers == 0);
+  store(2, false, 60'000, "b");
+  CHECK(nodes[1]->barriers == 1);
+  CHECK(nodes[2]->barriers == 0);
+  CHECK(count("n1:confirmed") == 2);
+  store(1, false, 60'000, "c"); // counted anew
+  CHECK(nodes[1]->barriers == 1);
+  nodes[1]->stuck = true;
+  advance(1100ms); // one is under way; what comes meanwhile asks for the next
+  nodes[1]->stuck = false;
+  CHECK(nodes[1]->barriers == 2);
+  store(1, false, 60'000, "d");
+  store(1, false, 60'000, "e");
+  CHECK(nodes[1]->barriers == 2);
+  free(1);
+  CHECK(nodes[1]->barriers == 3);
+  CHECK(count("n1:confirmed") == 5);
+}
+
 TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: one barrier at a time, what comes meanwhile waits for the next") {
   begin();
   add(1);
