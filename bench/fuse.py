@@ -77,16 +77,33 @@ def warm_memory():
             memory.write(piece)
 
 
-def settle(commands):
+def busy():
+    """Share of the processors that did something in the next half second."""
+    def look():
+        fields = [int(f) for f in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]
+    before = look()
+    time.sleep(0.5)
+    after = look()
+    return 1 - (after[1] - before[1]) / max(1, after[0] - before[0])
+
+
+def settle(commands, quiet_within=20):
+    """Also what nobody tells of, such as deleting what was removed, is over when the machine is quiet."""
     subprocess.check_call(["sync"])
     for command in commands:
         if command:
             subprocess.check_call(command, shell=True, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + quiet_within
+    while busy() > 0.1 and time.monotonic() < end:
+        pass
 
 
 def drop_caches(own):
     """The kernel's, and a mount's own."""
-    settle([own])
+    subprocess.check_call(["sync"])
+    if own:
+        subprocess.check_call(own, shell=True, stdout=subprocess.DEVNULL)
     try:
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     except OSError as problem:
