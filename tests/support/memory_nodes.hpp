@@ -105,6 +105,7 @@ public:
   std::vector<std::pair<model::segment_ref, std::uint8_t>> hurried;
   std::size_t asked_when_hurried = 0; ///< size of `asked` at the last hurry
   std::function<void()> before_fetch; ///< called by the next fetch, once, before it is known here
+  std::function<void(model::segment_ref)> before_store; ///< called by every store
   bool hold_fetches = false; ///< fetches get no answer before release_fetches()
   std::string violation; ///< empty while all is well
 
@@ -162,6 +163,7 @@ public:
 
   void store(volume::store_request request, volume::store_progress progress) override {
     using volume::shard_outcome;
+    if (before_store) before_store(request.segment);
     std::lock_guard lock{mutex_};
     for (auto& s : request.shards) {
       auto& node = nodes.at(s.node);

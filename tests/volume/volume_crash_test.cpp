@@ -91,7 +91,60 @@ void copy_tree(const std::filesystem::path& from, const std::filesystem::path& t
   std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
 }
 
+/// The sequence up to which the log said that it is on the disk.
+std::uint64_t synced_upto(const std::filesystem::path& state) {
+  auto text = read_file(state / "log" / "watermark", 4096);
+  if (!text.ok()) return 0;
+  auto mark = volume::log_layout::decode_watermark(as_bytes(*text));
+  return mark ? mark->sequence : 0;
+}
+
+/// The sequence of the record that sealed it; 0: none there.
+std::uint64_t sealed_by(const std::filesystem::path& state, model::segment_ref segment) {
+  for (const auto& file : log_files(state)) {
+    auto text = read_file(file, gib);
+    REQUIRE(text.ok());
+    auto bytes = as_bytes(*text);
+    std::uint64_t at = volume::log_layout::file_header_bytes;
+    while (at + volume::log_layout::record_header_bytes <= bytes.size()) {
+      auto h = volume::log_layout::decode_record_header(bytes.subspan(at, volume::log_layout::record_header_bytes));
+      if (!h) break;
+      auto body = bytes.subspan(at + volume::log_layout::record_header_bytes, h->body_bytes);
+      auto record = volume::decode_body(h->sequence, body, h->data_bytes);
+      REQUIRE(record.ok());
+      if (record->sealed) {
+        auto seal = codec::decode_seal_record(*record->sealed);
+        REQUIRE(seal.ok());
+        if (seal->info.id.ref() == segment) return h->sequence;
+      }
+      at += volume::log_layout::record_header_bytes + h->body_bytes + h->data_bytes;
+    }
+  }
+  return 0;
+}
+
 } // namespace
+
+TEST_CASE("no shard leaves before the record that seals its segment is on the disk (invariant 2)") {
+  volume_fixture f;
+  f.begin();
+  std::size_t stores = 0;
+  std::string early;
+  f.ports.before_store = [&](model::segment_ref segment) {
+    ++stores;
+    auto sequence = sealed_by(f.options.state_directory, segment);
+    if (sequence == 0 || sequence > synced_upto(f.options.state_directory)) early += model::to_string(segment) + " ";
+  };
+  auto inode = f.make_file("a");
+  REQUIRE(inode.ok());
+  for (unsigned i = 0; i < 20; ++i) {
+    REQUIRE(f.write(*inode, i * mib, noise(i, mib)).ok());
+    if (i % 3 == 0) f.pass();
+  }
+  REQUIRE(f.drain());
+  CHECK(stores >= 10);
+  CHECK(early == "");
+}
 
 TEST_CASE("the log cut anywhere leaves a prefix of the operations, never a mixture (invariants 6, 7, 8)") {
   volume_fixture f;
@@ -107,7 +160,7 @@ TEST_CASE("the log cut anywhere leaves a prefix of the operations, never a mixtu
   }
   f.crash();
   auto state = f.options.state_directory;
-  auto saved = f.directory.path() / "saved";
+  auto saved = f.options.state_directory / "saved";
   copy_tree(state, saved);
   auto last = log_files(saved).back();
   auto places = boundaries(last);
@@ -250,7 +303,7 @@ TEST_CASE("a state directory restored from a copy never seals with an old key (i
   nonce_watch watch;
   volume_fixture f;
   REQUIRE(f.create().ok());
-  auto saved = f.directory.path() / "saved";
+  auto saved = f.options.state_directory / "saved";
   copy_tree(f.options.state_directory, saved);
   for (int round = 0; round < 3; ++round) {
     copy_tree(saved, f.options.state_directory);
