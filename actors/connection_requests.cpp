@@ -175,6 +175,7 @@ caf::result<std::uint64_t> connection_state::barrier() {
 
 void connection_state::send_sync() {
   syncing = std::exchange(next_barriers, {});
+  sync_sent = cfg.time->boot();
   session->sync([this](status s) {
     auto done = std::exchange(syncing, {});
     for (auto& b : done) {

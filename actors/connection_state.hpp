@@ -143,6 +143,7 @@ struct connection_state {
   // requests
   std::size_t charged = 0;             ///< bytes of stores and expected bytes of reads in flight
   std::vector<barrier_answer> syncing; ///< behind the SYNC under way
+  boot_time sync_sent{0};              ///< when that went out
   std::vector<barrier_answer> next_barriers; ///< came after it was sent
   std::deque<settling_barrier> settling;     ///< servers without SYNC: waiting for time to pass
 

@@ -151,7 +151,7 @@ caf::result<control_reply> supervisor_state::delete_node(const std::string& body
           [this, node = *id, answer](volume_report& fresh) mutable {
             volume = std::move(fresh);
             if (stopping || recorded.suspended || needed(node))
-              answer.deliver(failure(409, 5, "what it holds is needed again; try again"));
+              answer.deliver(failure(409, 5, "what it holds may be needed; 'qs status' shows what is going on, then try again"));
             else
               abandon(node, answer);
           },

@@ -100,6 +100,7 @@ volume::volume_options supervisor_state::volume_options() const {
   o.data_shards = static_cast<std::uint8_t>(desired->storage.data_shards);
   o.parity_shards = static_cast<std::uint8_t>(desired->storage.parity_shards);
   o.capacity = desired->storage.capacity;
+  o.log_file_bytes = config.shared->log_file_bytes;
   if (desired->mount) {
     const auto& m = *desired->mount;
     o.cache_bytes = m.cache.size;

@@ -35,6 +35,7 @@ struct world {
   std::function<status(const model::recorded_node&)> write_identity;
   /// For tests that look at what only the volume knows; called when it was opened.
   std::function<void(const std::shared_ptr<volume::volume>&)> volume_opened;
+  byte_count log_file_bytes = volume::volume_options{}.log_file_bytes; ///< tests have small ones
   bool detached =
       true; ///< threads of their own for what may wait; false under the deterministic scheduler
 

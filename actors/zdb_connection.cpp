@@ -411,7 +411,8 @@ void connection_state::arm() {
 /// this long it is not.
 boot_time connection_state::progress_limit() const {
   auto oldest = cfg.time->boot() - session->waiting().value_or(boot_time{0});
-  auto patience = syncing.empty() ? boot_time{limits::node_request_deadline} : sync_deadline;
+  auto for_disk = !syncing.empty() && oldest >= sync_sent; // what was asked before the SYNC is due as ever
+  auto patience = for_disk ? sync_deadline : boot_time{limits::node_request_deadline};
   return std::max(progress, oldest) + patience;
 }
 

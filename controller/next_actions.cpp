@@ -1,5 +1,7 @@
 // next_actions: the reconcile function. Reads everything, decides everything, remembers nothing.
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <set>
 
 #include <fmt/format.h>
@@ -147,14 +149,21 @@ private:
     }
     if (!some_grid_answered())
       return wait_for_grid(fmt::format("{} was refused by {} and gets no other host", to_string(r.id), r.host));
-    // It looks for another one: whoever else does so in this pass may not take its own.
+    placement hosts{w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial + r.incarnation,
+                    w_.spec.storage.nodes};
+    for (const auto& other : w_.recorded.nodes) {
+      if (other.id == r.id || other.state == node_state::gone) continue;
+      if (world::member(other) && !w_.lost(other))
+        hosts.keep(as_chosen(other));
+      else
+        hosts.occupy(other.provider, other.host);
+    }
     if (r.reason == "Refused")
-      for (auto i = 0; i < w_.spec.storage.spread.host; ++i) hosts().occupy(r.provider, r.host);
-    auto host = hosts().choose(r.id, r.size, r.price_limit, r.incarnation);
+      for (auto i = 0; i < w_.spec.storage.spread.host; ++i) hosts.occupy(r.provider, r.host);
+    auto host = hosts.choose(r.id, r.size, r.price_limit);
     if (!host) {
       no_host(fmt::format("{} was refused by {} and no other host is within what was agreed: {}",
-                          to_string(r.id), r.host, hosts().why()));
-      hosts().keep(r);
+                          to_string(r.id), r.host, hosts.why()));
       return;
     }
     auto row = r;
@@ -166,10 +175,18 @@ private:
     row.reason.clear();
     row.where = {};
     row.identity.clear();
+    moved_[r.id] = row;
     add(step_kind::reserve, r.id,
         fmt::format("{} by {}; now on {}", r.reason == "Refused" ? "refused" : "not made", r.host,
                     host->host))
         .row = std::move(row);
+  }
+
+  /// What this pass has decided already counts for what it decides next: else two nodes could come
+  /// to one host.
+  [[nodiscard]] const recorded_node& as_chosen(const recorded_node& r) const {
+    auto at = moved_.find(r.id);
+    return at == moved_.end() ? r : at->second;
   }
 
   /// One that says nothing holds nothing up: another may have a host for it.
@@ -259,16 +276,15 @@ private:
     return r.state == node_state::unreachable && w_.overdue(r);
   }
 
-  /// One for the whole pass, so that what is chosen in it knows of each other. Whoever is about to
-  /// get another host is not in it until it has one.
+  /// For the replacements of a pass.
   placement& hosts() {
     if (hosts_) return *hosts_;
     hosts_.emplace(w_.spec, w_.observed, w_.recorded.lineage, w_.recorded.serial,
                    w_.spec.storage.nodes);
     for (const auto& r : w_.recorded.nodes) {
-      if (r.state == node_state::gone || (may_reserve(r) && refused(r))) continue;
+      if (r.state == node_state::gone) continue;
       if (world::member(r) && !failed(r))
-        hosts_->keep(r);
+        hosts_->keep(as_chosen(r));
       else
         hosts_->occupy(r.provider, r.host);
     }
@@ -395,6 +411,7 @@ private:
 
   world w_;
   std::set<model::node_id> busy_;
+  std::map<model::node_id, recorded_node> moved_; ///< refused ones that get another host in this pass
   std::optional<placement> hosts_;
   std::vector<step> steps_;
   std::vector<approval> waiting_;

@@ -304,8 +304,7 @@ int placement::missing_locations() const { return in_->matcher.missing(); }
 const std::string& placement::why() const { return in_->why; }
 
 std::optional<chosen_host> placement::choose(model::node_id id, byte_count size,
-                                             std::optional<model::money> most,
-                                             std::uint32_t attempt) {
+                                             std::optional<model::money> most) {
   auto& in = *in_;
   auto needs_location = in.matcher.missing() > 0;
   causes no;
@@ -340,7 +339,7 @@ std::optional<chosen_host> placement::choose(model::node_id id, byte_count size,
     auto cheapest = cost(*std::min_element(fit.begin(), fit.end(),
                                            [&](auto* a, auto* b) { return cost(a) < cost(b); }));
     std::erase_if(fit, [&](auto* c) { return cost(c) > cheapest + cheapest / 2; });
-    return fit[mix(in.lineage, in.serial + attempt, id.number) % fit.size()];
+    return fit[mix(in.lineage, in.serial, id.number) % fit.size()];
   };
   candidate* best = nullptr;
   for (bool failed : {false, true})

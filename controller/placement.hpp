@@ -82,11 +82,9 @@ public:
 
   /// A host for node `id`, and counts it as kept. `most`: its price must not be over this. Hosts
   /// where a node failed in the last five minutes are not taken at all (so a refusing grid is not
-  /// hammered), in the last 7 days only when there is no other. `attempt`: another one, another
-  /// choice among those that are equally good.
+  /// hammered), in the last 7 days only when there is no other.
   std::optional<chosen_host> choose(model::node_id id, byte_count size,
-                                    std::optional<model::money> most = std::nullopt,
-                                    std::uint32_t attempt = 0);
+                                    std::optional<model::money> most = std::nullopt);
   /// Why the last choose() found none, for people.
   [[nodiscard]] const std::string& why() const;
 

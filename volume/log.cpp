@@ -129,7 +129,7 @@ status write_log::sync() {
     {
       std::lock_guard lock{mutex_};
       if (broken_) return error{errc::io, "the log could not be synced", EIO};
-      // A file without records counts too: trim() relies on the newest one being there.
+      // A file without records counts too: trim() asks for a sync until the newest one is on the disk.
       if (synced_ >= target && !files_.empty() && files_.rbegin()->second.durable) return {};
     }
     if (!syncing_) break;

@@ -97,6 +97,8 @@ result<std::unique_ptr<write_log>> write_log::open(options opt) {
   }
   if (ec) return error{errc::io, "list the log directory: " + ec.message(), ec.value()};
   QS_TRY(log->drop_unneeded());
+  // The name of the newest may not be on the disk yet, and rows that follow from it may be there before start().
+  QS_TRY(sync_directory(log->options_.directory));
   return log;
 }
 
@@ -125,7 +127,6 @@ status write_log::replay(const std::function<status(const found_record&)>& each,
   out.synced_sequence = read_watermark();
   bool first = true;
   bool stopped = false;
-  std::uint64_t expected = 0;
   for (auto& [number, e] : files_) {
     next_number_ = number + 1;
     bytes_ += e.length;
@@ -142,8 +143,9 @@ status write_log::replay(const std::function<status(const found_record&)>& each,
     QS_TRY(e.file->read(0, bytes));
     auto header = decode_file_header(bytes);
     if (!header.ok() && header.err().code == errc::version_mismatch) return std::move(header).err();
+    // Numbers may leave a gap (files behind a torn one went, and none is used again); sequence and chain may not.
     bool follows = header.ok() && header->number == number &&
-                   (first || (number == expected && header->before == out.last_sequence && header->chain == chain_));
+                   (first || (header->before == out.last_sequence && header->chain == chain_));
     if (header.ok() && header->volume != options_.volume)
       return error{errc::refused, e.file->path().string() + " is the log of another volume"};
     if (!follows) {
@@ -163,7 +165,6 @@ status write_log::replay(const std::function<status(const found_record&)>& each,
       chain_ = header->chain;
     }
     first = false;
-    expected = number + 1;
     out.synced_sequence = std::max(out.synced_sequence, header->synced);
     QS_TRY_ASSIGN(bool whole, read_one(e, each, out));
     if (!whole) stopped = true;

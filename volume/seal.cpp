@@ -239,6 +239,7 @@ void engine::send_sealed() {
       syncing_sealed_ = !some.empty();
     }
     if (some.empty()) return;
+    // For good: nothing is sent any more.
     if (auto synced = log_->sync(); !synced.ok()) return go_read_only(describe(synced.err()));
     for (const auto& segment : some) {
       {

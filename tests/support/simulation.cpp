@@ -213,6 +213,7 @@ void simulation::start() {
   e.world->time = &time;
   e.world->random = &random;
   e.world->detached = false;
+  e.world->log_file_bytes = 128 << 10; // many, so that power cuts find files begun and not synced
   e.world->providers.put("local", grid->door(e.alive));
   e.world->write_identity = [this, alive = e.alive](const model::recorded_node& row) -> status {
     if (!*alive) return error{errc::unreachable, "the process is gone"};

@@ -175,6 +175,57 @@ TEST_CASE("a torn file is cut, a new one begun, and both read back") {
   CHECK(r.sequences == std::vector<std::uint64_t>{1, 2, 3, 4, 9});
 }
 
+TEST_CASE("a file in the middle is torn: those behind it go, and what comes after is found again") {
+  scratch_directory dir;
+  auto data = noise(1, 5000); // a file full
+  std::array<byte_span, 1> pieces{byte_span{data}};
+  {
+    auto r = reopen(dir.path());
+    REQUIRE(r.log->start(0).ok());
+    for (std::uint64_t s = 1; s <= 4; ++s) REQUIRE(r.log->append(s, as_bytes("body"), pieces).ok());
+  }
+  auto file = dir.path() / log_layout::file_name(2);
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 3);
+  {
+    auto r = reopen(dir.path());
+    CHECK(r.sequences == std::vector<std::uint64_t>{1});
+    CHECK(!r.found.corrupt);
+    REQUIRE(r.log->start(1).ok());
+    for (std::uint64_t s = 7; s <= 9; ++s) REQUIRE(r.log->append(s, as_bytes("later"), pieces).ok());
+    REQUIRE(r.log->sync().ok());
+  }
+  auto r = reopen(dir.path());
+  CHECK(r.sequences == std::vector<std::uint64_t>{1, 7, 8, 9});
+  CHECK(!r.found.corrupt);
+  CHECK(r.found.torn_bytes == 0);
+}
+
+TEST_CASE("a power cut takes the name of a file that was begun and not synced: what was synced before is there") {
+  scratch_directory dir;
+  auto data = noise(1, 5000);
+  std::array<byte_span, 1> pieces{byte_span{data}};
+  {
+    auto r = reopen(dir.path());
+    REQUIRE(r.log->start(0).ok());
+    REQUIRE(r.log->append(1, as_bytes("body"), pieces).ok());
+    REQUIRE(r.log->append(2, as_bytes("body"), pieces).ok());
+    REQUIRE(r.log->sync().ok());
+    REQUIRE(r.log->append(3, as_bytes("body"), pieces).ok()); // begins file 3
+    REQUIRE(r.log->append(4, as_bytes("body"), pieces).ok());
+  }
+  SUBCASE("the last one") { std::filesystem::remove(dir.path() / log_layout::file_name(4)); }
+  SUBCASE("the one before it") { std::filesystem::remove(dir.path() / log_layout::file_name(3)); }
+  auto r = reopen(dir.path());
+  CHECK(r.sequences.size() >= 2);
+  CHECK(r.sequences.size() <= 3);
+  CHECK(!r.found.corrupt);
+  REQUIRE(r.log->start(r.sequences.back()).ok());
+  REQUIRE(r.log->append(9, as_bytes("later"), pieces).ok());
+  auto want = r.sequences;
+  want.push_back(9);
+  CHECK(reopen(dir.path()).sequences == want);
+}
+
 TEST_CASE("many wait for one sync") {
   scratch_directory dir;
   auto r = reopen(dir.path());
