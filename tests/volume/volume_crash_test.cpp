@@ -160,7 +160,7 @@ TEST_CASE("the log cut anywhere leaves a prefix of the operations, never a mixtu
   }
   f.crash();
   auto state = f.options.state_directory;
-  auto saved = f.options.state_directory / "saved";
+  auto saved = f.directory.path() / "saved";
   copy_tree(state, saved);
   auto last = log_files(saved).back();
   auto places = boundaries(last);
@@ -303,7 +303,7 @@ TEST_CASE("a state directory restored from a copy never seals with an old key (i
   nonce_watch watch;
   volume_fixture f;
   REQUIRE(f.create().ok());
-  auto saved = f.options.state_directory / "saved";
+  auto saved = f.directory.path() / "saved";
   copy_tree(f.options.state_directory, saved);
   for (int round = 0; round < 3; ++round) {
     copy_tree(saved, f.options.state_directory);
