@@ -115,8 +115,7 @@ struct dispersal_state {
   void store(const store_job_ptr& job);
   void send_store(const link_ptr& to, traffic kind, operation what);
   void acknowledge(const link_ptr& to, const store_job_ptr& job, std::size_t shard,
-                   std::uint64_t life,
-                   std::size_t bytes);
+                   std::uint64_t life, std::size_t bytes);
   void send_barrier(const link_ptr& to);
   void on_barriers();
   void arm_barriers();

@@ -1,6 +1,7 @@
 // The log cut at every record and in the middle of records, damage below the synced sequence, and death between the steps of
 // sealing (invariants 1, 2, 6, 7, 8, 13).
 #include <fstream>
+#include <functional>
 
 #include <sys/stat.h>
 
@@ -45,38 +46,45 @@ std::vector<boundary> boundaries(const std::filesystem::path& file) {
   return out;
 }
 
+/// Every sound record of the log, in order, with the bytes of its data. Until `visit` says false.
+void each_record(const std::filesystem::path& state, const std::function<bool(const volume::log_record&, byte_span)>& visit) {
+  for (const auto& file : log_files(state)) {
+    auto text = read_file(file, gib);
+    REQUIRE(text.ok());
+    auto bytes = as_bytes(*text);
+    std::uint64_t at = volume::log_layout::file_header_bytes;
+    while (at + volume::log_layout::record_header_bytes <= bytes.size()) {
+      auto h = volume::log_layout::decode_record_header(bytes.subspan(at, volume::log_layout::record_header_bytes));
+      if (!h) break;
+      auto body_at = at + volume::log_layout::record_header_bytes;
+      auto record = volume::decode_body(h->sequence, bytes.subspan(body_at, h->body_bytes), h->data_bytes);
+      REQUIRE(record.ok());
+      at = body_at + h->body_bytes + h->data_bytes;
+      if (!visit(*record, bytes.subspan(body_at + h->body_bytes, h->data_bytes))) return;
+    }
+  }
+}
+
 /// Which plain bytes a key and nonce sealed cannot be seen; which ciphertext they gave can. Key = salt, nonce = frame number.
 class nonce_watch {
 public:
   void look(const std::filesystem::path& state) {
-    for (const auto& file : log_files(state)) {
-      auto text = read_file(file, gib);
-      REQUIRE(text.ok());
-      auto bytes = as_bytes(*text);
-      std::uint64_t at = volume::log_layout::file_header_bytes;
-      while (at + volume::log_layout::record_header_bytes <= bytes.size()) {
-        auto h = volume::log_layout::decode_record_header(bytes.subspan(at, volume::log_layout::record_header_bytes));
-        if (!h) break;
-        auto body_at = at + volume::log_layout::record_header_bytes;
-        auto record = volume::decode_body(h->sequence, bytes.subspan(body_at, h->body_bytes), h->data_bytes);
-        REQUIRE(record.ok());
-        if (record->opened) salts_[record->opened->id.ref()] = record->opened->salt;
-        for (const auto& frame : record->frames) {
-          REQUIRE(salts_.contains(frame.segment)); // the salt is in the log before the first frame
-          auto stored = bytes.subspan(body_at + h->body_bytes + frame.data_at, frame.entry.stored_length);
-          auto sum = codec::checksum64(stored);
-          auto [it, fresh] = seen_.emplace(std::pair{salts_.at(frame.segment), frame.entry.frame_number}, sum);
-          CHECK(it->second == sum);
-          if (fresh) ++frames;
-        }
-        if (record->sealed) {
-          auto seal = volume::segment_key(codec::decode_seal_record(*record->sealed)->info.id.ref());
-          auto [it, fresh] = seals_.emplace(seal, *record->sealed);
-          CHECK(it->second == *record->sealed); // sealed once
-        }
-        at = body_at + h->body_bytes + h->data_bytes;
+    each_record(state, [&](const volume::log_record& record, byte_span data) {
+      if (record.opened) salts_[record.opened->id.ref()] = record.opened->salt;
+      for (const auto& frame : record.frames) {
+        REQUIRE(salts_.contains(frame.segment)); // the salt is in the log before the first frame
+        auto sum = codec::checksum64(data.subspan(frame.data_at, frame.entry.stored_length));
+        auto [it, fresh] = seen_.emplace(std::pair{salts_.at(frame.segment), frame.entry.frame_number}, sum);
+        CHECK(it->second == sum);
+        if (fresh) ++frames;
       }
-    }
+      if (record.sealed) {
+        auto seal = volume::segment_key(codec::decode_seal_record(*record.sealed)->info.id.ref());
+        auto [it, fresh] = seals_.emplace(seal, *record.sealed);
+        CHECK(it->second == *record.sealed); // sealed once
+      }
+      return true;
+    });
   }
   std::size_t frames = 0;
 
@@ -101,26 +109,15 @@ std::uint64_t synced_upto(const std::filesystem::path& state) {
 
 /// The sequence of the record that sealed it; 0: none there.
 std::uint64_t sealed_by(const std::filesystem::path& state, model::segment_ref segment) {
-  for (const auto& file : log_files(state)) {
-    auto text = read_file(file, gib);
-    REQUIRE(text.ok());
-    auto bytes = as_bytes(*text);
-    std::uint64_t at = volume::log_layout::file_header_bytes;
-    while (at + volume::log_layout::record_header_bytes <= bytes.size()) {
-      auto h = volume::log_layout::decode_record_header(bytes.subspan(at, volume::log_layout::record_header_bytes));
-      if (!h) break;
-      auto body = bytes.subspan(at + volume::log_layout::record_header_bytes, h->body_bytes);
-      auto record = volume::decode_body(h->sequence, body, h->data_bytes);
-      REQUIRE(record.ok());
-      if (record->sealed) {
-        auto seal = codec::decode_seal_record(*record->sealed);
-        REQUIRE(seal.ok());
-        if (seal->info.id.ref() == segment) return h->sequence;
-      }
-      at += volume::log_layout::record_header_bytes + h->body_bytes + h->data_bytes;
-    }
-  }
-  return 0;
+  std::uint64_t found = 0;
+  each_record(state, [&](const volume::log_record& record, byte_span) {
+    if (!record.sealed) return true;
+    auto seal = codec::decode_seal_record(*record.sealed);
+    REQUIRE(seal.ok());
+    if (seal->info.id.ref() == segment) found = record.sequence;
+    return found == 0;
+  });
+  return found;
 }
 
 } // namespace
