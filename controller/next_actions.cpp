@@ -91,7 +91,7 @@ private:
     if (r.state == node_state::gone || r.state == node_state::reserving || busy(r)) return;
     const auto* o = w_.seen(r.id);
     if (r.state == node_state::planned) {
-      if (may_reserve(r)) reserve(r);
+      if (!w_.held(r.id) && (!w_.recorded.cancelled || mends(r))) reserve(r);
       return;
     }
     if (o == nullptr || o->state == reach::unknown) return;
@@ -132,18 +132,10 @@ private:
                               old->state == node_state::gone);
   }
 
-  [[nodiscard]] bool may_reserve(const recorded_node& r) const {
-    return r.state == node_state::planned && !busy(r) && !w_.held(r.id) &&
-           (!w_.recorded.cancelled || mends(r));
-  }
-  static bool refused(const recorded_node& r) {
-    return r.reason == "Refused" || r.reason == "Absent";
-  }
-
   // What a host refused goes to another under the same constraints and within the price that was
   // agreed.
   void reserve(const recorded_node& r) {
-    if (!refused(r)) {
+    if (r.reason != "Refused" && r.reason != "Absent") {
       add(step_kind::reserve, r.id, fmt::format("planned on {}", r.host));
       return;
     }
