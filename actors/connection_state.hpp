@@ -88,7 +88,9 @@ struct connection_state {
   void on_sent(const caf::io::data_transferred_msg& m);
   void on_closed(const caf::io::connection_closed_msg& m);
   void arm();
+  boot_time sign_of_life() const;
   boot_time progress_limit() const;
+  void alive();
   void on_alarm(std::uint64_t number);
 
   std::optional<caf::error> refuse(std::size_t cost) const;
@@ -122,6 +124,7 @@ struct connection_state {
   bool backed_up = false;          ///< the kernel did not take all of it last time
   boot_time progress{0};           ///< when bytes last came, or the node took some
   boot_time received{0};           ///< when bytes last came
+  bool stalled = false;            ///< said to be, in a report
   std::optional<std::pair<link_state, error>> verdict;
   std::uint32_t failures = 0;
   std::optional<boot_time> retry_at;

@@ -48,6 +48,8 @@ struct link_report {
                             ///< restarted while we were away
   bool restarted = false;   ///< this report tells of a new life (not the first): what was confirmed
                             ///< lately is to be checked
+  bool stalled = false;     ///< ready, owes an answer, and gave no sign of life for a while: nothing
+                            ///< new is for it until it does, though it may only be slow
   wall_time last_seen{};    ///< last bytes from a node whose identity was right; epoch: never
   std::string instance;     ///< INFO instance_id, empty where the server has none
   bool has_sync = false;    ///< the server knows SYNC; without it a barrier takes two minutes
@@ -140,6 +142,8 @@ using dispersal_actor = caf::typed_actor<
     caf::reacts_to<attach_atom, model::node_id, connection_actor>,
     // This node is not used any more; what waits for it fails.
     caf::reacts_to<detach_atom, model::node_id>,
+    // A connection tells of a change. (What a link_listener_actor takes.)
+    caf::reacts_to<link_atom, link_report>,
     // Sends shards to their nodes and reports each one's outcomes through the job.
     caf::reacts_to<store_atom, store_job_ptr>,
     // Gets one shard or enough others, hedging on the slow, and answers through the job.

@@ -75,6 +75,22 @@ void dispersal_state::detach(model::node_id node) {
   end_if_idle();
 }
 
+/// What is on its way to a node that stands still stays so. What waits behind that would only use up
+/// what may be late: the volume sends it again when the node is back.
+void dispersal_state::link_changed(const link_report& r) {
+  auto to = find(r.node);
+  if (!to) return;
+  to->stalled = r.stalled;
+  if (!r.stalled) return;
+  for (auto& l : to->lanes)
+    for (auto& op : std::exchange(l.waiting, {})) {
+      if (op.store)
+        op.store->tell(op.at, volume::shard_outcome::unreachable);
+      else
+        l.waiting.push_back(std::move(op));
+    }
+}
+
 dispersal_state::link_ptr dispersal_state::find(model::node_id node) const {
   auto it = links.find(node);
   return it == links.end() ? nullptr : it->second;
@@ -169,7 +185,7 @@ void dispersal_state::store(const store_job_ptr& job) {
   for (std::size_t i = 0; i < job->request.shards.size(); ++i) {
     auto& shard = job->request.shards[i];
     auto to = find(shard.node);
-    if (!to || !shard.value) {
+    if (!to || !shard.value || to->stalled) {
       job->tell(i, volume::shard_outcome::unreachable);
       continue;
     }
@@ -384,6 +400,7 @@ dispersal_self::behavior_type dispersal_state::make_behavior() {
   return {
       [this](attach_atom, model::node_id node, const connection_actor& c) { attach(node, c); },
       [this](detach_atom, model::node_id node) { detach(node); },
+      [this](link_atom, const link_report& r) { link_changed(r); },
       [this](store_atom, const store_job_ptr& job) { store(job); },
       [this](fetch_atom, const fetch_job_ptr& job) { start_fetch(job); },
       [this](hurry_atom, std::uint32_t epoch, std::uint64_t counter, std::uint8_t wanted) {

@@ -66,6 +66,7 @@ struct dispersal_state {
     bool suspect = false; ///< a read was late, and nothing has come since
     boot_time suspect_since{0};
     boot_time last_answer{0};
+    bool stalled = false; ///< as its connection says: no shard is sent there meanwhile
     std::vector<acknowledged> unconfirmed;
     std::size_t unconfirmed_bytes = 0;
     bool syncing = false;
@@ -102,6 +103,7 @@ struct dispersal_state {
   // links and windows
   void attach(model::node_id node, const connection_actor& connection);
   void detach(model::node_id node);
+  void link_changed(const link_report& r);
   link_ptr find(model::node_id node) const;
   std::size_t node_window(traffic kind) const;
   std::size_t total_window(traffic kind) const;

@@ -87,7 +87,7 @@ using supervisor_actor = caf::typed_actor<
     caf::reacts_to<tick>,
     // A round of the monitor.
     caf::reacts_to<monitor_round>,
-    // A connection tells of a change; handed on to the monitor that is there now. (What a
+    // A connection tells of a change; handed on to dispersal and the monitor that is there now. (What a
     // link_listener_actor takes.)
     caf::reacts_to<link_atom, link_report>,
     // Something happened that a person may want to know.

@@ -185,13 +185,14 @@ struct monitor_state {
     }
   }
 
-  /// A link that goes down or turns out to be another node is told at once; coming up waits for the
+  /// A link that goes down, stalls or turns out to be another node is told at once; coming up waits for the
   /// next PING.
   void link_changed(const link_report& r) {
     auto found = nodes.find(r.node);
     if (found == nodes.end()) return;
     auto& w = found->second;
     auto before = w.last.state;
+    auto same = before == r.state && w.last.stalled == r.stalled;
     w.last = r;
     // Another life, or away for a while: what it confirmed shortly before it was last seen is
     // checked again (volume.md, 3).
@@ -205,13 +206,13 @@ struct monitor_state {
       auto seen = other_life ? known->second.seen : w.seen;
       config.doubt({r.node, seen == wall_time{} ? wall_time{} : seen - doubted_before});
     }
-    if (r.state == link_state::ready) {
+    if (r.state == link_state::ready && !r.stalled) {
       w.seen = config.shared->time->wall();
       w.answered = true;
     } else {
       w.answered = false;
     }
-    if (before == r.state && !r.restarted) return;
+    if (same && !r.restarted) return;
     update(w);
     config.report(view(false));
   }

@@ -44,7 +44,10 @@ supervisor_actor::behavior_type supervisor_state::make_behavior() {
         pass();
       },
       [this](const monitor_round& r) { take_round(r); },
-      [this](link_atom, const link_report& r) { self->send(monitor_, link_atom_v, r); },
+      [this](link_atom, const link_report& r) {
+        self->send(config.dispersal, link_atom_v, r);
+        self->send(monitor_, link_atom_v, r);
+      },
       [this](note_event& e) { note(e.level, e.kind, e.subject, e.message); },
       [this](const control_request& r) { return command(r); },
       [this](const stop_all& order) { return stop(order.destroy); },

@@ -32,6 +32,10 @@ constexpr std::chrono::milliseconds retry_most_loopback{2'000};
 constexpr std::chrono::milliseconds verdict_retry{30'000};
 /// A sync of much unwritten data on a slow disk is no sign of death.
 constexpr std::chrono::milliseconds sync_deadline{30'000};
+/// From then on new shards do without a node that owes an answer: not long, or writers would wait for
+/// it (its share of what may be late is used up in a second), and not so short that a disk that is
+/// busy for a moment is passed over.
+constexpr std::chrono::milliseconds stalled_after{3'000};
 /// volume.md, 3: on a server without SYNC what was acknowledged counts as on disk after so long in
 /// the same life.
 constexpr std::chrono::minutes settled_after{2};
@@ -231,6 +235,7 @@ void connection_state::lost(error why, link_state next) {
   direct.reset();
   outgoing.clear();
   front_given = 0;
+  stalled = false;
   state = next; // before the session fails what is pending: nobody may start something new on it
   if (session) session->connection_lost(why);
   verdict.reset(); // also what those failures seemed to say
@@ -282,6 +287,8 @@ link_report connection_state::report() const {
                      state == link_state::greeting;
   r.state = standing && asked_again ? standing->first : state;
   r.detail = standing && asked_again ? standing->second : detail;
+  r.stalled = stalled;
+  if (stalled) r.detail = "owes answers and gives no sign of life";
   r.life = life;
   r.last_seen = last_seen;
   r.instance = instance;
@@ -365,6 +372,7 @@ void connection_state::on_data(const caf::io::new_data_msg& m) {
   if (m.handle != hdl || !session) return;
   progress = received = cfg.time->boot();
   if (state == link_state::ready) last_seen = cfg.time->wall();
+  alive();
   auto s = session->receive(as_bytes({m.buf.data(), m.buf.size()}));
   if (!s.ok() && !verdict)
     judge(s.err().code == errc::data_lost ? link_state::data_lost : link_state::disconnected,
@@ -376,7 +384,10 @@ void connection_state::on_sent(const caf::io::data_transferred_msg& m) {
   if (m.handle != hdl) return;
   // What fits into the kernel's buffer says nothing of the node: one that stands still takes that,
   // too. Only a buffer that was full and has room again shows that the other side takes something.
-  if (std::exchange(backed_up, m.remaining > 0)) progress = cfg.time->boot();
+  if (std::exchange(backed_up, m.remaining > 0)) {
+    progress = cfg.time->boot();
+    alive();
+  }
   handed = m.remaining;
   pump();
 }
@@ -397,7 +408,8 @@ void connection_state::arm() {
   std::optional<boot_time> next;
   auto want = [&](boot_time t) { next = next ? std::min(*next, t) : t; };
   if (retry_at) want(*retry_at);
-  if (session && session->waiting()) want(progress_limit());
+  if (session && session->waiting())
+    want(state == link_state::ready && !stalled ? sign_of_life() + stalled_after : progress_limit());
   if (!settling.empty() && state == link_state::ready) want(settling.front().since + settled_after);
   if (stopping) want(stop_by);
   if (!next || ended) return;
@@ -407,13 +419,21 @@ void connection_state::arm() {
   caf::delayed_anon_send(caf::actor_cast<caf::actor>(self), delay, alarm_atom_v, ++alarm_number);
 }
 
-/// Bytes that come, or that it takes, show that the node is alive and only slow; without any for
-/// this long it is not.
+/// Bytes that come, or that it takes, show that the node is alive and only slow. The last of them, or
+/// when it was asked what it owes.
+boot_time connection_state::sign_of_life() const {
+  return std::max(progress, cfg.time->boot() - session->waiting().value_or(boot_time{0}));
+}
+
+/// Without any for this long it is not.
 boot_time connection_state::progress_limit() const {
   auto oldest = cfg.time->boot() - session->waiting().value_or(boot_time{0});
   auto for_disk = !syncing.empty() && oldest >= sync_sent; // what was asked before the SYNC is due as ever
-  auto patience = for_disk ? sync_deadline : boot_time{limits::node_request_deadline};
-  return std::max(progress, oldest) + patience;
+  return sign_of_life() + (for_disk ? sync_deadline : boot_time{limits::node_request_deadline});
+}
+
+void connection_state::alive() {
+  if (std::exchange(stalled, false)) tell(false);
 }
 
 void connection_state::on_alarm(std::uint64_t number) {
@@ -424,6 +444,11 @@ void connection_state::on_alarm(std::uint64_t number) {
   if (session && !session->closed() && session->waiting() && now >= progress_limit())
     lost({errc::timed_out, fmt::format("no answer from {} in time", model::to_string(cfg.node))},
          link_state::disconnected);
+  if (state == link_state::ready && !stalled && session->waiting() &&
+      now >= sign_of_life() + stalled_after) {
+    stalled = true;
+    tell(false);
+  }
   while (state == link_state::ready && !settling.empty() &&
          now >= settling.front().since + settled_after) {
     settling.front().answer.deliver(life);

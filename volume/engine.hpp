@@ -270,6 +270,11 @@ private:
   [[nodiscard]] unsigned enough_to_unpin(unsigned used, unsigned all) const; ///< confirmed shards, of so many
   void retry_sends();
   void unpin_enough();
+  /// Let go by unpin_enough() while a shard was on its way to a node that stands still, and it still is: a DEL now might come
+  /// before its SET, and repair would ask for what is coming.
+  [[nodiscard]] bool is_under_way(model::segment_ref ref);
+  void forget_arrived();
+  [[nodiscard]] bool some_reachable(const segment_entry& entry, std::uint64_t shards) const; ///< one of their nodes
 
   // -- merge.cpp
   void start_round();
@@ -447,6 +452,7 @@ private:
   };
   std::deque<slowed_reply> slowed_;
   std::unordered_set<model::segment_ref> repairing_;
+  std::unordered_map<model::segment_ref, segment_ptr> under_way_; ///< not all of them still are
   std::map<model::node_id, std::uint64_t> unconfirmed_; ///< how often each was: what a job heard before counts no more
   std::unordered_map<model::segment_ref, boot_time> repair_after_;
   std::optional<segment_table::work_key> repair_cursor_;

@@ -68,6 +68,7 @@ struct local_segment {
   bool queued = false;         ///< in the send queue, or being prepared
   bool flying = false;         ///< counts among the segments in flight
   bool replacing = false;      ///< a node was full: its frames are going to another segment
+  bool let_go = false;         ///< not in the engine's table any more: what is said of its shards changes nothing
   bool removing = false;       ///< dead, its shards are being deleted
 
   void drop_body() {

@@ -37,6 +37,7 @@ std::size_t engine::repair(std::size_t most) {
   auto begin_some = [&](const std::vector<std::pair<segment_table::work_key, segment_entry>>& some) {
     for (const auto& [key, e] : some) {
       auto ref = key.second;
+      if (is_under_way(ref)) continue;
       {
         std::lock_guard lock{queue_mutex_};
         if (repairing_.size() >= most) return;

@@ -291,6 +291,7 @@ void engine::forget_local(model::segment_ref ref, bool stored) {
   auto segment = it->second;
   segments_.erase(it);
   std::lock_guard lock{segment->mutex};
+  segment->let_go = true;
   if (stored) keep_local(*segment);
   for (const auto& [number, f] : segment->frames) log_->release(f.where.file);
   segment->frames.clear();

@@ -136,6 +136,15 @@ void engine::send(const segment_ptr& segment) {
     return true;
   }();
   if (!placed.ok() || !*placed) return give_up(std::chrono::milliseconds{500});
+  // To whom: nothing is read and encoded for nodes that are not there.
+  std::uint64_t asked = 0;
+  {
+    std::lock_guard lock{segment->mutex};
+    for (unsigned i = 0; i < slots.size(); ++i)
+      if (table_.reachable(slots[i])) asked |= bit(i);
+    asked &= entry->required & ~(segment->acked | segment->confirmed);
+  }
+  if (asked == 0) return give_up(std::chrono::seconds{1});
   auto values = shard_values(*segment);
   if (!values.ok()) {
     note("error", "SegmentUnreadable", fmt::format("segment {}: {}", model::to_string(ref), describe(values.err())));
@@ -151,7 +160,7 @@ void engine::send(const segment_ptr& segment) {
     attempt = ++segment->attempt;
     segment->waiting = segment->distrusted = 0;
     for (unsigned i = 0; i < slots.size() && i < values->size(); ++i) {
-      if (!(*values)[i] || ((segment->acked | segment->confirmed) >> i & 1) != 0 || !table_.reachable(slots[i])) continue;
+      if ((asked >> i & 1) == 0 || !(*values)[i]) continue;
       request.shards.push_back({static_cast<std::uint8_t>(i), slots[i], ring_->volume().shard_name(segment->info.id, i), (*values)[i]});
       segment->waiting |= bit(i);
       segment->value_bytes = static_cast<std::uint32_t>((*values)[i]->size());
@@ -230,7 +239,7 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
       // Unknown is never failed and never done: again, under the same name, with the same bytes.
       segment->next_try = now() + std::chrono::milliseconds{std::min(30'000U, 500U << std::min(segment->attempt, 6U))};
     }
-    if (full && !segment->replacing) segment->replacing = true;
+    if (full && !segment->replacing && !segment->let_go) segment->replacing = true;
     else full = false;
   }
   {
@@ -310,21 +319,63 @@ unsigned engine::enough_to_unpin(unsigned used, unsigned all) const {
   return options_.parity_shards <= 1 ? all : std::min(used + 1, all);
 }
 
+bool engine::is_under_way(model::segment_ref ref) {
+  segment_ptr segment;
+  {
+    std::lock_guard lock{queue_mutex_};
+    auto it = under_way_.find(ref);
+    if (it == under_way_.end()) return false;
+    segment = it->second;
+  }
+  {
+    std::lock_guard lock{segment->mutex};
+    if (segment->waiting != 0) return true;
+  }
+  std::lock_guard lock{queue_mutex_};
+  under_way_.erase(ref);
+  return false;
+}
+
+void engine::forget_arrived() {
+  std::vector<model::segment_ref> refs;
+  {
+    std::lock_guard lock{queue_mutex_};
+    for (const auto& [ref, segment] : under_way_) refs.push_back(ref);
+  }
+  for (auto ref : refs) (void)is_under_way(ref);
+}
+
+bool engine::some_reachable(const segment_entry& entry, std::uint64_t shards) const {
+  auto slots = table_.slots(entry.group, entry.group_generation);
+  for (unsigned i = 0; slots && i < slots->size(); ++i)
+    if ((shards >> i & 1) != 0 && table_.reachable((*slots)[i])) return true;
+  return !slots;
+}
+
 void engine::unpin_enough() {
   auto limit = options_.staging_bytes / 4;
   if (log_->needed_bytes() <= limit) return;
   std::vector<segment_ptr> enough;
+  std::vector<segment_ptr> under_way; // of those
   {
     std::shared_lock view{view_mutex_};
     for (const auto& [ref, segment] : segments_) {
       std::lock_guard lock{segment->mutex};
-      if (!segment->record || segment->replacing || segment->waiting != 0) continue;
+      if (!segment->record || segment->replacing) continue;
       auto entry = table_.find(ref);
       if (!entry || entry->live_bytes == 0 || entry->group == no_group || entry->state != segment_state::sealed) continue;
+      // What is on its way is soon there, unless it is on its way to a node that is not.
+      if (segment->waiting != 0 && some_reachable(*entry, segment->waiting)) continue;
       auto have = static_cast<unsigned>(std::popcount(segment->confirmed & entry->required));
       auto all = static_cast<unsigned>(std::popcount(entry->required));
-      if (have >= enough_to_unpin(entry->used_shards, all)) enough.push_back(segment);
+      if (have < enough_to_unpin(entry->used_shards, all)) continue;
+      enough.push_back(segment);
+      if (segment->waiting != 0) under_way.push_back(segment);
     }
+  }
+  {
+    std::lock_guard lock{queue_mutex_};
+    for (const auto& segment : under_way) under_way_[segment->ref()] = segment;
   }
   for (const auto& segment : enough) commit_confirmed(segment, true);
 }

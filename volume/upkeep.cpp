@@ -39,6 +39,7 @@ void engine::upkeep() {
   retry_sends();
   send_more();
   unpin_enough();
+  forget_arrived();
   start_reaping();
   remove_dead();
   sweep_stale();
@@ -193,7 +194,7 @@ void engine::remove_dead() {
 bool engine::remove_segment(model::segment_ref ref) {
   auto entry = table_.find(ref);
   auto id = segment_id_of(ref);
-  if (!entry || !id.ok() || entry->live_bytes != 0) return false;
+  if (!entry || !id.ok() || entry->live_bytes != 0 || is_under_way(ref)) return false;
   {
     std::shared_lock view{view_mutex_};
     if (auto it = segments_.find(ref); it != segments_.end()) {

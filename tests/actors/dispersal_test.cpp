@@ -145,6 +145,60 @@ TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: bytes in flight to a node are b
   CHECK(nodes[1]->busy_most == 2);
 }
 
+TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: nothing waits for a node that stands still, and nothing new is for it until it moves") {
+  dispersal_config c;
+  c.node_write_window = 2500;
+  begin(c);
+  add(1);
+  add(2);
+  nodes[1]->stuck = true;
+  for (int i = 0; i < 5; ++i) store(2, false, 1000, "w" + std::to_string(i));
+  CHECK(count("n2:acknowledged") == 5);
+  CHECK(count("n1:unreachable") == 0);
+  link_report r;
+  r.node = {1};
+  r.state = link_state::ready;
+  r.stalled = true;
+  caf::anon_send(target, link_atom_v, r);
+  run();
+  CHECK(count("n1:unreachable") == 3); // two are on their way: nobody knows of them yet
+  CHECK(status().queued == 0);
+  store(2, false, 1000, "x");
+  CHECK(count("n1:unreachable") == 4);
+  CHECK(count("n2:acknowledged") == 6);
+  CHECK(nodes[1]->stores == 2);
+  free(1);
+  CHECK(count("n1:acknowledged") == 2);
+  CHECK(status().write_bytes_in_flight == 0);
+  r.stalled = false;
+  caf::anon_send(target, link_atom_v, r);
+  store(2, false, 1000, "y");
+  CHECK(count("n1:acknowledged") == 3);
+  r.node = {9}; // one it does not know
+  caf::anon_send(target, link_atom_v, r);
+  run();
+}
+
+TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: reads go on waiting for a node that stands still") {
+  dispersal_config c;
+  c.node_read_window = 1; // one at a time
+  begin(c);
+  add(1);
+  fill(1);
+  nodes[1]->stuck = true;
+  auto first = fetch(request(1, 0, 1));
+  auto second = fetch(request(1, 0, 1));
+  link_report r;
+  r.node = {1};
+  r.state = link_state::ready;
+  r.stalled = true;
+  caf::anon_send(target, link_atom_v, r);
+  run();
+  free(1);
+  CHECK(indices(first) == std::set<int>{0});
+  CHECK(indices(second) == std::set<int>{0});
+}
+
 TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: all nodes share a window too, and it is handed on fairly") {
   dispersal_config c;
   c.total_write_window = 2500;

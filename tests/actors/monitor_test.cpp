@@ -185,6 +185,28 @@ TEST_CASE("monitor: what a link says of its node is told at once; another life i
   CHECK(f.doubts[0].since >= seen - 16min);
 }
 
+TEST_CASE("monitor: a link that stalls is silent at once, and answers again as soon as it moves") {
+  watching f;
+  f.advance(2s);
+  auto before = f.rounds.size();
+  auto r = f.links[1]->report;
+  r.stalled = true;
+  caf::anon_send(f.monitor, link_atom_v, r);
+  f.run();
+  REQUIRE(f.rounds.size() == before + 1);
+  CHECK(f.last(1).state == model::reach::silent);
+  CHECK(f.last(2).state == model::reach::answers);
+  r.stalled = false;
+  caf::anon_send(f.monitor, link_atom_v, r);
+  f.run();
+  REQUIRE(f.rounds.size() == before + 2);
+  CHECK(f.last(1).state == model::reach::answers);
+  CHECK(f.doubts.empty()); // the same life on the same connection
+  caf::anon_send(f.monitor, link_atom_v, r); // figures alone are no news
+  f.run();
+  CHECK(f.rounds.size() == before + 2);
+}
+
 TEST_CASE("monitor: one that is started later learns what its links told the one before") {
   watching f;
   f.links[3]->report.state = link_state::access_denied;

@@ -245,6 +245,48 @@ TEST_CASE_FIXTURE(connection_fixture, "connection: no bytes for the deadline is 
   }
 }
 
+TEST_CASE_FIXTURE(connection_fixture, "connection: one that owes an answer for three seconds says so, and says when it is over") {
+  start();
+  advance(1min, 1s);
+  CHECK_FALSE(status().stalled); // it owes nothing
+  server.silent = true;
+  auto told = reports->size();
+  auto g = get("identity");
+  advance(2900ms, 100ms);
+  CHECK(reports->size() == told);
+  advance(200ms, 100ms);
+  REQUIRE(reports->size() == told + 1);
+  CHECK(reports->back().stalled);
+  CHECK(reports->back().state == link_state::ready);
+  CHECK_FALSE(g->has_value()); // it may still come
+  auto more = get("identity"); // and one that is sure to want this node may still ask it
+  run();
+  CHECK_FALSE(more->has_value());
+  advance(2s);
+  CHECK(reports->size() == told + 1); // once
+  SUBCASE("an answer") {
+    network->say(server, "$7\r\nI am n1\r\n");
+    CHECK(text_of(g) == "I am n1");
+    REQUIRE(reports->size() == told + 2);
+    CHECK_FALSE(reports->back().stalled);
+    advance(2900ms, 100ms); // what is owed since then has three seconds again
+    CHECK_FALSE(status().stalled);
+    advance(200ms, 100ms);
+    CHECK(status().stalled);
+  }
+  SUBCASE("it takes what it is sent") {
+    network->pretend_sent(server, 1000, 500);
+    network->pretend_sent(server, 100, 400);
+    CHECK_FALSE(reports->back().stalled);
+  }
+  SUBCASE("it is given up") {
+    advance(6s);
+    CHECK(code_of(g) == errc::timed_out);
+    CHECK_FALSE(reports->back().stalled);
+    CHECK(reports->back().state != link_state::ready);
+  }
+}
+
 TEST_CASE_FIXTURE(connection_fixture, "connection: stop while connecting, and an exit answers what is pending") {
   SUBCASE("connecting") {
     spawn(config());

@@ -15,6 +15,7 @@ using namespace actors;
 using milliseconds = std::chrono::milliseconds;
 
 constexpr auto request_deadline = 10s;
+constexpr auto stalled_after = 3s;
 
 using link_actor = connection_actor::extend<caf::reacts_to<alarm_atom, std::uint64_t>>;
 
@@ -115,7 +116,13 @@ struct link {
     if (state != link_state::ready) return to_caf(why_not());
     auto answer = self->make_response_promise<T>();
     auto number = session;
-    later(latency(), [this, answer, lost, work, number]() mutable { delivered<T>(answer, lost, work, number); });
+    auto asked = owed.insert(sim->time.boot());
+    watch_stall();
+    later(latency(), [this, answer, lost, work, number, asked]() mutable {
+      auto* n = node();
+      if (number == session && (n == nullptr || !n->silent)) heard(asked);
+      delivered<T>(answer, lost, work, number);
+    });
     return answer;
   }
 
@@ -146,6 +153,28 @@ struct link {
       answer.deliver(std::move(*r));
     else
       answer.deliver(to_caf(r.err()));
+  }
+
+  /// An answer came.
+  void heard(std::multiset<boot_time>::iterator asked) {
+    owed.erase(asked);
+    alive = sim->time.boot();
+    if (std::exchange(stalled, false) && cfg.listener) caf::anon_send(cfg.listener, link_atom_v, report(false));
+    watch_stall();
+  }
+
+  /// As the real one: ready, an answer owed, and no sign of life for three seconds.
+  void watch_stall() {
+    if (owed.empty() || stalled || std::exchange(stall_watched, true)) return;
+    auto due = std::max(alive, *owed.begin()) + stalled_after;
+    later(due - sim->time.boot(), [this] {
+      stall_watched = false;
+      if (owed.empty() || stalled) return;
+      if (sim->time.boot() < std::max(alive, *owed.begin()) + stalled_after) return watch_stall();
+      ++sim->grid->counters["link stalled"];
+      stalled = true;
+      if (cfg.listener) caf::anon_send(cfg.listener, link_atom_v, report(false));
+    });
   }
 
   error why_not() const {
@@ -192,6 +221,8 @@ struct link {
   void enter(link_state next, std::string why, bool restarted = false) {
     if (state == next && !restarted) return;
     ++session;
+    owed.clear();
+    stalled = false;
     state = next;
     detail = std::move(why);
     if (cfg.listener) caf::anon_send(cfg.listener, link_atom_v, report(restarted));
@@ -204,6 +235,7 @@ struct link {
     r.detail = detail;
     r.life = life;
     r.restarted = restarted;
+    r.stalled = stalled;
     r.last_seen = seen;
     r.has_sync = true;
     r.used = used;
@@ -220,6 +252,10 @@ struct link {
   std::uint64_t life = 0;
   std::uint64_t seen_life = 0;
   wall_time seen{};
+  std::multiset<boot_time> owed; ///< when what is not answered yet was asked, in this session
+  boot_time alive{0};            ///< when an answer last came
+  bool stalled = false;
+  bool stall_watched = false;
   byte_count used = 0;
   byte_count limit = 0;
   std::map<std::uint64_t, std::function<void()>> alarms;

@@ -146,6 +146,56 @@ TEST_CASE("with one node away writing goes on: the log does not fill, repair own
   }
 }
 
+TEST_CASE("shards on their way to a node that stands still hold neither the log nor the others; nobody deletes or repairs before they are there") {
+  volume_fixture f;
+  f.options.staging_bytes = 32 * mib;
+  f.options.log_file_bytes = mib;
+  f.begin();
+  auto first = f.make_file("first");
+  auto inode = f.make_file("a");
+  REQUIRE(first.ok());
+  REQUIRE(inode.ok());
+  auto& still = f.ports[2];
+  still.slow = true; // it has been sent them and says nothing
+  for (unsigned i = 0; i < 8; ++i) REQUIRE(f.write(*first, i * mib, noise(1000 + i, mib)).ok());
+  f.pass(std::chrono::seconds{5});
+  auto under_way = still.objects.size();
+  REQUIRE(under_way >= 4);
+  still.slow = still.reachable = false; // what it was sent stays on its way
+  f.see_nodes();
+  byte_count most = 0;
+  for (unsigned i = 0; i < 100; ++i) {
+    REQUIRE(f.write(*inode, i * mib, noise(i, mib)).ok());
+    f.pass();
+    most = std::max(most, f.opened->stats().log_bytes);
+  }
+  CHECK(most < 16 * mib); // never slowed
+  auto unanswered = f.opened->stats().rebuild_pending;
+  CHECK(unanswered >= 40 + under_way);
+
+  still.reachable = true;
+  auto sets = still.sets;
+  f.see_nodes();
+  for (int i = 0; i < 300; ++i) {
+    f.opened->repair(8);
+    f.pass();
+  }
+  CHECK(f.opened->stats().rebuild_pending == under_way); // all but those
+  CHECK(still.sets > sets);
+  auto names = still.objects.size();
+  REQUIRE(f.fs().unlink(volume::root_inode, "first").ok());
+  f.pass(std::chrono::seconds{20});
+  CHECK(still.objects.size() >= names);
+  CHECK(still.removed == 0); // a DEL might come before their SET
+  f.ports.answer_slow();
+  REQUIRE(f.repair_all());
+  REQUIRE(f.drain());
+  f.pass(std::chrono::seconds{20});
+  CHECK(still.removed == under_way);
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  CHECK(f.ports.violation == "");
+}
+
 TEST_CASE("what a node acknowledged and did not confirm stays at risk") {
   volume_fixture f;
   f.begin();
