@@ -221,7 +221,9 @@ bool connection::send() {
     msghdr message{};
     message.msg_iov = parts;
     message.msg_iovlen = out.gather(parts, 64);
-    auto n = ::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    constexpr auto flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    auto n = message.msg_iovlen == 1 ? ::send(socket_.get(), parts[0].iov_base, parts[0].iov_len, flags)
+                                     : ::sendmsg(socket_.get(), &message, flags);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       writing_ = errno == EAGAIN || errno == EWOULDBLOCK;

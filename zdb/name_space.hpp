@@ -366,6 +366,7 @@ private:
   read_answer value_at(record_place at, byte_span key, std::uint32_t length, source from,
                        value_block& out);
   const value_block* cached(const data_file& f, std::uint32_t offset, source from);
+  bool same_record(data_file& f, std::uint32_t offset, byte_span key, byte_span value);
   bool same_value(record_place place, byte_span key, byte_span value);
   struct position {
     std::size_t slot = user_index::npos;

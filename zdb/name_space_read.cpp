@@ -11,6 +11,7 @@ namespace qs::zdb {
 
 namespace {
 constexpr std::size_t compare_bytes = 64 << 10;
+constexpr std::size_t one_read_bytes = 8 << 10; ///< on the stack
 constexpr std::size_t key_bytes_max = limits::zdb_key_bytes_max;
 
 /// The record that begins with `bytes` is one of this key.
@@ -238,12 +239,27 @@ read_answer name_space::get_range(byte_span key, std::uint64_t offset, std::uint
   return read_answer::found;
 }
 
+/// A small record in one read. False: too large for that, or something is different.
+bool name_space::same_record(data_file& f, std::uint32_t offset, byte_span key, byte_span value) {
+  std::array<std::byte, one_read_bytes> bytes; // NOLINT: filled by the read
+  auto before = record_header_bytes + key.size();
+  if (before + value.size() > bytes.size() || offset + before + value.size() > f.size()) return false;
+  auto whole = mutable_byte_span{bytes}.first(before + value.size());
+  if (!f.read(whole, offset).ok()) return false;
+  auto stored_key = byte_span{whole}.subspan(record_header_bytes, key.size());
+  return has_key(whole, key) &&
+         record_header_fits(byte_span{whole}.first(record_header_bytes), stored_key, offset) &&
+         same_bytes(byte_span{whole}.subspan(before), value);
+}
+
 /// On the disk, so that a value that is damaged there is written again.
 bool name_space::same_value(record_place place, byte_span key, byte_span value) {
   auto* f = file(place.file);
-  if (cached(*f, place.offset, source::anywhere) != nullptr &&
-      key_at(place, key, nullptr, source::disk) != seen::same)
-    return false;
+  // What is in memory says nothing of the disk: not of the header either.
+  if (cached(*f, place.offset, source::anywhere) != nullptr) {
+    if (same_record(*f, place.offset, key, value)) return true;
+    if (key_at(place, key, nullptr, source::disk) != seen::same) return false;
+  }
   buffer piece(std::min(compare_bytes, value.size()));
   for (std::size_t at = 0; at < value.size();) {
     auto n = std::min(piece.size(), value.size() - at);

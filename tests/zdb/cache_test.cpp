@@ -117,6 +117,29 @@ TEST_CASE("memory is read, CHECK and what mends look at the disk") {
   CHECK(value_of(*ns, "k") == std::nullopt);
 }
 
+TEST_CASE("the same value again is compared with the whole record on the disk, in one read where it is small") {
+  quiet no_log;
+  for (std::size_t length : {9, 20'000})
+    for (auto where : {"header", "key", "value"}) {
+      CAPTURE(length);
+      CAPTURE(where);
+      storage s;
+      s.options.cache_bytes = 64 << 20;
+      s.reopen();
+      auto* ns = &s.space();
+      auto value = std::string(length, 'v');
+      REQUIRE(put(*ns, "k", value) == write_answer::stored);
+      auto read = s.all->files().bytes_read;
+      CHECK(put(*ns, "k", value) == write_answer::identical);
+      auto whole = record_header_bytes + 1 + length;
+      CHECK(s.all->files().bytes_read == read + whole);
+      auto back = where == std::string{"header"} ? whole : where == std::string{"key"} ? length + 1 : 1;
+      damage(data_file_path(ns->directory(), 1), ns->disk_bytes() - back);
+      CHECK(put(*ns, "k", value) == write_answer::stored);
+      CHECK(put(*ns, "k", value) == write_answer::identical);
+    }
+}
+
 TEST_CASE("overwritten, deleted, flushed, reloaded: memory says what the disk says") {
   for (bool sequential : {false, true}) {
     CAPTURE(sequential);
