@@ -1,4 +1,4 @@
-// The state behind a zdb_connection: for zdb_connection.cpp (socket, handshake, losing, time) and connection_requests.cpp alone.
+// The state behind a zdb_connection: for zdb_connection.cpp (handshake, losing, time), connection_bytes.cpp (the socket) and connection_requests.cpp alone.
 // Every socket event and every request goes through here and ends in settle(). The session calls
 // back from within its own functions, so callbacks only note what they learned (judge); settle()
 // acts on it afterwards.
@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "actors/latency.hpp"
+#include "actors/outgoing_watch.hpp"
 #include "actors/zdb_connection.hpp"
 #include "base/posix.hpp"
 #include "zdb/session.hpp"
@@ -86,9 +87,11 @@ struct connection_state {
   void given(std::size_t bytes); ///< drops so many bytes from `outgoing`
   void on_data(const caf::io::new_data_msg& m);
   void on_sent(const caf::io::data_transferred_msg& m);
+  void look_at_queue();
   void on_closed(const caf::io::connection_closed_msg& m);
   void arm();
   boot_time sign_of_life() const;
+  boot_time next_look() const;
   boot_time progress_limit() const;
   void alive();
   void on_alarm(std::uint64_t number);
@@ -124,6 +127,9 @@ struct connection_state {
   bool backed_up = false;          ///< the kernel did not take all of it last time
   boot_time progress{0};           ///< when bytes last came, or the node took some
   boot_time received{0};           ///< when bytes last came
+  std::uint64_t in_kernel = 0;     ///< bytes given to the kernel on this connection
+  outgoing_watch watch;            ///< over what of it is still in its queue
+  boot_time looked_at{0};          ///< at that
   bool stalled = false;            ///< said to be, in a report
   std::optional<std::pair<link_state, error>> verdict;
   std::uint32_t failures = 0;

@@ -209,6 +209,7 @@ struct monitor_state {
     if (r.state == link_state::ready && !r.stalled) {
       w.seen = config.shared->time->wall();
       w.answered = true;
+      w.view.silent_for = {};
     } else {
       w.answered = false;
     }

@@ -6,11 +6,7 @@
 #include <caf/io/all.hpp>
 
 #include <fcntl.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
-#include <array>
-#include <cerrno>
 #include <deque>
 #include <optional>
 #include <utility>
@@ -36,13 +32,13 @@ constexpr std::chrono::milliseconds sync_deadline{30'000};
 /// it (its share of what may be late is used up in a second), and not so short that a disk that is
 /// busy for a moment is passed over.
 constexpr std::chrono::milliseconds stalled_after{3'000};
+/// While nothing comes from a node that owes something.
+constexpr std::chrono::milliseconds look_every{1'000};
+/// An alarm so late: this machine slept, and what came meanwhile has not been read yet.
+constexpr std::chrono::milliseconds overslept{1'000};
 /// volume.md, 3: on a server without SYNC what was acknowledged counts as on disk after so long in
 /// the same life.
 constexpr std::chrono::minutes settled_after{2};
-/// So much is handed to CAF's write buffer, which copies; the rest stays shared with its owner.
-constexpr std::size_t handed_most = 1 << 20;
-constexpr std::size_t handed_most_beside_direct = 64 << 10;
-constexpr std::size_t pieces_at_once = 64;
 constexpr std::size_t read_chunk = 64 << 10;
 
 class connector_sockets final : public socket_source {
@@ -134,8 +130,10 @@ void connection_state::on_dialed(std::uint64_t number, dialed_socket& dialed) {
   self->ack_writes(hdl, true);
   outgoing.clear();
   front_given = handed = 0;
+  in_kernel = 0;
+  watch = {};
   backed_up = false;
-  progress = cfg.time->boot();
+  progress = looked_at = cfg.time->boot();
   zdb::session_options options;
   options.name_space = cfg.where.ns;
   options.password = std::string{cfg.password.text()};
@@ -310,95 +308,6 @@ void connection_state::tell(bool restarted) {
   caf::anon_send(cfg.listener, link_atom_v, std::move(r));
 }
 
-// -- bytes
-// --------------------------------------------------------------------------------------------
-
-/// What the kernel takes goes there straight; of what it does not take yet a little goes through CAF,
-/// which says when there is room again.
-void connection_state::pump() {
-  if (!session || hdl == caf::io::connection_handle{}) return;
-  for (auto& p : session->take_output()) outgoing.push_back(std::move(p));
-  if (handed == 0 && direct.valid()) write_directly();
-  auto most = direct.valid() ? handed_most_beside_direct : handed_most;
-  auto wrote = false;
-  while (!outgoing.empty() && handed < most) {
-    auto bytes = outgoing.front().bytes().subspan(front_given);
-    if (direct.valid()) bytes = bytes.first(std::min(bytes.size(), most - handed));
-    self->write(hdl, bytes.size(), bytes.data());
-    handed += bytes.size();
-    given(bytes.size());
-    wrote = true;
-  }
-  if (wrote) self->flush(hdl);
-}
-
-/// Only while CAF holds nothing: bytes stay in order. What fails here is left to CAF, which fails
-/// again and tells of it.
-void connection_state::write_directly() {
-  while (!outgoing.empty()) {
-    std::array<iovec, pieces_at_once> parts; // NOLINT: filled below
-    std::size_t count = 0;
-    std::size_t total = 0;
-    for (const auto& p : outgoing) {
-      if (count == parts.size()) break;
-      auto bytes = p.bytes().subspan(count == 0 ? front_given : 0);
-      parts[count++] = {const_cast<std::byte*>(bytes.data()), bytes.size()};
-      total += bytes.size();
-    }
-    msghdr m{};
-    m.msg_iov = parts.data();
-    m.msg_iovlen = count;
-    auto n = ::sendmsg(direct.get(), &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n >= 0) given(static_cast<std::size_t>(n));
-    if (n >= 0 && static_cast<std::size_t>(n) == total) continue;
-    if (n >= 0 || errno == EAGAIN || errno == EWOULDBLOCK)
-      backed_up = true;
-    else
-      direct.reset();
-    return;
-  }
-}
-
-void connection_state::given(std::size_t bytes) {
-  front_given += bytes;
-  while (!outgoing.empty() && front_given >= outgoing.front().bytes().size()) {
-    front_given -= outgoing.front().bytes().size();
-    outgoing.pop_front();
-  }
-}
-
-void connection_state::on_data(const caf::io::new_data_msg& m) {
-  if (m.handle != hdl || !session) return;
-  progress = received = cfg.time->boot();
-  if (state == link_state::ready) last_seen = cfg.time->wall();
-  alive();
-  auto s = session->receive(as_bytes({m.buf.data(), m.buf.size()}));
-  if (!s.ok() && !verdict)
-    judge(s.err().code == errc::data_lost ? link_state::data_lost : link_state::disconnected,
-          s.err());
-  settle();
-}
-
-void connection_state::on_sent(const caf::io::data_transferred_msg& m) {
-  if (m.handle != hdl) return;
-  // What fits into the kernel's buffer says nothing of the node: one that stands still takes that,
-  // too. Only a buffer that was full and has room again shows that the other side takes something.
-  if (std::exchange(backed_up, m.remaining > 0)) {
-    progress = cfg.time->boot();
-    alive();
-  }
-  handed = m.remaining;
-  pump();
-}
-
-void connection_state::on_closed(const caf::io::connection_closed_msg& m) {
-  if (m.handle != hdl) return;
-  hdl = {};
-  lost({errc::unreachable, "the node closed the connection"}, link_state::disconnected);
-  settle();
-}
-
 // -- time
 // ---------------------------------------------------------------------------------------------
 
@@ -408,14 +317,17 @@ void connection_state::arm() {
   std::optional<boot_time> next;
   auto want = [&](boot_time t) { next = next ? std::min(*next, t) : t; };
   if (retry_at) want(*retry_at);
+  if (session && session->waiting() && direct.valid()) want(next_look());
   if (session && session->waiting())
-    want(state == link_state::ready && !stalled ? sign_of_life() + stalled_after : progress_limit());
+    want(state == link_state::ready && !stalled && !stopping ? sign_of_life() + stalled_after : progress_limit());
   if (!settling.empty() && state == link_state::ready) want(settling.front().since + settled_after);
   if (stopping) want(stop_by);
   if (!next || ended) return;
+  auto now = cfg.time->boot();
+  next = std::max(*next, now);
   if (alarm_at && *alarm_at <= *next) return;
   alarm_at = next;
-  auto delay = std::max(*next - cfg.time->boot(), boot_time{1});
+  auto delay = std::max(*next - now, boot_time{1});
   caf::delayed_anon_send(caf::actor_cast<caf::actor>(self), delay, alarm_atom_v, ++alarm_number);
 }
 
@@ -423,6 +335,10 @@ void connection_state::arm() {
 /// when it was asked what it owes.
 boot_time connection_state::sign_of_life() const {
   return std::max(progress, cfg.time->boot() - session->waiting().value_or(boot_time{0}));
+}
+
+boot_time connection_state::next_look() const {
+  return std::max(sign_of_life(), looked_at) + look_every;
 }
 
 /// Without any for this long it is not.
@@ -433,18 +349,23 @@ boot_time connection_state::progress_limit() const {
 }
 
 void connection_state::alive() {
-  if (std::exchange(stalled, false)) tell(false);
+  if (!std::exchange(stalled, false)) return;
+  tell(false);
+  arm();
 }
 
 void connection_state::on_alarm(std::uint64_t number) {
   if (number != alarm_number || ended) return;
-  alarm_at.reset();
   auto now = cfg.time->boot();
+  auto late = std::exchange(alarm_at, {}).value_or(now) + overslept < now;
+  if (late) return arm();
+  if (session && !session->closed() && session->waiting() && direct.valid() && now >= next_look())
+    look_at_queue();
   if (retry_at && now >= *retry_at) connect_now();
   if (session && !session->closed() && session->waiting() && now >= progress_limit())
     lost({errc::timed_out, fmt::format("no answer from {} in time", model::to_string(cfg.node))},
          link_state::disconnected);
-  if (state == link_state::ready && !stalled && session->waiting() &&
+  if (state == link_state::ready && !stalled && !stopping && session->waiting() &&
       now >= sign_of_life() + stalled_after) {
     stalled = true;
     tell(false);

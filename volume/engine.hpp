@@ -274,7 +274,6 @@ private:
   /// before its SET, and repair would ask for what is coming.
   [[nodiscard]] bool is_under_way(model::segment_ref ref);
   void forget_arrived();
-  [[nodiscard]] bool some_reachable(const segment_entry& entry, std::uint64_t shards) const; ///< one of their nodes
 
   // -- merge.cpp
   void start_round();

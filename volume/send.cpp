@@ -92,6 +92,11 @@ void engine::send(const segment_ptr& segment) {
     segment->next_try = now() + wait;
     segment->drop_body();
   };
+  auto is_let_go = [&] {
+    std::lock_guard lock{segment->mutex};
+    if (segment->let_go) segment->queued = false;
+    return segment->let_go;
+  };
   auto entry = table_.find(ref);
   if (!entry || entry->state != segment_state::sealed || entry->live_bytes == 0) return give_up(std::chrono::hours{1});
 
@@ -103,7 +108,7 @@ void engine::send(const segment_ptr& segment) {
       if (!chosen) return false;
       QS_TRY_ASSIGN(auto op, begin_internal());
       QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
-      if (!row) return false;
+      if (!row || row->state != segment_state::sealed) return false;
       row->group = chosen->id.number;
       row->group_generation = chosen->generation;
       op->put(segment_key(ref), encode(*row));
@@ -121,7 +126,7 @@ void engine::send(const segment_ptr& segment) {
     auto old = table_.slots(entry->group, entry->group_generation);
     QS_TRY_ASSIGN(auto op, begin_internal());
     QS_TRY_ASSIGN(auto row, segment_row_in(*op, ref));
-    if (!row) return false;
+    if (!row || row->state != segment_state::sealed) return false; // let go meanwhile: repair's
     std::uint64_t keep = 0;
     for (unsigned i = 0; old && i < slots.size() && i < old->size(); ++i)
       if (slots[i] == (*old)[i]) keep |= bit(i);
@@ -147,6 +152,7 @@ void engine::send(const segment_ptr& segment) {
   if (asked == 0) return give_up(std::chrono::seconds{1});
   auto values = shard_values(*segment);
   if (!values.ok()) {
+    if (is_let_go()) return; // with its frames
     note("error", "SegmentUnreadable", fmt::format("segment {}: {}", model::to_string(ref), describe(values.err())));
     return give_up(std::chrono::seconds{30});
   }
@@ -157,6 +163,10 @@ void engine::send(const segment_ptr& segment) {
   bool hurry = somebody_waits();
   {
     std::lock_guard lock{segment->mutex};
+    if (segment->let_go) { // while this was prepared: what is sent now nobody would wait for
+      segment->queued = false;
+      return;
+    }
     attempt = ++segment->attempt;
     segment->waiting = segment->distrusted = 0;
     for (unsigned i = 0; i < slots.size() && i < values->size(); ++i) {
@@ -279,7 +289,8 @@ bool engine::commit_confirmed(const segment_ptr& segment, bool some_missing) {
   auto newest = table_.newest((*row)->group);
   if ((*row)->group_generation != generation || !newest || newest->generation != generation) return false;
   auto all = static_cast<unsigned>(std::popcount((*row)->required()));
-  if (static_cast<unsigned>(std::popcount(confirmed)) < (some_missing ? enough_to_unpin((*row)->used_shards, all) : all)) return false;
+  if (!some_missing && static_cast<unsigned>(std::popcount(confirmed)) < all) return false;
+  if (table_.count_live(newest->slots, confirmed) < enough_to_unpin((*row)->used_shards, all)) return false;
   (*row)->confirmed = confirmed;
   (*row)->confirmed_ms = wall_ms();
   (*row)->state = segment_state::stored;
@@ -329,7 +340,7 @@ bool engine::is_under_way(model::segment_ref ref) {
   }
   {
     std::lock_guard lock{segment->mutex};
-    if (segment->waiting != 0) return true;
+    if (!segment->let_go || segment->waiting != 0) return true;
   }
   std::lock_guard lock{queue_mutex_};
   under_way_.erase(ref);
@@ -345,18 +356,10 @@ void engine::forget_arrived() {
   for (auto ref : refs) (void)is_under_way(ref);
 }
 
-bool engine::some_reachable(const segment_entry& entry, std::uint64_t shards) const {
-  auto slots = table_.slots(entry.group, entry.group_generation);
-  for (unsigned i = 0; slots && i < slots->size(); ++i)
-    if ((shards >> i & 1) != 0 && table_.reachable((*slots)[i])) return true;
-  return !slots;
-}
-
 void engine::unpin_enough() {
   auto limit = options_.staging_bytes / 4;
   if (log_->needed_bytes() <= limit) return;
-  std::vector<segment_ptr> enough;
-  std::vector<segment_ptr> under_way; // of those
+  std::vector<segment_ptr> enough; // the oldest, which free the log, first
   {
     std::shared_lock view{view_mutex_};
     for (const auto& [ref, segment] : segments_) {
@@ -364,20 +367,25 @@ void engine::unpin_enough() {
       if (!segment->record || segment->replacing) continue;
       auto entry = table_.find(ref);
       if (!entry || entry->live_bytes == 0 || entry->group == no_group || entry->state != segment_state::sealed) continue;
+      auto slots = table_.slots(entry->group, entry->group_generation);
       // What is on its way is soon there, unless it is on its way to a node that is not.
-      if (segment->waiting != 0 && some_reachable(*entry, segment->waiting)) continue;
-      auto have = static_cast<unsigned>(std::popcount(segment->confirmed & entry->required));
+      if (!slots || table_.some_reachable(*slots, segment->waiting)) continue;
       auto all = static_cast<unsigned>(std::popcount(entry->required));
-      if (have < enough_to_unpin(entry->used_shards, all)) continue;
-      enough.push_back(segment);
-      if (segment->waiting != 0) under_way.push_back(segment);
+      if (table_.count_live(*slots, segment->confirmed & entry->required) >= enough_to_unpin(entry->used_shards, all))
+        enough.push_back(segment);
     }
   }
-  {
-    std::lock_guard lock{queue_mutex_};
-    for (const auto& segment : under_way) under_way_[segment->ref()] = segment;
+  for (const auto& segment : enough) {
+    {
+      std::lock_guard lock{queue_mutex_};
+      under_way_[segment->ref()] = segment; // before it is let go: perhaps it is being sent
+    }
+    if (!commit_confirmed(segment, true)) {
+      std::lock_guard lock{queue_mutex_};
+      under_way_.erase(segment->ref());
+    }
+    if (log_->needed_bytes() <= limit) return;
   }
-  for (const auto& segment : enough) commit_confirmed(segment, true);
 }
 
 } // namespace qs::volume

@@ -196,11 +196,17 @@ TEST_CASE("monitor: a link that stalls is silent at once, and answers again as s
   REQUIRE(f.rounds.size() == before + 1);
   CHECK(f.last(1).state == model::reach::silent);
   CHECK(f.last(2).state == model::reach::answers);
+  f.links[1]->up = false;
+  f.advance(3s);
+  CHECK(f.last(1).silent_for > 1s);
+  f.links[1]->up = true;
+  before = f.rounds.size() - 1;
   r.stalled = false;
   caf::anon_send(f.monitor, link_atom_v, r);
   f.run();
   REQUIRE(f.rounds.size() == before + 2);
   CHECK(f.last(1).state == model::reach::answers);
+  CHECK(f.last(1).silent_for == 0s);
   CHECK(f.doubts.empty()); // the same life on the same connection
   caf::anon_send(f.monitor, link_atom_v, r); // figures alone are no news
   f.run();

@@ -196,6 +196,45 @@ TEST_CASE("shards on their way to a node that stands still hold neither the log 
   CHECK(f.ports.violation == "");
 }
 
+TEST_CASE("what is on lost nodes does not let the log go: with as many away as may be lost it has the only extra copy") {
+  volume_fixture f;
+  f.options.staging_bytes = 64 * mib;
+  f.options.log_file_bytes = mib;
+  f.begin();
+  auto inode = f.make_file("a");
+  REQUIRE(inode.ok());
+  f.ports[2].slow = true; // never answers
+  for (unsigned i = 0; i < 20; ++i) REQUIRE(f.write(*inode, i * mib, noise(i, mib)).ok()); // over a quarter of the log
+  f.pass(std::chrono::seconds{5});
+  f.lost.insert({5}); // it had confirmed; nobody has its place yet
+  f.ports[2].reachable = false;
+  f.see_nodes();
+  f.pass(std::chrono::seconds{5});
+  CHECK(f.opened->stats().rebuild_pending == 0); // nothing was let go
+  CHECK(f.opened->stats().log_bytes >= 20 * mib);
+  CHECK(f.opened->stats().bytes_at_risk >= 15 * mib);
+
+  for (auto& g : f.groups) {
+    ++g.generation;
+    for (auto& slot : g.slots)
+      if (slot == model::node_id{5}) slot = {7};
+  }
+  f.ports.nodes[{7}] = {};
+  REQUIRE(f.opened->set_groups(f.groups).ok());
+  f.ports[2].slow = false;
+  f.ports.answer_slow(); // or its time is up
+  f.see_nodes();
+  f.pass(std::chrono::seconds{40});
+  CHECK(f.ports[7].sets > 0);
+  CHECK(f.opened->stats().log_bytes < 20 * mib); // five that live have them
+  f.ports[2].reachable = true;
+  f.see_nodes();
+  REQUIRE(f.repair_all());
+  REQUIRE(f.drain());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  CHECK(f.ports.violation == "");
+}
+
 TEST_CASE("what a node acknowledged and did not confirm stays at risk") {
   volume_fixture f;
   f.begin();
