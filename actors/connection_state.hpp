@@ -158,6 +158,7 @@ struct connection_state {
 
   std::optional<boot_time> alarm_at;
   std::uint64_t alarm_number = 0;
+  bool was_late = false; ///< the last alarm
   bool stopping = false;
   bool ended = false;
   boot_time stop_by{0};

@@ -97,6 +97,15 @@ struct dispersal_state {
     std::optional<timers::iterator> timer;
   };
 
+  dispersal_state() = default;
+  dispersal_state(const dispersal_state&) = delete;
+  dispersal_state& operator=(const dispersal_state&) = delete;
+  /// An actor that is killed runs no exit handler: a queue holds fetches that hold its link.
+  ~dispersal_state() {
+    for (auto& [node, l] : links)
+      for (auto& each : l->lanes) each.waiting.clear();
+  }
+
   void start(dispersal_self::pointer me, dispersal_config config);
   dispersal_self::behavior_type make_behavior();
 

@@ -193,6 +193,8 @@ struct monitor_state {
     auto& w = found->second;
     auto before = w.last.state;
     auto same = before == r.state && w.last.stalled == r.stalled;
+    auto heard = before != r.state || w.last.last_seen != r.last_seen; // bytes came: what left our queue is no answer
+    auto moves_again = before == r.state && w.last.stalled && !r.stalled && heard;
     w.last = r;
     // Another life, or away for a while: what it confirmed shortly before it was last seen is
     // checked again (volume.md, 3).
@@ -206,13 +208,13 @@ struct monitor_state {
       auto seen = other_life ? known->second.seen : w.seen;
       config.doubt({r.node, seen == wall_time{} ? wall_time{} : seen - doubted_before});
     }
-    if (r.state == link_state::ready && !r.stalled) {
+    if (r.state != link_state::ready || r.stalled) {
+      w.answered = false;
+    } else if (heard) {
       w.seen = config.shared->time->wall();
       w.answered = true;
-      w.view.silent_for = {};
-    } else {
-      w.answered = false;
     }
+    if (moves_again) w.view.silent_for = {};
     if (same && !r.restarted) return;
     update(w);
     config.report(view(false));

@@ -15,11 +15,13 @@ public:
     auto gone = given - std::min(given, queued);
     auto moved = was_queued_ && gone > gone_;
     gone_ = gone;
-    was_queued_ = queued > 0;
+    was_queued_ = queued >= least;
     return moved;
   }
 
 private:
+  /// Less than that may just be on its way: a PING stays in the queue until its acknowledgement comes.
+  static constexpr std::uint64_t least = 16 << 10;
   std::uint64_t gone_ = 0;
   bool was_queued_ = false;
 };

@@ -358,7 +358,8 @@ void connection_state::on_alarm(std::uint64_t number) {
   if (number != alarm_number || ended) return;
   auto now = cfg.time->boot();
   auto late = std::exchange(alarm_at, {}).value_or(now) + overslept < now;
-  if (late) return arm();
+  if (late && !std::exchange(was_late, true)) return arm();
+  was_late = false;
   if (session && !session->closed() && session->waiting() && direct.valid() && now >= next_look())
     look_at_queue();
   if (retry_at && now >= *retry_at) connect_now();

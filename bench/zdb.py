@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """qs zdb beside redis-server (appendonly yes, appendfsync no) on the same machine, in the same run, with the same driver. Prints, for
 each size of value and pipeline, requests a second of both and their ratio, seconds of CPU a GB (or a million requests), and bytes written
-to the disk a byte stored. redis-benchmark drives the small sizes as well, as a check of the driver.
+to the disk a byte stored. redis-benchmark drives the small sizes as well, as a check of the driver; its SETs bring the same value again and again.
 
   bench/zdb.py PATH_OF_QS [--seconds 1] [--rounds 5] [--connections 16] [--sizes 64,4096,65536,524288,1048576] [--pipelines 1,16] [--json FILE]
                [--dir DIRECTORY] [--only qs|redis]
 
-Hit rate 100 %: what is read was written before. The two take turns, each round with fresh servers; a figure is the median of its rounds, a
+Hit rate 100 %: what is read was written before. The two take turns, every other round in the opposite order, each round with fresh servers; a figure is the median of its rounds, a
 ratio the median of the rounds' ratios. Figures from a busy machine say nothing: run it alone.
 """
 import argparse
@@ -140,16 +140,18 @@ def measure(server, command, size, pipeline, o, each):
             "written_per_byte": (server.written() - disk) / (done * size) if command == "set" else None}
 
 
-def redis_benchmark(server, size, pipeline, o):
-    n = 100_000 if pipeline > 1 else 20_000
-    r = subprocess.run(["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-t", "set,get", "-n", str(n), "-c", str(o.connections), "-P",
+def redis_benchmark(server, command, size, pipeline, o):
+    """Of 10,000 keys; a SET always of the same value, which is there already from the second time on."""
+    n = 400_000 if pipeline > 1 else 100_000
+    cpu = server.cpu()
+    r = subprocess.run(["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-t", command, "-n", str(n), "-c", str(o.connections), "-P",
                         str(pipeline), "-d", str(size), "-r", "10000", "--csv"], check=True, capture_output=True, text=True, timeout=300)
-    out = {}
+    cpu = server.cpu() - cpu
     for line in r.stdout.splitlines():
         cells = [c.strip('"') for c in line.split(",")]
-        if cells[0] in ("SET", "GET"):
-            out[cells[0].lower()] = float(cells[1])
-    return out
+        if cells[0] == command.upper():
+            return {"rate": float(cells[1]), "cpu_per_million": cpu / n * 1e6}
+    sys.exit(f"redis-benchmark said nothing of {command}: {r.stdout}")
 
 
 def one_round(name, root, size, pipeline, o, each):
@@ -160,8 +162,8 @@ def one_round(name, root, size, pipeline, o, each):
     fill(server, size, o, each)
     out["get"] = measure(server, "get", size, pipeline, o, each)
     if size <= 4096 and shutil.which("redis-benchmark"):
-        for command, rate in redis_benchmark(server, size, pipeline, o).items():
-            out["benchmark_" + command] = {"rate": rate}
+        for command in ("set", "get"):
+            out["benchmark_" + command] = redis_benchmark(server, command, size, pipeline, o)
     server.stop()
     shutil.rmtree(server.data)
     return out
@@ -209,8 +211,8 @@ def main():
                 # Few enough keys that all of them are written before they are read.
                 each = max(pipeline, min(1000, (64 << 20) // size // o.connections))
                 rounds = {name: [] for name in names}
-                for _ in range(o.rounds):
-                    for name in names:
+                for turn in range(o.rounds):
+                    for name in names if turn % 2 == 0 else reversed(names):
                         rounds[name].append(one_round(name, root, size, pipeline, o, each))
                 row = {"size": size, "pipeline": pipeline, **{name: medians(r) for name, r in rounds.items()}}
                 rows.append(row)
@@ -224,7 +226,7 @@ def main():
                     print(f"{size:>8} {pipeline:>4} {command:>4} {' '.join(cells)} {shown(row[command + '_ratio'])}", flush=True)
                 for command in ("benchmark_set", "benchmark_get"):
                     if all(command in row[n] for n in names):
-                        said = " ".join(f"{row[n][command]['rate']:11.0f} {'':>22}" for n in names)
+                        said = " ".join(f"{row[n][command]['rate']:11.0f} {'':>7} {row[n][command]['cpu_per_million']:8.1f} {'':>5}" for n in names)
                         row[command + "_ratio"] = ratio(rounds, command)
                         print(f"{'':>8} {'':>4} {command[-3:]:>4} {said} {shown(row[command + '_ratio'])}  redis-benchmark", flush=True)
     if o.json:

@@ -237,6 +237,16 @@ byte_count write_log::needed_bytes() const {
   return bytes_ - spare_;
 }
 
+byte_count write_log::held_bytes() const {
+  std::lock_guard lock{mutex_};
+  auto held = bytes_;
+  for (const auto& [number, e] : files_) {
+    if (e.uses != 0) break;
+    held -= e.length;
+  }
+  return held;
+}
+
 std::uint64_t write_log::first_file() const {
   std::lock_guard lock{mutex_};
   return files_.empty() ? next_number_ : files_.begin()->first;

@@ -104,6 +104,8 @@ public:
   [[nodiscard]] byte_count bytes() const;
   /// Without the files at the front that only wait to be deleted: what fills the log.
   [[nodiscard]] byte_count needed_bytes() const;
+  /// From the first file on that something in it is still needed of: what is left once what waits for a flush or a sync is gone.
+  [[nodiscard]] byte_count held_bytes() const;
   /// Number of the oldest file.
   [[nodiscard]] std::uint64_t first_file() const;
 

@@ -303,6 +303,7 @@ void engine::move_frames(const segment_ptr& from) {
   std::vector<std::pair<std::uint32_t, local_frame>> frames;
   {
     std::lock_guard lock{from->mutex};
+    if (from->let_go) return; // the nodes have enough of it; what is missing is repair's
     frames.assign(from->frames.begin(), from->frames.end());
     // All of it goes through the log once more. The oldest come first when there is room again, and they free it. One that was
     // not sealed when the engine ended has no other way to the nodes, and there are few of those.

@@ -221,10 +221,13 @@ bool segment_table::some_reachable(const std::vector<model::node_id>& slots, std
     if ((shards >> i & 1) != 0 && reachable_locked(slots[i])) return true;
   return false;
 }
-unsigned segment_table::count_live(const std::vector<model::node_id>& slots, std::uint64_t shards) const {
+unsigned segment_table::count_there(const std::vector<model::node_id>& slots, std::uint64_t shards, bool answering) const {
   std::lock_guard lock{mutex_};
   unsigned n = 0;
-  for (unsigned i = 0; i < slots.size(); ++i) n += (shards >> i & 1) != 0 && live_locked(slots[i]) ? 1 : 0;
+  for (unsigned i = 0; i < slots.size(); ++i) {
+    if ((shards >> i & 1) == 0 || !live_locked(slots[i]) || (answering && !reachable_locked(slots[i]))) continue;
+    ++n;
+  }
   return n;
 }
 bool segment_table::live(model::node_id node) const {

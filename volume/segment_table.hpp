@@ -62,7 +62,8 @@ public:
   bool set_nodes(const std::vector<node_view>& nodes);
   [[nodiscard]] bool reachable(model::node_id node) const; ///< true while nothing is known of it
   [[nodiscard]] bool some_reachable(const std::vector<model::node_id>& slots, std::uint64_t shards) const;
-  [[nodiscard]] unsigned count_live(const std::vector<model::node_id>& slots, std::uint64_t shards) const;
+  /// On nodes that are not lost; `answering`: and not silent either.
+  [[nodiscard]] unsigned count_there(const std::vector<model::node_id>& slots, std::uint64_t shards, bool answering) const;
   [[nodiscard]] bool live(model::node_id node) const; ///< counts for redundancy
   [[nodiscard]] bool may_return(model::node_id node) const; ///< what it had may still be there, whether it counts or not
 

@@ -282,6 +282,7 @@ bool engine::commit_confirmed(const segment_ptr& segment, bool some_missing) {
   std::uint32_t generation = 0;
   {
     std::lock_guard lock{segment->mutex};
+    if (segment->replacing) return false; // a node was full: its frames are on their way to another segment
     confirmed = segment->confirmed & (*row)->required();
     generation = segment->generation;
   }
@@ -290,7 +291,7 @@ bool engine::commit_confirmed(const segment_ptr& segment, bool some_missing) {
   if ((*row)->group_generation != generation || !newest || newest->generation != generation) return false;
   auto all = static_cast<unsigned>(std::popcount((*row)->required()));
   if (!some_missing && static_cast<unsigned>(std::popcount(confirmed)) < all) return false;
-  if (table_.count_live(newest->slots, confirmed) < enough_to_unpin((*row)->used_shards, all)) return false;
+  if (table_.count_there(newest->slots, confirmed, some_missing) < enough_to_unpin((*row)->used_shards, all)) return false;
   (*row)->confirmed = confirmed;
   (*row)->confirmed_ms = wall_ms();
   (*row)->state = segment_state::stored;
@@ -358,7 +359,7 @@ void engine::forget_arrived() {
 
 void engine::unpin_enough() {
   auto limit = options_.staging_bytes / 4;
-  if (log_->needed_bytes() <= limit) return;
+  if (log_->held_bytes() <= limit) return;
   std::vector<segment_ptr> enough; // the oldest, which free the log, first
   {
     std::shared_lock view{view_mutex_};
@@ -371,7 +372,7 @@ void engine::unpin_enough() {
       // What is on its way is soon there, unless it is on its way to a node that is not.
       if (!slots || table_.some_reachable(*slots, segment->waiting)) continue;
       auto all = static_cast<unsigned>(std::popcount(entry->required));
-      if (table_.count_live(*slots, segment->confirmed & entry->required) >= enough_to_unpin(entry->used_shards, all))
+      if (table_.count_there(*slots, segment->confirmed & entry->required, true) >= enough_to_unpin(entry->used_shards, all))
         enough.push_back(segment);
     }
   }
@@ -384,7 +385,7 @@ void engine::unpin_enough() {
       std::lock_guard lock{queue_mutex_};
       under_way_.erase(segment->ref());
     }
-    if (log_->needed_bytes() <= limit) return;
+    if (log_->held_bytes() <= limit) return;
   }
 }
 

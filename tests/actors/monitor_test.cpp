@@ -202,6 +202,16 @@ TEST_CASE("monitor: a link that stalls is silent at once, and answers again as s
   f.links[1]->up = true;
   before = f.rounds.size() - 1;
   r.stalled = false;
+  caf::anon_send(f.monitor, link_atom_v, r); // something left our queue: that is no answer
+  f.run();
+  CHECK(f.last(1).state == model::reach::silent);
+  CHECK(f.last(1).silent_for > 1s);
+  r.stalled = true;
+  caf::anon_send(f.monitor, link_atom_v, r);
+  f.run();
+  before = f.rounds.size() - 1;
+  r.stalled = false;
+  r.last_seen = f.time.wall();
   caf::anon_send(f.monitor, link_atom_v, r);
   f.run();
   REQUIRE(f.rounds.size() == before + 2);

@@ -124,6 +124,7 @@ struct simulation::engine {
   actors::blocking_actor blocking;
   actors::dispersal_actor dispersal;
   actors::supervisor_actor supervisor;
+  std::vector<caf::weak_actor_ptr> links; ///< all that were ever made: one that is being let go is in nobody's list any more
 
   explicit engine(random_source& r) : work{r} { scheduler.clock().current_time += 1h; } // 0 means "unset" to CAF
 
@@ -139,7 +140,8 @@ struct simulation::engine {
     // All by name: a request under way makes a circle of those two, which nobody breaks when both just disappear.
     auto& s = peek();
     for (auto& [n, r] : s.reservations) caf::anon_send_exit(r, caf::exit_reason::kill);
-    for (auto& [n, l] : s.links) caf::anon_send_exit(l.actor, caf::exit_reason::kill);
+    for (auto& l : links)
+      if (auto there = l.lock()) caf::anon_send_exit(caf::actor_cast<caf::actor>(there), caf::exit_reason::kill);
     caf::anon_send_exit(s.mount_, caf::exit_reason::kill);
     caf::anon_send_exit(s.monitor_, caf::exit_reason::kill);
     caf::anon_send_exit(s.payment_, caf::exit_reason::kill);
@@ -253,7 +255,11 @@ void simulation::start() {
   s.port = e.port.get();
   s.work = &e.work;
   s.feed = e.feed;
-  s.connect = [this](caf::actor_system& system, actors::connection_config c) { return simulated_connection(system, std::move(c), *this); };
+  s.connect = [this, &e](caf::actor_system& system, actors::connection_config c) {
+    auto made = simulated_connection(system, std::move(c), *this);
+    e.links.emplace_back(made->ctrl());
+    return made;
+  };
   s.end = [this](int code) { ended = code; };
   e.supervisor = actors::make_supervisor(*e.system, std::move(s));
   ++grid->counters["engine started"];

@@ -120,7 +120,7 @@ struct link {
     watch_stall();
     later(latency(), [this, answer, lost, work, number, asked]() mutable {
       auto* n = node();
-      if (number == session && (n == nullptr || !n->silent)) heard(asked);
+      if (number == session && n != nullptr && !n->silent) heard(asked);
       delivered<T>(answer, lost, work, number);
     });
     return answer;
