@@ -179,11 +179,14 @@ def crash_engine(box):
         data = (target / f"{n:06d}").read_bytes()
         if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
             raise Failed(f"file {n} was answered and is not what was written ({len(data)} of {size} bytes)")
-    say(f"all {len(answered)} files that were answered are there, byte by byte")
+    names = sorted(os.listdir(target))
+    if names != [f"{n:06d}" for n in range(len(names))] or len(names) > len(answered) + 1:
+        raise Failed(f"{len(names)} files, {len(answered)} answered: something is missing before something that came later")
+    say(f"all {len(answered)} files that were answered are there, byte by byte, none before one that is missing")
 
 
 def crash_node(box):
-    box.wait_ready()
+    before = {n["id"]: n.get("host") for n in box.wait_ready()["nodes"]}
     victim, argv = next(iter(box.zdb_pids().items()))
     data = os.urandom(1 << 20)
     digest = hashlib.sha256()
@@ -202,6 +205,8 @@ def crash_node(box):
         raise Failed("what was written through the node's death reads back differently")
     say(f"node process {victim} killed in the middle of 64 MiB; slowest write {worst * 1000:.0f} ms, no error, reads back equal")
     s = box.wait_ready(redundancy=2)
+    if {n["id"]: n.get("host") for n in s["nodes"]} != before:
+        raise Failed(f"nodes changed: {before} before, {s['nodes']} after")
     say(f"its process runs again, nothing moved: nodes {', '.join(n['id'] for n in s['nodes'])}")
 
 
