@@ -1,4 +1,6 @@
 """Each trouble has its own exit code and message, and changes nothing (interface.md, exit codes)."""
+import contextlib
+import hashlib
 import os
 import pathlib
 import shutil
@@ -26,6 +28,18 @@ def snapshot(root):
     return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(root.rglob("state.db*"))}
 
 
+@contextlib.contextmanager
+def nothing_changes(box):
+    """While no engine runs: every file there is, outside the mount point, with its content."""
+    def look():
+        return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else ""
+                for p in sorted(box.root.rglob("*")) if box.mount not in [p, *p.parents]}
+    before = look()
+    yield
+    after = look()
+    assert after == before, sorted(set(before.items()) ^ set(after.items()))
+
+
 def state_dir(box):
     return next((box.root / "state").rglob("state.db")).parent
 
@@ -34,23 +48,29 @@ def state_dir(box):
 with Sandbox(QS, "refuse") as box:
     expect(box, 1, ["storage.yaml"], "diff")
     box.init()
+    expect(box, 64, ["--auto-approve"], "apply")  # the made-up grid writes its catalogue, and the wallet is made, when they are looked at first
     good = box.spec.read_text()
     box.spec.write_text(good.replace("parity: 2", "parity: 5"))
-    expect(box, 1, ["storage.yaml:", "QS0107", "^"], "apply", "--auto-approve")
+    with nothing_changes(box):
+        expect(box, 1, ["storage.yaml:", "QS0107", "^"], "apply", "--auto-approve")
     box.spec.write_text(good.replace("nodes: 6", "nodes: 6\n  nodes: 7"))
-    expect(box, 1, ["storage.yaml:"], "validate")
+    with nothing_changes(box):
+        expect(box, 1, ["storage.yaml:"], "validate")
     box.spec.write_text(good)
-    expect(box, 64, ["--auto-approve"], "apply")  # a prompt where nobody can answer
-    expect(box, 64, [], "no-such-command")
+    with nothing_changes(box):
+        expect(box, 64, ["--auto-approve"], "apply")  # a prompt where nobody can answer
+        expect(box, 64, [], "no-such-command")
     assert not box.processes(), box.processes()
 
     # The mount point: not empty, missing, occupied by another mount.
     (box.mount / "in-the-way").write_text("x")
-    expect(box, 1, ["not empty"], "apply", "--auto-approve")
+    with nothing_changes(box):
+        expect(box, 1, ["not empty"], "apply", "--auto-approve")
     (box.mount / "in-the-way").unlink()
     subprocess.run(["mount", "-t", "tmpfs", "none", str(box.mount)], check=True)
     try:
-        expect(box, 1, [str(box.mount)], "apply", "--auto-approve")
+        with nothing_changes(box):
+            expect(box, 1, [str(box.mount)], "apply", "--auto-approve")
     finally:
         subprocess.run(["umount", str(box.mount)], check=True)
     assert not box.zdb_pids(), "a refused apply reserved nodes"
@@ -60,7 +80,8 @@ with Sandbox(QS, "refuse") as box:
     other = box.root / "other-phrase"
     words = phrase.read_text()
     phrase.rename(box.root / "kept")
-    expect(box, 1, ["qs key"], "apply", "--auto-approve")
+    with nothing_changes(box):
+        expect(box, 1, ["qs key"], "apply", "--auto-approve")
     (box.root / "kept").rename(phrase)
 
     # -- with a volume ---------------------------------------------------------------------------------------------------
@@ -74,7 +95,12 @@ with Sandbox(QS, "refuse") as box:
     blocker.close()
     box.wait_ready()
 
+    def recorded():
+        s = box.status()
+        return s["serial"], sorted(n["id"] for n in s["nodes"]), box.engine_pid(), sorted(box.processes())
+    before = recorded()
     expect(box, 5, ["engine"], "run", timeout=30)  # a second engine
+    assert recorded() == before, (before, recorded())
 
     # protect is recorded: it holds although the file no longer says so.
     box.edit("protect: false", "protect: true")
