@@ -18,10 +18,22 @@ chance = random.Random(seed)
 
 with Sandbox(sys.argv[1], "crash") as box:
     box.init()
-    # apply, killed: both the client and the engine, at a random moment; then the same command again.
-    for _ in range(3):
+    killed = 0
+    # apply, killed: both the client and the engine, or a node that was just made, at a random moment; then the same command again.
+    for victims in ("node", "client and engine", "node", "client and engine", "client and engine"):
         client = subprocess.Popen([box.qs, "apply", "--auto-approve"], cwd=box.work, env=box.env, stdin=subprocess.DEVNULL,
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if victims == "node":
+            made = wait_for("a node, or the end", lambda: list(box.zdb_pids()) or client.poll() is not None, 60, 0.01)
+            time.sleep(chance.uniform(0, 0.3))  # the moment of the kill, not a wait for anything
+            if made is not True:
+                try:
+                    os.kill(made[0], signal.SIGKILL)
+                    killed += 1
+                except ProcessLookupError:
+                    pass
+            client.wait(120)  # whatever it says: the same command again ends the same
+            continue
         time.sleep(chance.uniform(0.05, 1.5))  # the moment of the kill, not a wait for anything
         client.kill()
         client.wait()
@@ -36,6 +48,7 @@ with Sandbox(sys.argv[1], "crash") as box:
     s = box.status()
     assert len([n for n in s["nodes"] if n["state"] == "ready"]) == 6, s["nodes"]
     wait_for("no process too many", lambda: len(box.zdb_pids()) == 6, 30)
+    assert killed > 0, "no node was there to be killed"
     dirs = [d for d in (box.root / "grid" / "nodes").iterdir() if d.is_dir()]
     assert len(dirs) == 6, f"leaked reservations: {dirs}"
 
