@@ -119,7 +119,7 @@ TEST_CASE("memory is read, CHECK and what mends look at the disk") {
 
 TEST_CASE("the same value again is compared with the whole record on the disk, in one read where it is small") {
   quiet no_log;
-  for (std::size_t length : {9, 20'000})
+  for (auto length : {std::size_t{9}, std::size_t{20'000}})
     for (auto where : {"header", "key", "value"}) {
       CAPTURE(length);
       CAPTURE(where);
