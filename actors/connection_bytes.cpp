@@ -88,7 +88,7 @@ void connection_state::given(std::size_t bytes) {
 
 void connection_state::on_data(const caf::io::new_data_msg& m) {
   if (m.handle != hdl || !session) return;
-  progress = received = cfg.time->boot();
+  received = cfg.time->boot();
   if (state == link_state::ready) last_seen = cfg.time->wall();
   alive();
   auto s = session->receive(as_bytes({m.buf.data(), m.buf.size()}));
@@ -102,10 +102,7 @@ void connection_state::on_sent(const caf::io::data_transferred_msg& m) {
   if (m.handle != hdl) return;
   // What fits into the kernel's buffer says nothing of the node: one that stands still takes that,
   // too. Only a buffer that was full and has room again shows that the other side takes something.
-  if (std::exchange(backed_up, m.remaining > 0)) {
-    progress = cfg.time->boot();
-    alive();
-  }
+  if (std::exchange(backed_up, m.remaining > 0)) alive();
   in_kernel += m.written;
   handed = m.remaining;
   pump();
@@ -116,10 +113,8 @@ void connection_state::on_sent(const caf::io::data_transferred_msg& m) {
 void connection_state::look_at_queue() {
   looked_at = cfg.time->boot();
   int queued = 0;
-  if (!direct.valid() || ::ioctl(direct.get(), SIOCOUTQ, &queued) != 0 || queued < 0) return;
-  if (!watch.look(in_kernel, static_cast<std::uint64_t>(queued))) return;
-  progress = looked_at;
-  alive();
+  if (::ioctl(direct.get(), SIOCOUTQ, &queued) != 0 || queued < 0) return;
+  if (watch.look(in_kernel, static_cast<std::uint64_t>(queued))) alive();
 }
 
 void connection_state::on_closed(const caf::io::connection_closed_msg& m) {

@@ -90,9 +90,11 @@ struct connection_state {
   void look_at_queue();
   void on_closed(const caf::io::connection_closed_msg& m);
   void arm();
+  boot_time oldest_asked() const;
   boot_time sign_of_life() const;
   boot_time next_look() const;
   boot_time progress_limit() const;
+  bool may_stall() const { return state == link_state::ready && !stalled && !stopping; }
   void alive();
   void on_alarm(std::uint64_t number);
 

@@ -317,9 +317,10 @@ void connection_state::arm() {
   std::optional<boot_time> next;
   auto want = [&](boot_time t) { next = next ? std::min(*next, t) : t; };
   if (retry_at) want(*retry_at);
-  if (session && session->waiting() && direct.valid()) want(next_look());
-  if (session && session->waiting())
-    want(state == link_state::ready && !stalled && !stopping ? sign_of_life() + stalled_after : progress_limit());
+  if (session && session->waiting()) {
+    if (direct.valid()) want(next_look());
+    want(may_stall() ? sign_of_life() + stalled_after : progress_limit());
+  }
   if (!settling.empty() && state == link_state::ready) want(settling.front().since + settled_after);
   if (stopping) want(stop_by);
   if (!next || ended) return;
@@ -331,11 +332,14 @@ void connection_state::arm() {
   caf::delayed_anon_send(caf::actor_cast<caf::actor>(self), delay, alarm_atom_v, ++alarm_number);
 }
 
+/// Of what it owes an answer to.
+boot_time connection_state::oldest_asked() const {
+  return cfg.time->boot() - session->waiting().value_or(boot_time{0});
+}
+
 /// Bytes that come, or that it takes, show that the node is alive and only slow. The last of them, or
 /// when it was asked what it owes.
-boot_time connection_state::sign_of_life() const {
-  return std::max(progress, cfg.time->boot() - session->waiting().value_or(boot_time{0}));
-}
+boot_time connection_state::sign_of_life() const { return std::max(progress, oldest_asked()); }
 
 boot_time connection_state::next_look() const {
   return std::max(sign_of_life(), looked_at) + look_every;
@@ -343,12 +347,12 @@ boot_time connection_state::next_look() const {
 
 /// Without any for this long it is not.
 boot_time connection_state::progress_limit() const {
-  auto oldest = cfg.time->boot() - session->waiting().value_or(boot_time{0});
-  auto for_disk = !syncing.empty() && oldest >= sync_sent; // what was asked before the SYNC is due as ever
+  auto for_disk = !syncing.empty() && oldest_asked() >= sync_sent; // what was asked before the SYNC is due as ever
   return sign_of_life() + (for_disk ? sync_deadline : boot_time{limits::node_request_deadline});
 }
 
 void connection_state::alive() {
+  progress = cfg.time->boot();
   if (!std::exchange(stalled, false)) return;
   tell(false);
   arm();
@@ -366,8 +370,7 @@ void connection_state::on_alarm(std::uint64_t number) {
   if (session && !session->closed() && session->waiting() && now >= progress_limit())
     lost({errc::timed_out, fmt::format("no answer from {} in time", model::to_string(cfg.node))},
          link_state::disconnected);
-  if (state == link_state::ready && !stalled && !stopping && session->waiting() &&
-      now >= sign_of_life() + stalled_after) {
+  if (may_stall() && session->waiting() && now >= sign_of_life() + stalled_after) {
     stalled = true;
     tell(false);
   }

@@ -272,7 +272,7 @@ private:
   void unpin_enough();
   /// Let go by unpin_enough() while a shard was on its way to a node that stands still, and it still is: a DEL now might come
   /// before its SET, and repair would ask for what is coming.
-  [[nodiscard]] bool is_under_way(model::segment_ref ref);
+  [[nodiscard]] bool is_under_way(model::segment_ref ref) const;
   void forget_arrived();
 
   // -- merge.cpp

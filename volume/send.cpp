@@ -94,7 +94,6 @@ void engine::send(const segment_ptr& segment) {
   };
   auto is_let_go = [&] {
     std::lock_guard lock{segment->mutex};
-    if (segment->let_go) segment->queued = false;
     return segment->let_go;
   };
   auto entry = table_.find(ref);
@@ -152,8 +151,8 @@ void engine::send(const segment_ptr& segment) {
   if (asked == 0) return give_up(std::chrono::seconds{1});
   auto values = shard_values(*segment);
   if (!values.ok()) {
-    if (is_let_go()) return; // with its frames
-    note("error", "SegmentUnreadable", fmt::format("segment {}: {}", model::to_string(ref), describe(values.err())));
+    if (!is_let_go()) // with its frames
+      note("error", "SegmentUnreadable", fmt::format("segment {}: {}", model::to_string(ref), describe(values.err())));
     return give_up(std::chrono::seconds{30});
   }
 
@@ -331,7 +330,7 @@ unsigned engine::enough_to_unpin(unsigned used, unsigned all) const {
   return options_.parity_shards <= 1 ? all : std::min(used + 1, all);
 }
 
-bool engine::is_under_way(model::segment_ref ref) {
+bool engine::is_under_way(model::segment_ref ref) const {
   segment_ptr segment;
   {
     std::lock_guard lock{queue_mutex_};
@@ -339,13 +338,8 @@ bool engine::is_under_way(model::segment_ref ref) {
     if (it == under_way_.end()) return false;
     segment = it->second;
   }
-  {
-    std::lock_guard lock{segment->mutex};
-    if (!segment->let_go || segment->waiting != 0) return true;
-  }
-  std::lock_guard lock{queue_mutex_};
-  under_way_.erase(ref);
-  return false;
+  std::lock_guard lock{segment->mutex};
+  return !segment->let_go || segment->waiting != 0;
 }
 
 void engine::forget_arrived() {
@@ -354,7 +348,9 @@ void engine::forget_arrived() {
     std::lock_guard lock{queue_mutex_};
     for (const auto& [ref, segment] : under_way_) refs.push_back(ref);
   }
-  for (auto ref : refs) (void)is_under_way(ref);
+  std::erase_if(refs, [this](auto ref) { return is_under_way(ref); });
+  std::lock_guard lock{queue_mutex_};
+  for (auto ref : refs) under_way_.erase(ref);
 }
 
 void engine::unpin_enough() {

@@ -19,8 +19,7 @@
 #include "actors/system.hpp"
 #include "actors/zdb_connection.hpp"
 #include "net/connector.hpp"
-#include "zdb/blocking_client.hpp"
-#include "zdb/server.hpp"
+#include "support/zdb_server.hpp"
 
 using namespace qs;
 using namespace qs::actors;
@@ -37,42 +36,25 @@ model::object_name name_of(std::string_view text) {
 /// A zdb server on a thread of its own, with a namespace of ours in it.
 struct real_node {
   std::filesystem::path data;
-  std::unique_ptr<zdb::server> server;
-  std::thread thread;
+  std::unique_ptr<zdb::server_thread> server;
   std::uint32_t number = 0;
 
   explicit real_node(std::uint32_t n, const std::filesystem::path& root) : data{root / std::to_string(n)}, number{n} {
     start();
-    auto admin = zdb::blocking_client::connect(server->address(), {});
-    REQUIRE(admin.ok());
-    REQUIRE((*admin)->nsnew("ns").ok());
-    REQUIRE((*admin)->nsset("ns", "password", "secret").ok());
-    REQUIRE((*admin)->nsset("ns", "public", "0").ok());
+    auto admin = server->connect();
+    REQUIRE(admin->nsnew("ns").ok());
+    REQUIRE(admin->nsset("ns", "password", "secret").ok());
+    REQUIRE(admin->nsset("ns", "public", "0").ok());
     zdb::session_options o;
     o.name_space = "ns";
     o.password = "secret";
-    auto user = zdb::blocking_client::connect(server->address(), o);
-    REQUIRE(user.ok());
-    REQUIRE((*user)->set(std::string{as_text(name_of("identity"))}, identity()).ok());
-    REQUIRE((*user)->sync().ok());
+    auto user = server->connect(o);
+    REQUIRE(user->set(std::string{as_text(name_of("identity"))}, identity()).ok());
+    REQUIRE(user->sync().ok());
   }
-  ~real_node() { stop(); }
   std::string identity() const { return "I am n" + std::to_string(number); }
-  void start() {
-    zdb::server_options o;
-    o.data = data;
-    o.port = 0;
-    auto made = zdb::server::open(o);
-    REQUIRE(made.ok());
-    server = std::move(*made);
-    thread = std::thread{[s = server.get()] { (void)s->run(); }};
-  }
-  void stop() {
-    if (!server) return;
-    server->stop();
-    thread.join();
-    server.reset();
-  }
+  void start() { server = std::make_unique<zdb::server_thread>(zdb::local_options(data)); }
+  void stop() { server.reset(); }
   model::endpoint where() const {
     auto a = net::parse_address(server->address());
     REQUIRE(a.ok());

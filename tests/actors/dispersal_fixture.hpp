@@ -92,6 +92,14 @@ struct dispersal_fixture : actor_fixture {
     caf::anon_send(target, detach_atom_v, model::node_id{number});
     run();
   }
+  void tell_stalled(std::uint32_t number, bool stalled) {
+    link_report r;
+    r.node = {number};
+    r.state = link_state::ready;
+    r.stalled = stalled;
+    caf::anon_send(target, link_atom_v, r);
+    run();
+  }
   void free(std::uint32_t number) {
     auto& n = *nodes[number];
     n.stuck = false;

@@ -155,12 +155,7 @@ TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: nothing waits for a node that s
   for (int i = 0; i < 5; ++i) store(2, false, 1000, "w" + std::to_string(i));
   CHECK(count("n2:acknowledged") == 5);
   CHECK(count("n1:unreachable") == 0);
-  link_report r;
-  r.node = {1};
-  r.state = link_state::ready;
-  r.stalled = true;
-  caf::anon_send(target, link_atom_v, r);
-  run();
+  tell_stalled(1, true);
   CHECK(count("n1:unreachable") == 3); // two are on their way: nobody knows of them yet
   CHECK(status().queued == 0);
   store(2, false, 1000, "x");
@@ -170,13 +165,10 @@ TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: nothing waits for a node that s
   free(1);
   CHECK(count("n1:acknowledged") == 2);
   CHECK(status().write_bytes_in_flight == 0);
-  r.stalled = false;
-  caf::anon_send(target, link_atom_v, r);
+  tell_stalled(1, false);
   store(2, false, 1000, "y");
   CHECK(count("n1:acknowledged") == 3);
-  r.node = {9}; // one it does not know
-  caf::anon_send(target, link_atom_v, r);
-  run();
+  tell_stalled(9, false); // one it does not know
 }
 
 TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: reads go on waiting for a node that stands still") {
@@ -188,12 +180,7 @@ TEST_CASE_FIXTURE(dispersal_fixture, "dispersal: reads go on waiting for a node 
   nodes[1]->stuck = true;
   auto first = fetch(request(1, 0, 1));
   auto second = fetch(request(1, 0, 1));
-  link_report r;
-  r.node = {1};
-  r.state = link_state::ready;
-  r.stalled = true;
-  caf::anon_send(target, link_atom_v, r);
-  run();
+  tell_stalled(1, true);
   free(1);
   CHECK(indices(first) == std::set<int>{0});
   CHECK(indices(second) == std::set<int>{0});

@@ -10,8 +10,6 @@
 #include <array>
 #include <atomic>
 #include <fcntl.h>
-#include <filesystem>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <netinet/in.h>
@@ -26,8 +24,7 @@
 #include "actors/zdb_connection.hpp"
 #include "net/connector.hpp"
 #include "object_names.hpp"
-#include "zdb/blocking_client.hpp"
-#include "zdb/server.hpp"
+#include "support/zdb_server.hpp"
 
 using namespace qs;
 using namespace qs::actors;
@@ -124,39 +121,6 @@ struct heard {
   }
 };
 
-bool in_time(std::chrono::seconds most, const std::function<bool()>& condition) {
-  auto until = std::chrono::steady_clock::now() + most;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    ::poll(nullptr, 0, 10);
-  }
-  return true;
-}
-
-/// A server on a thread of its own, in a directory that goes with it.
-struct serving {
-  std::filesystem::path root = std::filesystem::temp_directory_path() / ("qs-slow-line-" + std::to_string(::getpid()));
-  std::unique_ptr<zdb::server> server;
-  std::thread thread;
-  serving() {
-    zdb::server_options o;
-    o.data = root;
-    o.port = 0;
-    auto made = zdb::server::open(o);
-    REQUIRE(made.ok());
-    server = std::move(*made);
-    thread = std::thread{[s = server.get()] { (void)s->run(); }};
-  }
-  ~serving() {
-    server->stop();
-    thread.join();
-    server.reset();
-    std::filesystem::remove_all(root);
-  }
-  serving(const serving&) = delete;
-  serving& operator=(const serving&) = delete;
-};
-
 /// Also when a check ends the test: a system waits for its actors.
 struct ended_at_last {
   connection_actor& node;
@@ -170,19 +134,14 @@ struct ended_at_last {
 };
 
 TEST_CASE("connection: a line that needs five seconds for one shard is slow and not stalled; one on which nothing moves is") {
-  serving there;
-  auto address = net::parse_address(there.server->address());
+  zdb::temporary_directory there;
+  zdb::server_thread server{zdb::local_options(there.path)};
+  auto address = net::parse_address(server.address());
   REQUIRE(address.ok());
-  {
-    auto admin = zdb::blocking_client::connect(there.server->address(), {});
-    REQUIRE(admin.ok());
-    REQUIRE((*admin)->nsnew("ns").ok());
-    zdb::session_options as_user;
-    as_user.name_space = "ns";
-    auto user = zdb::blocking_client::connect(there.server->address(), as_user);
-    REQUIRE(user.ok());
-    REQUIRE((*user)->set(std::string{as_text(name_of("identity"))}, "I am n1").ok());
-  }
+  REQUIRE(server.connect()->nsnew("ns").ok());
+  zdb::session_options as_user;
+  as_user.name_space = "ns";
+  REQUIRE(server.connect(as_user)->set(std::string{as_text(name_of("identity"))}, "I am n1").ok());
   {
     slow_line line{address->port};
     net::connector connector;
@@ -206,7 +165,7 @@ TEST_CASE("connection: a line that needs five seconds for one shard is slow and 
     c.sockets = real_sockets(connector);
     auto node = spawn_connection(sys, std::move(c));
     ended_at_last end{node, listener};
-    REQUIRE(in_time(20s, [&] { return told->last(false, link_state::ready); }));
+    REQUIRE(zdb::eventually([&] { return told->last(false, link_state::ready); }));
 
     caf::scoped_actor self{sys};
     auto value = [](char seed) { // no two pieces of it are the same: what comes in the wrong order is seen
@@ -231,12 +190,12 @@ TEST_CASE("connection: a line that needs five seconds for one shard is slow and 
     line.held = true;
     auto b = store("b", value('b'));
     auto c2 = store("c", value('c'));
-    REQUIRE(in_time(20s, [&] { return told->last(true, link_state::ready); }));
+    REQUIRE(zdb::eventually([&] { return told->last(true, link_state::ready); }));
     line.pause_ms = 0;
     line.held = false;
     CHECK(stored(std::move(b)));
     CHECK(stored(std::move(c2)));
-    CHECK(in_time(20s, [&] { return told->last(false, link_state::ready); }));
+    CHECK(zdb::eventually([&] { return told->last(false, link_state::ready); }));
     CHECK(told->stalls() >= 1);
 
     for (const char* name : {"a", "b", "c"})
