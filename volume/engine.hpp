@@ -259,6 +259,8 @@ private:
   void queue_send(const segment_ptr& segment);
   void send_more();
   [[nodiscard]] bool may_send() const; ///< under the queue lock
+  /// Under the queue lock: what waits can wait until its turn, so that who writes fast has the machine (decision 0014).
+  [[nodiscard]] bool gives_way() const;
   void send(const segment_ptr& segment);
   result<std::vector<buffer_ptr>> shard_values(local_segment& segment);
   void progress(const segment_ptr& segment, unsigned attempt, std::uint8_t index, model::node_id node,
@@ -420,6 +422,8 @@ private:
   unsigned attempts_ = 0;
   byte_count late_ = 0; ///< bytes in memory of segments that are safe enough to go on
   bool sending_ = false;
+  boot_time next_turn_{};                          ///< of sending, while it gives way
+  std::atomic<boot_time> last_full_{boot_time{}};  ///< when a writer last had filled a segment
   std::deque<extent_place> merge_queue_;
   unsigned merge_jobs_ = 0;
   std::size_t merges_open_ = 0;     ///< queued, running or waiting for their base; and the round itself

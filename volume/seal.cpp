@@ -129,7 +129,10 @@ result<frame_ticket> engine::reserve() {
         current_.reset();
       }
     }
-    if (full) close_segment(full, false);
+    if (full) {
+      last_full_ = now();
+      close_segment(full, false);
+    }
     if (!opening.owns_lock()) {
       opening.lock(); // then look again: somebody may have opened one meanwhile
       continue;
