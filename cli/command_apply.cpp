@@ -38,7 +38,7 @@ struct applying {
     if (engine.started && generation_of(*engine.client) == 0) {
       auto stopped = stop_engine(volume, 60s, t);
       if (!stopped.ok()) t.warn(describe(stopped.err()));
-      else if (new_here && !holds_volume(volume)) remove_leftovers(volume);
+      else if (new_here && !holds_volume(volume)) remove_state_leftovers(volume); // it had no volume to cache
     }
     return exit;
   }

@@ -8,7 +8,10 @@ namespace qs::cli {
 /// Keys, rows or log of a volume are in its state directory (or nobody can tell): never to be removed as a leftover.
 bool holds_volume(const chosen_volume& volume);
 
-/// Removes what qs itself puts into the volume's state and cache directories, and nothing else; the words stay.
+/// Removes what qs itself puts into the volume's state directory, and nothing else.
+void remove_state_leftovers(const chosen_volume& volume);
+
+/// Its cache as well; the words stay.
 void remove_leftovers(const chosen_volume& volume);
 
 } // namespace qs::cli

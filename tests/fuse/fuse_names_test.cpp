@@ -10,6 +10,30 @@
 using namespace qs;
 using namespace qs::test;
 
+namespace {
+#define QS_NEEDS_ROOT()                                                                            \
+  if (::geteuid() != 0) {                                                                          \
+    MESSAGE("skipped: needs root to be somebody else");                                            \
+    return;                                                                                        \
+  }
+
+/// Mounted again with allow_other, its root and the way to it open to all.
+void open_to_everybody(mounted_fixture& f) {
+  (void)f.mount.stop(std::chrono::seconds{5});
+  auto everybody = f.settings();
+  everybody.allow_other = true;
+  REQUIRE(f.mount.start(f.files, everybody, {}).ok());
+  fs::permissions(f.place.path, fs::perms::all);
+  volume::attribute_changes open_root;
+  open_root.mode = 0777;
+  REQUIRE(f.files.setattr(volume::root_inode, open_root).ok());
+}
+
+int as_nobody(const std::string& command) {
+  return run_shell("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '" + command + "' > /dev/null 2>&1");
+}
+} // namespace
+
 TEST_CASE_FIXTURE(mounted_fixture, "fuse: create, rename, exchange, unlink") {
   QS_NEEDS_FUSE();
   spill(root / "a", "one");
@@ -114,25 +138,49 @@ TEST_CASE_FIXTURE(mounted_fixture,
   CHECK(st.st_size == 1'000'000'000'000);
 }
 
+TEST_CASE_FIXTURE(mounted_fixture, "fuse: access and every call that needs a permission are judged by mode and owner") {
+  QS_NEEDS_FUSE();
+  QS_NEEDS_ROOT();
+  open_to_everybody(*this);
+  auto file = root / "f";
+  auto dir = root / "d";
+  spill(file, "x");
+  CHECK(::mkdir(dir.c_str(), 0755) == 0);
+  spill(dir / "inside", "y");
+  auto may = [&](const char* what, const fs::path& path) { return as_nobody("test " + std::string{what} + " " + path.string()) == 0; };
+  for (auto mode : {0640U, 0644U, 0646U, 0645U}) {
+    CAPTURE(mode);
+    CHECK(::chmod(file.c_str(), mode) == 0);
+    CHECK(may("-r", file) == ((mode & 4) != 0));
+    CHECK(may("-w", file) == ((mode & 2) != 0));
+    CHECK(may("-x", file) == ((mode & 1) != 0));
+    CHECK((as_nobody("cat " + file.string()) == 0) == ((mode & 4) != 0));
+    CHECK((as_nobody("true >> " + file.string()) == 0) == ((mode & 2) != 0));
+  }
+  CHECK(::chown(file.c_str(), 65534, 65534) == 0); // now the owner's bits count
+  CHECK(::chmod(file.c_str(), 0407) == 0);
+  CHECK(may("-r", file));
+  CHECK_FALSE(may("-w", file));
+  CHECK(as_nobody("cat " + (dir / "inside").string()) == 0);
+  CHECK_FALSE(as_nobody("rm -f " + (dir / "inside").string()) == 0); // the directory's
+  CHECK(::chmod(dir.c_str(), 0750) == 0);
+  CHECK_FALSE(may("-e", dir / "inside"));
+  CHECK(::access((root / "nothing").c_str(), F_OK) == -1);
+  CHECK(errno == ENOENT);
+  CHECK(::access(file.c_str(), R_OK | W_OK) == 0); // root's
+}
+
 TEST_CASE_FIXTURE(mounted_fixture,
                   "fuse: suid goes when somebody without privilege writes or truncates") {
   QS_NEEDS_FUSE();
-  if (::geteuid() != 0) return;
-  (void)mount.stop(std::chrono::seconds{5});
-  auto everybody = settings();
-  everybody.allow_other = true;
-  REQUIRE(mount.start(files, everybody, {}).ok());
-  fs::permissions(place.path, fs::perms::all);
-  volume::attribute_changes open_root;
-  open_root.mode = 0777;
-  REQUIRE(files.setattr(volume::root_inode, open_root).ok());
+  QS_NEEDS_ROOT();
+  open_to_everybody(*this);
   for (auto command : {"printf x >> ", "truncate -s 0 "}) {
     auto f = root / "f";
     spill(f, "x");
     CHECK(::chown(f.c_str(), 65534, 65534) == 0);
     CHECK(::chmod(f.c_str(), 06777) == 0);
-    CHECK(run_shell("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '" +
-                    std::string{command} + f.string() + "'") == 0);
+    CHECK(as_nobody(command + f.string()) == 0);
     struct stat st {};
     CHECK(::stat(f.c_str(), &st) == 0);
     CHECK_MESSAGE((st.st_mode & 06000) == 0, command);
