@@ -271,6 +271,8 @@ private:
   bool commit_confirmed(const segment_ptr& segment, bool some_missing);
   [[nodiscard]] unsigned enough_to_unpin(unsigned used, unsigned all) const; ///< confirmed shards, of so many
   void retry_sends();
+  /// What is missing of it is on nodes that are not there. Under the segment's lock.
+  [[nodiscard]] bool nobody_to_ask(const segment_entry& entry, const local_segment& segment) const;
   void unpin_enough();
   /// Let go by unpin_enough() while a shard was on its way to a node that stands still, and it still is: a DEL now might come
   /// before its SET, and repair would ask for what is coming.

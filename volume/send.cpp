@@ -12,6 +12,7 @@ constexpr unsigned attempts_max = 512; ///< segments with shards out, most of th
 
 /// While somebody writes fast: 50 MiB/s (a shard's worth in 10 ms), what a line of 600 Mbit/s takes with the parity of 4+2.
 constexpr std::chrono::milliseconds turn_per_shard{10};
+constexpr byte_count waiting_max = 640 * mib; ///< of what waits for its turn
 
 /// Shards that may be outstanding while the next segments go on.
 unsigned slack(unsigned parity) { return parity <= 1 ? 0 : parity <= 3 ? 1 : 2; }
@@ -33,9 +34,11 @@ void engine::queue_send(const segment_ptr& segment) {
 
 bool engine::gives_way() const {
   auto turn = turn_per_shard * options_.data_shards;
-  bool fast = now() - last_full_.load() < 2 * turn;
+  if (now() >= next_turn_ || now() - last_full_.load() >= 2 * turn) return false;
   auto waiting = byte_count{send_queue_.size()} * options_.data_shards * codec::shard_payload_max;
-  return fast && now() < next_turn_ && waiting < options_.staging_bytes / 16 && drains_.empty();
+  if (waiting >= std::min(options_.staging_bytes / 16, waiting_max)) return false;
+  // Nobody waits: for what is sent, or for room in the log.
+  return drains_.empty() && !disk_full_ && write_delay().count() == 0;
 }
 
 bool engine::may_send() const {
@@ -60,7 +63,6 @@ void engine::send_more() {
         }
         segment = e.send_queue_.front();
         e.send_queue_.pop_front();
-        e.next_turn_ = e.now() + turn_per_shard * e.options_.data_shards;
       }
       e.send(segment);
     }
@@ -200,6 +202,8 @@ void engine::send(const segment_ptr& segment) {
     std::lock_guard lock{queue_mutex_};
     ++flying_;
     ++attempts_;
+    auto turn = turn_per_shard * options_.data_shards;
+    next_turn_ = std::max(next_turn_, now() - 2 * turn) + turn; // who comes late has not lost his turn
   }
   env_.port->store(std::move(request), [weak = weak_from_this(), segment, attempt](std::uint8_t index, model::node_id node,
                                                                                   shard_outcome outcome) {
@@ -312,6 +316,12 @@ bool engine::commit_confirmed(const segment_ptr& segment, bool some_missing) {
   return done.ok();
 }
 
+bool engine::nobody_to_ask(const segment_entry& entry, const local_segment& segment) const {
+  auto newest = entry.group == no_group ? std::nullopt : table_.newest(entry.group);
+  if (!newest || newest->generation != segment.generation) return false; // it has to be given a place first
+  return !table_.some_reachable(newest->slots, entry.required & ~segment.confirmed);
+}
+
 void engine::retry_sends() {
   std::vector<segment_ptr> due;
   {
@@ -331,7 +341,8 @@ void engine::retry_sends() {
       }
       // What is acknowledged and never heard of again is sent again: the barrier's answer was lost.
       if (segment->acked != segment->confirmed) segment->acked = segment->confirmed;
-      due.push_back(segment);
+      if (nobody_to_ask(*entry, *segment)) segment->next_try = now() + std::chrono::seconds{1};
+      else due.push_back(segment);
     }
   }
   for (const auto& segment : due) queue_send(segment);

@@ -38,20 +38,20 @@ struct fast_writer {
 
 } // namespace
 
-TEST_CASE("behind somebody who writes fast segments leave one by one, and the others when he pauses") {
+TEST_CASE("behind somebody who writes fast segments leave by turns, and the others when he pauses") {
   fast_writer w{gib};
   w.write(10);
-  CHECK(w.sent() == 1);
+  CHECK(w.sent() == 3); // two turns were left over from before
   w.let_pass(std::chrono::milliseconds{30});
   w.write(1);
-  CHECK(w.sent() == 1);
-  w.let_pass(std::chrono::milliseconds{10}); // its turn: 50 MiB/s
+  CHECK(w.sent() == 3);
+  w.let_pass(std::chrono::milliseconds{10}); // the next turn: 50 MiB/s
   w.write(1);
-  CHECK(w.sent() == 2);
+  CHECK(w.sent() == 4);
   w.let_pass(std::chrono::milliseconds{40});
   w.f.opened->tick(); // also without a new one
   w.f.settle();
-  CHECK(w.sent() == 3);
+  CHECK(w.sent() == 5);
   w.let_pass(std::chrono::milliseconds{40}); // nobody has filled a segment for two turns
   w.f.opened->tick();
   w.f.settle();
@@ -61,19 +61,47 @@ TEST_CASE("behind somebody who writes fast segments leave one by one, and the ot
   CHECK(w.f.opened->stats().bytes_at_risk == 0);
 }
 
-TEST_CASE("behind somebody who writes slower than that every segment leaves at once") {
-  fast_writer w{gib};
-  for (unsigned i = 1; i <= 10; ++i) {
-    w.let_pass(std::chrono::milliseconds{41});
-    w.write(1);
-    CHECK(w.sent() == i);
+TEST_CASE("behind somebody who writes slower than that every segment leaves at once, or a turn later") {
+  for (int every : {41, 39, 27}) {
+    CAPTURE(every);
+    fast_writer w{gib};
+    unsigned due = 0;
+    for (int i = 1; i <= 40; ++i) {
+      w.let_pass(std::chrono::milliseconds{every});
+      w.write(1);
+      due = static_cast<unsigned>(std::min(i, i * every / 40 + 2));
+      CHECK(w.sent() >= due); // no turn is lost
+    }
   }
+}
+
+TEST_CASE("what cannot be sent takes nobody's turn: a node is away, its shards stay in the log") {
+  fast_writer w{gib};
+  w.f.ports[2].reachable = false;
+  w.f.see_nodes();
+  w.write(40);
+  w.f.pass(std::chrono::seconds{2});
+  REQUIRE(w.sent() >= 40);
+  REQUIRE(w.f.opened->stats().log_bytes >= 80 * mib);
+  auto before = w.sent();
+  for (unsigned i = 1; i <= 40; ++i) {
+    w.let_pass(std::chrono::milliseconds{41});
+    w.f.opened->tick();
+    w.write(1);
+    CHECK(w.sent() >= before + i);
+  }
+  before = w.sent();
+  w.write(20);
+  CHECK(w.sent() <= before + 4); // and the writer has the machine as ever
+  w.f.ports[2].reachable = true;
+  w.f.see_nodes();
+  REQUIRE(w.f.drain());
 }
 
 TEST_CASE("no more waits for the writer than a sixteenth of the log") {
   fast_writer w{256 * mib};
   w.write(8);
-  CHECK(w.sent() == 1);
+  CHECK(w.sent() == 3);
   w.write(32);
   CHECK(w.sent() >= 40 - 8);
   CHECK(w.f.opened->stats().segments_in_flight <= 8); // invariant 14
@@ -82,7 +110,7 @@ TEST_CASE("no more waits for the writer than a sixteenth of the log") {
 TEST_CASE("who waits until everything is safe does not wait for the writer") {
   fast_writer w{gib};
   w.write(10);
-  CHECK(w.sent() == 1);
+  CHECK(w.sent() == 3);
   std::optional<status> outcome;
   w.f.opened->drain(std::chrono::seconds{30}, [&](status s) { outcome = std::move(s); });
   w.f.opened->tick(); // no time passes
