@@ -5,8 +5,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include <boost/asio/post.hpp>
-
 #include "base/log.hpp"
 
 namespace qs::zdb {
@@ -100,7 +98,7 @@ void connection::wake() {
   if (woken_ || closed_) return;
   account();
   woken_ = true;
-  boost::asio::post(host_.io, [c = self()] {
+  host_.sockets.post([c = self()] {
     c->woken_ = false;
     c->ready();
   });
@@ -116,7 +114,7 @@ void connection::finish() {
 void connection::drop() {
   // Whoever drops it may be in the middle of its lists.
   closing = true;
-  boost::asio::post(host_.io, [c = self()] { c->close(); });
+  host_.sockets.post([c = self()] { c->close(); });
 }
 
 void connection::close() {

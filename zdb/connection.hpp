@@ -39,8 +39,8 @@ public:
     std::chrono::milliseconds patience;
     std::chrono::milliseconds silence; ///< 0: any
   };
-  connection_host(boost::asio::io_context& context, commands& all, const limits& lim,
-                  const qs::clock& time);
+  connection_host(boost::asio::io_context& context, poller& all_sockets, commands& all,
+                  const limits& lim, const qs::clock& time);
 
   status open() {
     return sockets.open([this] { serve(); });
@@ -48,7 +48,7 @@ public:
 
   boost::asio::io_context& io;
   commands& table;
-  poller sockets;
+  poller& sockets;
   const limits most;
   buffer scratch; ///< where small requests are received
   std::function<void(client&)> closed;

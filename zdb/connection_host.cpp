@@ -18,9 +18,9 @@ constexpr std::size_t held_at_once = 1 << 20;
 constexpr auto relief_pause = std::chrono::milliseconds{100};
 } // namespace
 
-connection_host::connection_host(boost::asio::io_context& context, commands& all,
-                                 const limits& lim, const qs::clock& time)
-    : io{context}, table{all}, sockets{context}, most{lim}, scratch(64 << 10), time_{time},
+connection_host::connection_host(boost::asio::io_context& context, poller& all_sockets,
+                                 commands& all, const limits& lim, const qs::clock& time)
+    : io{context}, table{all}, sockets{all_sockets}, most{lim}, scratch(64 << 10), time_{time},
       relief_{context} {}
 
 void connection_host::queue(const std::shared_ptr<connection>& c) {
@@ -37,17 +37,23 @@ void connection_host::serve_soon() {
   });
 }
 
-/// Passes, as long as there is something to do: to come back through the io_context for each would
-/// cost three calls, and mostly a sleep. What else it has to do gets its turn after a while.
+/// Passes, as long as there is something to do. What else the io_context has to do gets its turn
+/// after a while; then it goes on here, and waits for sockets only when nobody has sent anything
+/// for a millisecond.
 void connection_host::serve() {
   auto until = std::chrono::steady_clock::now() + serve_time;
   serving_ = true;
-  while (sockets.look() > 0 || !turns_.empty()) {
+  auto busy = true;
+  while (busy && !stopped_) {
+    auto told = sockets.look(turns_.empty());
+    busy = told > 0 || !turns_.empty();
     if (!turns_.empty()) pass();
-    if (stopped_ || std::chrono::steady_clock::now() >= until) break;
+    if (std::chrono::steady_clock::now() >= until) break;
   }
   serving_ = false;
-  if (!turns_.empty()) serve_soon();
+  if (stopped_) return;
+  if (busy || sockets.something_posted()) serve_soon();
+  else sockets.wait();
 }
 
 void connection_host::pass() {
@@ -66,9 +72,11 @@ void connection_host::pass() {
 
 void connection_host::deliver() {
   table.settle();
-  for (auto& who : served_) {
-    who->served = false;
-    who->deliver();
+  // The last first: who asked over several connections and waits for the first answer wakes up when
+  // all are there, and does not take the processor from us at each.
+  for (auto it = served_.rbegin(); it != served_.rend(); ++it) {
+    (*it)->served = false;
+    (*it)->deliver();
   }
   served_.clear();
 }
@@ -76,18 +84,18 @@ void connection_host::deliver() {
 void connection_host::account(std::size_t before, std::size_t now) {
   used_ = used_ - before + now;
   if (now >= before || hungry_.empty() || std::exchange(feeding_, true)) return;
-  boost::asio::post(io, [this] { feed_hungry(); });
+  sockets.post([this] { feed_hungry(); });
 }
 
 void connection_host::starve(const std::shared_ptr<connection>& c) {
   hungry_.push_back(c);
-  if (!std::exchange(relieving_, true)) boost::asio::post(io, [this] { relieve(); });
+  if (!std::exchange(relieving_, true)) sockets.post([this] { relieve(); });
 }
 
 bool connection_host::room(std::size_t more) {
   if (fits(more)) return true;
   asked_ = true;
-  if (!std::exchange(relieving_, true)) boost::asio::post(io, [this] { relieve(); });
+  if (!std::exchange(relieving_, true)) sockets.post([this] { relieve(); });
   return false;
 }
 
@@ -118,7 +126,7 @@ void connection_host::relieve() {
     ++dropped_;
     c->drop();
   }
-  if (!std::exchange(feeding_, true)) boost::asio::post(io, [this] { feed_hungry(); });
+  if (!std::exchange(feeding_, true)) sockets.post([this] { feed_hungry(); });
   relief_.expires_after(relief_pause);
   relief_.async_wait([this](const boost::system::error_code& ec) {
     if (!ec) relieve();

@@ -24,9 +24,9 @@ constexpr std::chrono::milliseconds hooks_at_stop{5000};
 } // namespace
 
 server_core::server_core(server_options o)
-    : options_{std::move(o)}, hooks_{io_, options_.hook.string(), system_clock()}, watch_{io_},
+    : options_{std::move(o)}, sockets_{io_}, hooks_{io_, options_.hook.string(), system_clock()}, watch_{io_},
       sync_timer_{io_}, linger_{io_}, timers_due_{io_}, signals_{io_},
-      worker_{[this](std::function<void()> then) { asio::post(io_, std::move(then)); }} {
+      worker_{[this](std::function<void()> then) { sockets_.post(std::move(then)); }} {
   timers_.changed = [this] { timers_later(); };
 }
 
@@ -57,7 +57,7 @@ status server_core::open() {
   s.cache_bytes = o.cache_bytes;
   s.jumped = [this](name_space& space, std::uint32_t left, std::uint32_t now) {
     if (left == 0) return;
-    if (!std::exchange(compaction_due_, true)) asio::post(io_, [this] { compact(); });
+    if (!std::exchange(compaction_due_, true)) sockets_.post([this] { compact(); });
     auto from = data_file_path(space.directory(), left).string();
     auto to = data_file_path(space.directory(), now).string();
     hooks_.run("jump-index", {from, to}); // the index of a file is in it
@@ -83,7 +83,7 @@ status server_core::open() {
   c.mirror_bytes_max = std::min<std::size_t>(c.mirror_bytes_max, o.memory_bytes_max / 4);
   commands_ = std::make_unique<commands>(*store_, std::move(c), env);
   connection_host::limits most{o.client_output_bytes, o.memory_bytes_max, o.patience, o.silence};
-  host_ = std::make_unique<connection_host>(io_, *commands_, most, *o.time);
+  host_ = std::make_unique<connection_host>(io_, sockets_, *commands_, most, *o.time);
   QS_TRY(host_->open());
   host_->closed = [this](client& who) {
     // Destroyed when its own handler has returned.
@@ -91,7 +91,7 @@ status server_core::open() {
     if (it != clients_.end()) {
       auto at = by_peer_.find(who.peer);
       if (at != by_peer_.end() && --at->second == 0) by_peer_.erase(at);
-      asio::post(io_, [last = *it] {});
+      sockets_.post([last = *it] {});
       clients_.erase(it);
     }
     end_if_idle();
@@ -314,7 +314,7 @@ void server_core::compact() {
   for (std::size_t i = 0; i < all.size(); ++i, ++it) {
     if (it == all.end()) it = all.begin();
     auto begun = compactor_->consider(it->second, false, [this](const status& s) {
-      if (s.ok()) asio::post(io_, [this] { compact(); });
+      if (s.ok()) sockets_.post([this] { compact(); });
     });
     if (!begun) continue;
     last_compacted_ = it->first;
@@ -411,7 +411,7 @@ void server_core::end_if_idle() {
 void server_core::on_gone() {
   // Posted: the command that found it out answers first. Later commands are answered with the
   // error.
-  asio::post(io_, [this] {
+  sockets_.post([this] {
     if (stopping_) return;
     stopping_ = true;
     boost::system::error_code ignored;

@@ -7,7 +7,6 @@
 #include <unordered_set>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 
@@ -30,7 +29,7 @@ public:
   status open();
   status run();
   void stop() {
-    boost::asio::post(io_, [this] { begin_stop(); });
+    sockets_.post([this] { begin_stop(); });
   }
   void stop_on_signals();
   [[nodiscard]] std::string address() const { return address_; }
@@ -67,6 +66,7 @@ private:
   std::unique_ptr<store> store_;
   std::unique_ptr<commands> commands_;
   boost::asio::io_context io_{1}; ///< after these: handlers that it drops at the end hold them
+  poller sockets_;
   hook_runner hooks_;
   std::unique_ptr<compactor> compactor_; ///< none: off
   bool compaction_due_ = false;
