@@ -331,6 +331,10 @@ void commands::start_sync(const std::shared_ptr<name_space>& space) {
 void commands::later(client& c, admin_job job) {
   job.reply = promise_answer(c);
   c.blocked = true;
+  later(std::move(job));
+}
+
+void commands::later(admin_job job) {
   if (!job.name.empty()) pending_names_.insert(job.name);
   admin_jobs_.push_back(std::move(job));
   if (admin_jobs_.size() == 1) next_admin_job();

@@ -231,6 +231,9 @@ private:
                       std::function<void()> then);
   void disk_trouble();
   void later(client& c, admin_job job);
+  void later(admin_job job);
+  /// When no compaction is under way there.
+  void when_whole(const std::shared_ptr<name_space>& space, admin_job job);
   void next_admin_job();
   std::optional<std::string> change_setting(name_space& space, std::string_view property,
                                             std::string_view value, namespace_settings& changed,

@@ -129,6 +129,7 @@ void commands::nsset(client& c, arguments args) {
   struct state {
     std::shared_ptr<name_space> space;
     namespace_settings changed;
+    std::shared_ptr<void> old_versions; ///< stay, from the moment it is asked to be worm
   };
   auto s = std::make_shared<state>();
   admin_job job;
@@ -157,7 +158,22 @@ void commands::nsset(client& c, arguments args) {
     hook("namespace-updated", {s->space->settings().name});
     return "+OK";
   };
-  later(c, std::move(job));
+  auto space = property == "worm" && value.starts_with('1') ? store_.find(name) : nullptr;
+  if (!space) return later(c, std::move(job));
+  s->old_versions = space->hold_versions();
+  job.reply = promise_answer(c);
+  c.blocked = true;
+  when_whole(space, std::move(job));
+}
+
+/// What a pass that can no longer be given up has to remove is gone when the answer is there, and
+/// nothing after it.
+void commands::when_whole(const std::shared_ptr<name_space>& space, admin_job job) {
+  constexpr std::chrono::milliseconds pause{20};
+  if (!space->compacting() || space->removed) return later(std::move(job));
+  env_.timers->add(env_.time->boot() + pause, [this, space, job = std::move(job)]() mutable {
+    when_whole(space, std::move(job));
+  });
 }
 
 void commands::nsinfo(client& c, arguments args) {

@@ -207,8 +207,8 @@ struct compactor::pass : std::enable_shared_from_this<compactor::pass> {
   }
 
   void choose() {
-    if (space->settings().worm)
-      return fail({errc::cancelled, "the namespace is a worm namespace now"});
+    if (space->versions_stay())
+      return fail({errc::cancelled, "the namespace is to be a worm namespace"});
     if (auto known = space->choose_live(plan, pieces.back().input, batch); !known.ok())
       return fail(known.err());
     auto more = std::make_shared<bool>(false);
@@ -253,9 +253,10 @@ struct compactor::pass : std::enable_shared_from_this<compactor::pass> {
                        if (!outcome->ok()) return self->fail(outcome->err());
                        if (!self->space->still_valid(self->plan))
                          return self->fail({errc::cancelled, "the namespace was emptied or removed"});
-                       // Made worm since the pass began: its old versions are to stay.
-                       if (self->space->settings().worm)
-                         return self->fail({errc::cancelled, "the namespace became worm"});
+                       // The last moment: once the output has its name the pass goes to its end,
+                       // and who wants to have old versions stay waits for it.
+                       if (self->space->versions_stay())
+                         return self->fail({errc::cancelled, "the namespace is to be worm"});
                        self->name();
                      });
   }

@@ -265,8 +265,8 @@ public:
   [[nodiscard]] bool linked() const;
 
   // -- compaction, for the compactor; one plan at a time
-  /// Neighbouring files that are worth it; with `anyway` whatever has something to free. Nothing in
-  /// a worm namespace or while the last plan is not ended.
+  /// Neighbouring files that are worth it; with `anyway` whatever has something to free. Nothing
+  /// while old versions are to stay or the last plan is not ended.
   std::optional<compaction_plan> plan_compaction(unsigned dead_percent, std::uint64_t least_bytes,
                                                  bool anyway);
   /// False: the files are no longer what they were; end the plan.
@@ -290,6 +290,13 @@ public:
   std::vector<std::filesystem::path> retire_inputs(const compaction_plan& plan);
   /// Always the last call. `failed`: these files are left alone until the next start.
   void end_compaction(const compaction_plan& plan, bool failed);
+
+  /// As long as somebody has this, old versions are to stay: no plan is made, and a pass that can
+  /// still be given up is.
+  [[nodiscard]] std::shared_ptr<void> hold_versions();
+  [[nodiscard]] bool versions_stay() const noexcept {
+    return settings_.worm || !held_versions_.expired();
+  }
 
   [[nodiscard]] const namespace_settings& settings() const noexcept { return settings_; }
   void set_settings(namespace_settings settings) { settings_ = std::move(settings); }
@@ -394,6 +401,7 @@ private:
   std::uint64_t epoch_ = 0;
   std::uint32_t moving_to_ = 0; ///< the compactor's new file, while index entries change over
   bool compacting_ = false;
+  std::weak_ptr<void> held_versions_;
   bool left_aside_ = false; ///< a file could not be read: what it holds is not known
   user_index keys_;
   sequential_index ids_;

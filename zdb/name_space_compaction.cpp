@@ -36,7 +36,7 @@ std::optional<compaction_plan> name_space::plan_compaction(unsigned dead_percent
                                                            std::uint64_t least_bytes,
                                                            bool anyway) {
   settle();
-  if (settings_.worm || compacting_ || failed_ || removed || changing_mode || moving_to_ != 0)
+  if (versions_stay() || compacting_ || failed_ || removed || changing_mode || moving_to_ != 0)
     return std::nullopt;
   auto worth = [&](const data_file& f) {
     auto n = freeable(f);
@@ -103,6 +103,12 @@ std::optional<compaction_plan> name_space::plan_compaction(unsigned dead_percent
   plan.output.next_id = settings_.sequential ? ids_.next_id() : 0;
   compacting_ = true;
   return plan;
+}
+
+std::shared_ptr<void> name_space::hold_versions() {
+  auto held = held_versions_.lock();
+  if (!held) held_versions_ = held = std::make_shared<bool>(true);
+  return held;
 }
 
 bool name_space::still_valid(const compaction_plan& plan) const noexcept {

@@ -3,6 +3,7 @@
 #include "support/zdb_store.hpp"
 
 #include "zdb/commands.hpp"
+#include "zdb/compactor.hpp"
 
 namespace qs::zdb {
 namespace {
@@ -94,6 +95,93 @@ TEST_CASE("whether a namespace exists is told behind what makes or deletes it") 
   CHECK(remover->take() == "+OK\r\n");
   CHECK(asker->take() == "-Namespace not found\r\n");
   CHECK(t.ask(*asker, {"SELECT", "n"}) == "-Namespace not found\r\n");
+}
+
+/// How far back the versions of a key go.
+std::size_t versions(name_space& ns, std::string_view key) {
+  std::size_t n = 0;
+  std::optional<record_place> at;
+  for (key_version v; ns.history(as_bytes(key), at, v) == history_answer::found; at = v.previous) {
+    ++n;
+    if (!v.previous.valid()) break;
+  }
+  return n;
+}
+
+TEST_CASE("a namespace that becomes worm keeps all that is there when the answer comes, whatever "
+          "compaction is doing") {
+  quiet no_log;
+  bool gave_up = false;
+  bool waited = false;
+  for (std::size_t steps = 0;; ++steps) {
+    CAPTURE(steps);
+    table t;
+    auto who = t.connect();
+    CHECK(t.ask(*who, {"NSNEW", "n"}).empty());
+    t.run_jobs();
+    CHECK(who->take() == "+OK\r\n");
+    auto ns = t.s.all->find("n");
+    REQUIRE(ns);
+    for (int r = 0; r < 4; ++r)
+      for (int i = 0; i < 50; ++i)
+        REQUIRE(put(*ns, fmt::format("key{}", i), fmt::format("value {}", r)) ==
+                write_answer::stored);
+    REQUIRE(ns->jump().ok());
+    sync_all(*ns);
+    REQUIRE(versions(*ns, "key7") == 4);
+
+    compaction_environment env;
+    env.disk = [&t](std::function<void()> work, std::function<void()> then) {
+      t.jobs.push_back([work = std::move(work), then = std::move(then)] {
+        work();
+        then();
+      });
+    };
+    env.after = [&t](std::chrono::milliseconds, std::function<void()> then) {
+      t.jobs.push_back(std::move(then));
+    };
+    compactor c{{0, 50, 1}, std::move(env)};
+    status ended = error{errc::busy, "still under way"};
+    REQUIRE(c.consider(ns, false, [&ended](const status& s) { ended = s; }));
+    std::size_t done = 0;
+    for (; done < steps && !t.jobs.empty(); ++done) {
+      auto job = std::move(t.jobs.front());
+      t.jobs.pop_front();
+      job();
+    }
+    if (done < steps) break; // the pass was over before
+    CHECK(t.ask(*who, {"NSSET", "n", "worm", "1"}).empty());
+    waited = waited || t.timers.size() > 0;
+    std::string reply;
+    for (int i = 0; i < 1000 && reply.empty(); ++i) {
+      if (!t.jobs.empty()) {
+        auto job = std::move(t.jobs.front());
+        t.jobs.pop_front();
+        job();
+      }
+      t.timers.run(system_clock().boot() + std::chrono::hours{1});
+      reply = who->take();
+    }
+    CHECK(reply == "+OK\r\n");
+    CHECK(ns->settings().worm);
+    auto kept = versions(*ns, "key7");
+    auto files = ns->disk_bytes();
+    t.run_jobs();
+    CHECK(versions(*ns, "key7") == kept);
+    CHECK(ns->disk_bytes() == files);
+    CHECK(kept == (ended.ok() ? 1 : 4));
+    gave_up = gave_up || !ended.ok();
+    CHECK(!c.consider(ns, true));
+    CHECK(value_of(*ns, "key7") == "value 3");
+    // And when it is no worm namespace any more, space comes back again.
+    CHECK(t.ask(*who, {"NSSET", "n", "worm", "0"}).empty());
+    t.run_jobs();
+    CHECK(who->take() == "+OK\r\n");
+    if (kept == 4) CHECK(c.consider(ns, true));
+    t.run_jobs();
+  }
+  CHECK(gave_up);
+  CHECK(waited);
 }
 
 TEST_CASE("KSCANs that go on take turns, one page in a pass") {
