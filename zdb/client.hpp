@@ -33,7 +33,7 @@ struct client : std::enable_shared_from_this<client> {
   std::optional<std::string> challenge; ///< good for one attempt
   std::string peer;                     ///< address without port; empty: a unix socket
   reply_queue out;
-  std::string gathered; ///< of an answer under way (KSCAN); counts like a reply
+  std::string gathered; ///< for an answer under way (KSCAN, MGET); counts like a reply
   bool blocked = false; ///< the next command waits for the answer of this one
   bool closing = false; ///< no more commands; close when the replies are sent
 

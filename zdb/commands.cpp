@@ -146,7 +146,7 @@ void commands::execute(client& c, arguments args) {
   }
   if (c.space->removed) {
     c.closing = true;
-    return fail(c, "Your active namespace is not available anymore (probably removed).");
+    return fail(c, removed_text);
   }
   owner_ = instance_;
   if (c.master) {

@@ -99,6 +99,8 @@ public:
 
   server_stats stats;
   static constexpr std::string_view gone_text = "Data files are gone";
+  static constexpr std::string_view removed_text =
+      "Your active namespace is not available anymore (probably removed).";
   /// Of a namespace that is there and is not served; docs/decisions/0007.
   static constexpr std::string_view not_served_text =
       "Namespace cannot be opened, see the server's log";
@@ -239,9 +241,20 @@ private:
                                             std::string_view value, namespace_settings& changed,
                                             bool& stored);
   void walk(client& c, arguments args, scan_order order);
+  /// An MGET that took longer than a client may at once; its other keys are in client::gathered,
+  /// each behind a byte that says how long it is.
+  struct multi_get {
+    std::weak_ptr<client> who;
+    std::size_t row = 0;
+    std::chrono::steady_clock::time_point since;
+    std::size_t bytes = 0;
+    std::size_t at = 0;
+  };
+  void next_value(client& c, byte_span key, std::size_t& bytes);
+  void more_values(const std::shared_ptr<multi_get>& s);
   struct prefix_scan;
   void go_on(const std::shared_ptr<prefix_scan>& s);
-  void scan_later(std::chrono::milliseconds pause = {});
+  void go_on_later(std::chrono::milliseconds pause = {});
   void try_reload(const promise& p, const std::shared_ptr<name_space>& space, int tries);
   void tell_waiting(const client& source, const name_space* space, std::size_t ran);
   std::string encode_copy(const client& source, arguments args, std::size_t at) const;
@@ -258,8 +271,13 @@ private:
   /// Namespaces that they change: whether these exist is told behind them only, for who asks may
   /// be the one who has lost the connection on which he asked for the change.
   std::multiset<std::string, std::less<>> pending_names_;
-  std::deque<std::shared_ptr<prefix_scan>> scans_; ///< KSCANs that go on, in turn
-  bool scan_due_ = false;
+  /// Answers that took longer than one client may at once (KSCAN, MGET): go on in turn.
+  struct unfinished {
+    std::weak_ptr<client> who;
+    std::function<void()> go_on;
+  };
+  std::deque<unfinished> unfinished_;
+  bool unfinished_due_ = false;
   std::size_t waiting_bytes_ = 0;
   bool gone_ = false;
   password_guard guard_;

@@ -15,6 +15,9 @@ bool parse_number(std::string_view text, T& out) {
   auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), out);
   return ec == std::errc{} && end == text.data() + text.size();
 }
+
+/// So long an MGET may take before the others get their turn.
+constexpr auto values_time = std::chrono::milliseconds{2};
 } // namespace
 
 bool commands::key_fits(client& c, const argument& key, std::string_view text) {
@@ -182,17 +185,54 @@ void commands::mget(client& c, arguments args) {
     if (!key_fits(c, key, "Invalid key")) return;
   if (!may_read(c)) return;
   c.out.array(args.size() - 1);
-  // Bounded: past the limit the rest is an error for each key, which a client answers by asking
-  // again.
-  auto before = c.out.bytes();
-  for (auto& key : args.subspan(1)) {
-    if (key.size() == 0)
-      c.out.nil();
-    else if (c.out.bytes() - before > options_.answer_bytes_max)
-      fail(c, "Payload too big");
-    else
-      one_value(c, key.bytes());
+  auto s = std::make_shared<multi_get>(multi_get{c.weak_from_this(), row_, since_});
+  auto until = std::chrono::steady_clock::now() + values_time;
+  std::size_t done = 1;
+  for (; done < args.size() && std::chrono::steady_clock::now() < until; ++done)
+    next_value(c, args[done].bytes(), s->bytes);
+  if (done == args.size()) return;
+  // The others' turn. It holds the keys as it would hold an answer.
+  promised_ = true;
+  for (auto& key : args.subspan(done)) {
+    c.gathered.push_back(static_cast<char>(key.size()));
+    c.gathered.append(key.text());
   }
+  c.blocked = true;
+  c.holds();
+  unfinished_.push_back({s->who, [this, s] { more_values(s); }});
+  go_on_later();
+}
+
+/// Bounded: past the limit the rest is an error for each key, which a client answers by asking
+/// again. `bytes`: of the values of this MGET so far.
+void commands::next_value(client& c, byte_span key, std::size_t& bytes) {
+  if (key.empty()) return c.out.nil();
+  if (bytes > options_.answer_bytes_max) return fail(c, "Payload too big");
+  auto before = c.out.bytes();
+  one_value(c, key);
+  bytes += c.out.bytes() - before;
+}
+
+void commands::more_values(const std::shared_ptr<multi_get>& s) {
+  auto who = s->who.lock();
+  if (!who) return; // its client is gone
+  auto until = std::chrono::steady_clock::now() + values_time;
+  auto& keys = who->gathered;
+  while (s->at < keys.size() && std::chrono::steady_clock::now() < until) {
+    auto length = static_cast<unsigned char>(keys[s->at]);
+    auto key = std::string_view{keys}.substr(s->at + 1, length);
+    if (who->space->removed) fail(*who, removed_text);
+    else next_value(*who, as_bytes(key), s->bytes);
+    s->at += 1U + length;
+  }
+  if (s->at < keys.size()) {
+    unfinished_.push_back({s->who, [this, s] { more_values(s); }});
+  } else {
+    std::string{}.swap(keys); // to assign an empty one would keep its memory
+    who->blocked = false;
+    latencies_[s->row].add(std::chrono::steady_clock::now() - s->since);
+  }
+  who->wake();
 }
 
 void commands::del(client& c, arguments args) {

@@ -110,8 +110,8 @@ void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
   };
   if (env_.fits && !env_.fits(page_bytes_max)) {
     if (s->count > 0) return give(true);
-    scans_.push_back(s);
-    return scan_later(memory_pause);
+    unfinished_.push_back({s->reply.who, [this, s] { go_on(s); }});
+    return go_on_later(memory_pause);
   }
   auto page = s->space->scan_prefix(as_bytes(s->prefix), as_bytes(s->cursor));
   if (!page.ok())
@@ -123,25 +123,25 @@ void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
   auto more = !page->cursor.empty();
   if (more) s->cursor = page->cursor;
   if (more && keys.size() < prefix_bytes_max) {
-    scans_.push_back(s);
-    return scan_later();
+    unfinished_.push_back({s->reply.who, [this, s] { go_on(s); }});
+    return go_on_later();
   }
   if (s->count == 0) return end("-No keys match\r\n");
   give(more);
 }
 
-/// One page of one of them in a pass of the loop, however many there are.
-void commands::scan_later(std::chrono::milliseconds pause) {
-  if (scans_.empty() || std::exchange(scan_due_, true)) return;
+/// One piece of one answer in a pass of the loop, however many there are.
+void commands::go_on_later(std::chrono::milliseconds pause) {
+  if (unfinished_.empty() || std::exchange(unfinished_due_, true)) return;
   env_.timers->add(env_.time->boot() + pause, [this] {
-    scan_due_ = false;
+    unfinished_due_ = false;
     // Those whose client is gone take no turn: they would pile up behind the others.
-    auto gone = [](auto& s) { return s->reply.who.expired(); };
-    while (scans_.size() > 1 && gone(scans_.front())) scans_.pop_front();
-    auto s = std::move(scans_.front());
-    scans_.pop_front();
-    go_on(s);
-    scan_later();
+    auto gone = [](auto& u) { return u.who.expired(); };
+    while (unfinished_.size() > 1 && gone(unfinished_.front())) unfinished_.pop_front();
+    auto next = std::move(unfinished_.front());
+    unfinished_.pop_front();
+    next.go_on();
+    go_on_later();
   });
 }
 

@@ -248,13 +248,21 @@ bool server_core::make_place(const std::string& peer) {
 void server_core::timers_later() {
   auto next = timers_.next();
   if (!next) return;
-  auto wait = std::max(*next - system_clock().boot(), boot_time{0});
+  auto wait = *next - system_clock().boot();
+  if (wait <= boot_time{0}) { // also while the loop waits for clients by itself
+    if (!std::exchange(timers_posted_, true)) sockets_.post([this] { run_timers(); });
+    return;
+  }
   timers_due_.expires_after(wait);
   timers_due_.async_wait([this](const boost::system::error_code& ec) {
-    if (ec) return; // there is an earlier one
-    timers_.run(system_clock().boot());
-    timers_later();
+    if (!ec) run_timers(); // else there is an earlier one
   });
+}
+
+void server_core::run_timers() {
+  timers_posted_ = false;
+  timers_.run(system_clock().boot());
+  timers_later();
 }
 
 void server_core::watch_later() {

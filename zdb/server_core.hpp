@@ -52,6 +52,7 @@ private:
   void sync_later();
   void sync_due();
   void timers_later();
+  void run_timers();
   void on_gone();
   void open_compactor();
   void compact();
@@ -86,6 +87,7 @@ private:
   std::unordered_map<std::string, std::size_t> by_peer_; ///< how many of clients_
   std::uint64_t refused_clients_ = 0;
   std::uint64_t displaced_clients_ = 0;
+  bool timers_posted_ = false;
   bool stopping_ = false;
   status why_ended_;
   disk_worker worker_; ///< last: ends first, while what its jobs use is still there

@@ -184,6 +184,84 @@ TEST_CASE("a namespace that becomes worm keeps all that is there when the answer
   CHECK(waited);
 }
 
+/// 60 MB in 300 values: longer than one client may take at once.
+struct long_mget {
+  long_mget() {
+    expected = "*301\r\n";
+    request = {"MGET"};
+    for (int i = 0; i < 300; ++i) {
+      auto key = fmt::format("k{}", i % 5);
+      request.push_back(key);
+      auto value = std::string(200'000, static_cast<char>('a' + i % 5));
+      if (i < 5) REQUIRE(put(t.s.space(), key, value) == write_answer::stored);
+      expected += fmt::format("${}\r\n{}\r\n", value.size(), value);
+    }
+    request.emplace_back("none");
+    expected += "$-1\r\n";
+  }
+  /// One more piece.
+  void pass() { t.timers.run(system_clock().boot() + std::chrono::hours{1}); }
+  table t;
+  std::vector<std::string> request;
+  std::string expected;
+};
+
+TEST_CASE("an MGET that takes long goes on in pieces; others are served between them") {
+  long_mget m;
+  auto one = m.t.connect();
+  auto two = m.t.connect();
+  auto other = m.t.connect();
+  auto first = m.t.ask(*one, m.request);
+  CHECK(first.size() < m.expected.size() / 2);
+  CHECK(one->blocked);
+  CHECK(!one->gathered.empty()); // counts as its memory
+  auto second = m.t.ask(*two, m.request);
+  CHECK(m.t.timers.size() == 1); // one piece in a pass, however many there are
+  int passes = 0;
+  for (; one->blocked || two->blocked; ++passes) {
+    CHECK(m.t.ask(*other, {"EXISTS", "k1"}) == ":1\r\n");
+    REQUIRE(m.t.timers.size() == 1);
+    m.pass();
+    auto more_first = one->take();
+    auto more_second = two->take();
+    CHECK((more_first.empty() || more_second.empty()));
+    first += more_first;
+    second += more_second;
+  }
+  CHECK(passes >= 2);
+  CHECK(first == m.expected);
+  CHECK(second == m.expected);
+  CHECK(one->gathered.empty());
+  CHECK(m.t.timers.size() == 0);
+  CHECK(m.t.ask(*one, {"EXISTS", "k1"}) == ":1\r\n");
+}
+
+TEST_CASE("an MGET under way: its client leaves, or its namespace goes") {
+  long_mget m;
+  auto who = m.t.connect();
+  CHECK(m.t.ask(*who, m.request).size() > 0);
+  who.reset();
+  while (m.t.timers.size() > 0) m.pass();
+
+  quiet no_log;
+  auto maker = m.t.connect();
+  CHECK(m.t.ask(*maker, {"NSNEW", "n"}).empty());
+  m.t.run_jobs();
+  CHECK(m.t.ask(*maker, {"SELECT", "n"}).find("+OK") != std::string::npos);
+  for (int i = 0; i < 5; ++i)
+    REQUIRE(put(*maker->space, fmt::format("k{}", i), std::string(200'000, 'x')) ==
+            write_answer::stored);
+  auto got = m.t.ask(*maker, m.request);
+  REQUIRE(maker->blocked);
+  auto remover = m.t.connect();
+  CHECK(m.t.ask(*remover, {"NSDEL", "n"}).empty());
+  m.t.run_jobs();
+  while (maker->blocked) m.pass();
+  got += maker->take();
+  CHECK(got.starts_with("*301\r\n$200000\r\n"));
+  CHECK(got.ends_with("-Your active namespace is not available anymore (probably removed).\r\n"));
+}
+
 TEST_CASE("KSCANs that go on take turns, one page in a pass") {
   table t;
   auto& ns = t.s.space();
