@@ -170,6 +170,7 @@ FLOODS = {
     "SET": lambda i: b"".join(request(b"SET", b"f%d" % (i * 64 + j), b"x" * 4096) for j in range(64)),
     "SET and SYNC": lambda i: b"".join(request(b"SET", b"f%d" % (i * 16 + j), b"x" * 4096) + request(b"SYNC") for j in range(16)),
     "KSCAN": lambda i: b"".join(request(b"KSCAN", b"f") for j in range(4)),
+    "MGET": lambda i: request(b"MGET", *(b"m%d" % j for j in range(60))),  # of 1 MiB
 }
 
 
@@ -212,6 +213,8 @@ def bench_tenants(o, root):
         c.do(b"SELECT", b"loud")
         for i in range(2000):
             c.do(b"SET", b"f%d" % i, b"x" * 100)
+        for i in range(60 if name == "MGET" else 0):
+            c.do(b"SET", b"m%d" % i, os.urandom(1 << 20))
         c.close()
         stop = threading.Event()
         # Programs of their own: one interpreter would measure its own lock.

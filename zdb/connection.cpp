@@ -10,8 +10,8 @@
 namespace qs::zdb {
 
 namespace {
-/// Received from one client, and commands run for it, before the others get their turn: so much, or
-/// for connection_host::turn_time.
+/// Received from one client or sent to it, and commands run for it, before the others get their
+/// turn: so much, or for connection_host::turn_time.
 constexpr std::size_t turn_bytes = 1 << 20;
 constexpr std::size_t turn_commands = 128;
 constexpr std::size_t scratch_bytes_short = 4 << 10;
@@ -213,12 +213,13 @@ std::size_t connection::receive() {
   return turn;
 }
 
+/// At most some of it: who reads as fast as we send has his turn like the others.
 bool connection::send() {
-  while (out.sendable()) {
+  for (std::size_t turn = 0; turn < turn_bytes && out.sendable();) {
     iovec parts[64];
     msghdr message{};
     message.msg_iov = parts;
-    message.msg_iovlen = out.gather(parts, 64);
+    message.msg_iovlen = out.gather(parts, 64, turn_bytes - turn);
     constexpr auto flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     auto n = message.msg_iovlen == 1 ? ::send(socket_.get(), parts[0].iov_base, parts[0].iov_len, flags)
                                      : ::sendmsg(socket_.get(), &message, flags);
@@ -227,6 +228,7 @@ bool connection::send() {
       writing_ = errno == EAGAIN || errno == EWOULDBLOCK;
       return writing_;
     }
+    turn += static_cast<std::size_t>(n);
     host_.table.stats.sent_bytes += static_cast<std::uint64_t>(n);
     moved(static_cast<std::size_t>(n));
     out.sent(static_cast<std::size_t>(n));
@@ -267,7 +269,8 @@ void connection::listen_for_more(bool heard) noexcept {
 
 /// More of it in the next turn, behind the others.
 void connection::stand_in_line() {
-  if (may_execute() && (pending_ || !rest_.empty() || (readable_ && !peer_ended_))) ready();
+  auto more = pending_ || !rest_.empty() || (readable_ && !peer_ended_);
+  if ((may_execute() && more) || (!writing_ && out.sendable())) ready();
 }
 
 void connection::deliver() {

@@ -268,12 +268,14 @@ void reply_queue::fill(ticket at, std::string_view reply) {
   --held_;
 }
 
-std::size_t reply_queue::gather(iovec* parts, std::size_t most) const noexcept {
+std::size_t reply_queue::gather(iovec* parts, std::size_t most, std::size_t bytes) const noexcept {
   std::size_t n = 0;
+  std::size_t gathered = 0;
   for (auto& p : pieces_) {
-    if (p.held || n == most) break;
-    auto bytes = p.bytes().subspan(n == 0 ? offset_ : 0);
-    parts[n++] = {const_cast<std::byte*>(bytes.data()), bytes.size()};
+    if (p.held || n == most || gathered >= bytes) break;
+    auto piece = p.bytes().subspan(n == 0 ? offset_ : 0);
+    parts[n++] = {const_cast<std::byte*>(piece.data()), piece.size()};
+    gathered += piece.size();
   }
   return n;
 }

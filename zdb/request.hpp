@@ -128,7 +128,9 @@ public:
   void fill(ticket at, std::string_view reply);
 
   /// The next bytes to send: at most `most` parts, none behind an unfilled place.
-  std::size_t gather(iovec* parts, std::size_t most) const noexcept;
+  /// Not much more than `bytes`.
+  std::size_t gather(iovec* parts, std::size_t most,
+                     std::size_t bytes = static_cast<std::size_t>(-1)) const noexcept;
   void sent(std::size_t bytes);
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
   /// With what it takes to hold them.

@@ -236,6 +236,27 @@ TEST_CASE("an MGET that takes long goes on in pieces; others are served between 
   CHECK(m.t.ask(*one, {"EXISTS", "k1"}) == ":1\r\n");
 }
 
+TEST_CASE("what is sent in one turn is bounded, whatever is there to be sent") {
+  long_mget m;
+  auto who = m.t.connect();
+  (void)m.t.ask(*who, m.request);
+  while (who->blocked) m.pass();
+  iovec parts[64];
+  auto all = who->out.bytes();
+  REQUIRE(all > 10 << 20);
+  std::size_t sent = 0;
+  while (who->out.sendable()) {
+    auto n = who->out.gather(parts, 64, 1 << 20);
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < n; ++i) bytes += parts[i].iov_len;
+    CHECK(bytes <= (1 << 20) + 200'000);
+    CHECK(bytes > 0);
+    sent += bytes;
+    who->out.sent(bytes);
+  }
+  CHECK(sent == all);
+}
+
 TEST_CASE("an MGET under way: its client leaves, or its namespace goes") {
   long_mget m;
   auto who = m.t.connect();
