@@ -2,6 +2,7 @@
 #include "support/zdb_server.hpp"
 
 #include "base/random.hpp"
+#include "zdb/name_space.hpp"
 #include "zdb/session.hpp"
 
 namespace qs::zdb {
@@ -444,6 +445,29 @@ TEST_CASE("sync always: written means on disk") {
   for (int i = 0; i < 20; ++i) CHECK(c->set(fmt::format("k{}", i), "v").ok());
   CHECK(c->del("k1").ok());
   CHECK(c->get("k2").ok());
+}
+
+TEST_CASE("with an interval the server syncs by itself, again and again") {
+  for (std::vector<std::string> flags :
+       {std::vector<std::string>{"--sync=20ms"}, std::vector<std::string>{"--synctime", "1"}}) {
+    CAPTURE(flags[0]);
+    temporary_directory dir;
+    for (auto& more : {"--port=0", "--metrics=127.0.0.1:0"}) flags.emplace_back(more);
+    flags.push_back("--data=" + dir.path.string());
+    auto o = options_from_args(flags);
+    REQUIRE(o.ok());
+    server_thread server{*o};
+    auto c = server.connect();
+    auto syncs = [&] { return metric(server.metrics_address(), "zdb_syncs_total"); };
+    CHECK(syncs() == 0); // nothing was written
+    for (std::uint64_t round = 1; round <= 2; ++round) {
+      REQUIRE(c->set(fmt::format("k{}", round), "v").ok());
+      CHECK(eventually([&] { return syncs() == round; }));
+      // All of it: what the namespace's mark says is where its only file ends.
+      auto space = dir.path / "namespaces" / "00000001";
+      CHECK(read_sync_mark(space).size == std::filesystem::file_size(data_file_path(space, 1)));
+    }
+  }
 }
 
 TEST_CASE("nobody answers: the blocking client says so in time") {
