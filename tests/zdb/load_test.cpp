@@ -81,7 +81,7 @@ TEST_CASE("a thousand connections, each served; more than allowed are told so") 
   ::setrlimit(RLIMIT_NOFILE, &files);
   auto many = files.rlim_cur >= 2400 ? 1000U : 200U;
   if (many < 1000)
-    MESSAGE("only ", many, " connections: no more than ", files.rlim_cur, " descriptors are allowed");
+    MESSAGE("only ", many, " connections: the limit is ", files.rlim_cur, " descriptors");
   temporary_directory dir;
   auto o = local_options(dir.path);
   o.clients_max = many;
