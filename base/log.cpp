@@ -9,6 +9,8 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "base/utf8.hpp"
+
 namespace qs::log {
 namespace {
 
@@ -38,18 +40,26 @@ spdlog::level::level_enum to_spdlog(level l) {
   return spdlog::level::off;
 }
 
-/// Control characters as \xNN, and for JSON also quotes and backslashes escaped.
+/// Control characters as \xNN, and for JSON also quotes and backslashes escaped. So are bytes that
+/// are no UTF-8: what clients choose, such as names, need not be, and a line of JSON has to.
 std::string escaped(std::string_view text, bool json) {
   std::string out;
   out.reserve(text.size());
-  for (char c : text) {
+  for (std::size_t i = 0; i < text.size();) {
+    auto length = utf8_length(text, i);
+    auto c = text[i];
     auto u = static_cast<unsigned char>(c);
-    if (u < 0x20 || u == 0x7f)
+    if (length > 1)
+      out += text.substr(i, length);
+    else if (length == 0)
+      out += json ? fmt::format("\\\\x{:02x}", u) : fmt::format("\\x{:02x}", u);
+    else if (u < 0x20 || u == 0x7f)
       out += json ? fmt::format("\\u{:04x}", u) : fmt::format("\\x{:02x}", u);
     else if (json && (c == '"' || c == '\\'))
       (out += '\\') += c;
     else
       out += c;
+    i += length > 0 ? length : 1;
   }
   return out;
 }

@@ -21,7 +21,7 @@ struct options {
 /// Once at start, before threads; without it lines of warning and above go to stderr.
 void configure(const options& opt);
 bool enabled(level l) noexcept;
-/// One line; control characters in `text` are escaped.
+/// One line; control characters in `text`, and bytes that are no UTF-8, are escaped.
 void write(level l, std::string_view component, std::string_view text);
 void flush();
 

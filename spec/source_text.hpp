@@ -36,8 +36,4 @@ private:
 
 inline constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
-/// The length of the valid UTF-8 character at `offset`, 0 if there is none (overlong, surrogate,
-/// cut, out of range).
-std::size_t utf8_length(std::string_view text, std::size_t offset) noexcept;
-
 } // namespace qs::spec

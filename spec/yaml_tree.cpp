@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "base/limits.hpp"
+#include "base/utf8.hpp"
 #include "spec/source_text.hpp"
 
 namespace qs::spec {

@@ -315,6 +315,7 @@ void commands::start_sync(const std::shared_ptr<name_space>& space) {
               space->syncing = false;
               space->sync_done(*shared, *outcome);
               if (!outcome->ok()) return fail_waiters(*outcome);
+              ++stats.syncs;
               std::vector<name_space::waiter> rest;
               auto waiters = std::exchange(space->waiters, {});
               // What came while this one ran needs another.

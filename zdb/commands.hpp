@@ -35,6 +35,7 @@ struct server_stats {
   std::uint64_t received_bytes = 0;
   std::uint64_t sent_bytes = 0;
   std::uint64_t wrong_passwords = 0;
+  std::uint64_t syncs = 0; ///< those that succeeded, however many waited for one
 };
 
 struct environment {

@@ -176,6 +176,9 @@ void commands::metrics(metrics_text& out) const {
   counter("zdb_wrong_passwords_total", "Passwords that were wrong.", stats.wrong_passwords);
   counter("zdb_network_received_bytes_total", "Bytes received.", stats.received_bytes);
   counter("zdb_network_sent_bytes_total", "Bytes sent.", stats.sent_bytes);
+  counter("zdb_syncs_total",
+          "Times a namespace was brought to the disk: for SYNC, for --sync, after a full file.",
+          stats.syncs);
   counter("zdb_disk_read_bytes_total", "Bytes read from data files.", store_.files().bytes_read);
   counter("zdb_disk_written_bytes_total", "Bytes written to data files.",
           store_.files().bytes_written);

@@ -11,6 +11,7 @@
 #include "base/diagnostic.hpp"
 #include "base/phrase.hpp"
 #include "base/units.hpp"
+#include "base/utf8.hpp"
 
 using namespace qs;
 
@@ -117,4 +118,29 @@ TEST_CASE("a pooled buffer may outlive its pool") {
     last = pool.take(100);
   }
   CHECK(last->size() == 100);
+}
+
+TEST_CASE("what is UTF-8 and what is not") {
+  struct row {
+    std::string text;
+    std::size_t length;
+  };
+  for (const auto& [text, length] : {row{"a", 1},
+                                     {"\xC3\xBC", 2},
+                                     {"\xE6\x97\xA5", 3},
+                                     {"\xF0\x9F\x98\x80", 4},
+                                     {"\x80", 0},
+                                     {"\xC3", 0},
+                                     {"\xC0\xAF", 0},         // overlong
+                                     {"\xE0\x80\xAF", 0},     // overlong
+                                     {"\xED\xA0\x80", 0},     // surrogate
+                                     {"\xF4\x90\x80\x80", 0}, // beyond U+10FFFF
+                                     {"\xFF", 0},
+                                     {"\xE6\x97", 0}}) {
+    auto bytes = text.size();
+    auto first = static_cast<int>(static_cast<unsigned char>(text.front()));
+    CAPTURE(bytes);
+    CAPTURE(first);
+    CHECK(utf8_length(text, 0) == length);
+  }
 }

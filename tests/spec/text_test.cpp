@@ -1,4 +1,4 @@
-// source_text, utf8_length, parse_host_port and fixed_environment: the small parts by themselves.
+// source_text, parse_host_port and fixed_environment: the small parts by themselves.
 #include <string>
 
 #include <doctest/doctest.h>
@@ -10,31 +10,6 @@
 
 using namespace qs;
 using namespace qs::spec;
-
-TEST_CASE("what is UTF-8 and what is not") {
-  struct row {
-    std::string text;
-    std::size_t length;
-  };
-  for (const auto& [text, length] : {row{"a", 1},
-                                     {"\xC3\xBC", 2},
-                                     {"\xE6\x97\xA5", 3},
-                                     {"\xF0\x9F\x98\x80", 4},
-                                     {"\x80", 0},
-                                     {"\xC3", 0},
-                                     {"\xC0\xAF", 0},         // overlong
-                                     {"\xE0\x80\xAF", 0},     // overlong
-                                     {"\xED\xA0\x80", 0},     // surrogate
-                                     {"\xF4\x90\x80\x80", 0}, // beyond U+10FFFF
-                                     {"\xFF", 0},
-                                     {"\xE6\x97", 0}}) {
-    auto bytes = text.size();
-    auto first = static_cast<int>(static_cast<unsigned char>(text.front()));
-    CAPTURE(bytes);
-    CAPTURE(first);
-    CHECK(utf8_length(text, 0) == length);
-  }
-}
 
 TEST_CASE("places are characters, lines end before the break, the mark is no column") {
   std::string text = "\xEF\xBB\xBF"

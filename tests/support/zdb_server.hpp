@@ -197,6 +197,16 @@ private:
   unique_fd fd_;
 };
 
+/// A line "NAME value" of the metrics.
+inline std::uint64_t metric(const std::string& address, const std::string& name) {
+  raw_socket s{address};
+  s.send("GET /metrics HTTP/1.1\r\n\r\n");
+  auto all = s.receive_all();
+  auto at = all.find("\n" + name + " ");
+  REQUIRE(at != std::string::npos);
+  return std::stoull(all.substr(at + name.size() + 2));
+}
+
 inline std::string command(std::initializer_list<std::string_view> args) {
   std::string out = fmt::format("*{}\r\n", args.size());
   for (auto a : args) out += fmt::format("${}\r\n{}\r\n", a.size(), a);

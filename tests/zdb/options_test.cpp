@@ -29,6 +29,8 @@ TEST_CASE("flags have 0-db's names and meanings") {
   CHECK(all->sync == sync_mode::always);
   CHECK(parse({"--sync=500ms"})->sync_interval == std::chrono::milliseconds{500});
   CHECK(parse({"--synctime", "3"})->sync_interval == std::chrono::seconds{3});
+  CHECK(parse({"--sync=500ms"})->sync == sync_mode::interval);
+  CHECK(parse({"--synctime", "3"})->sync == sync_mode::interval);
   CHECK(parse({"--sync=never"})->sync == sync_mode::never);
   CHECK(parse({"--maxsize", "1.5GiB"})->maxsize == gib + gib / 2);
   auto ours = parse({"--hook", "/bin/h", "--metrics", "9901", "--hide-namespaces", "--background",

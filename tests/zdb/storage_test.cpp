@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fstream>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/random.hpp"
@@ -181,6 +182,23 @@ TEST_CASE("jump, changed files, usage, and all of it again after a reload") {
   CHECK(ns.entries() == 1);
   REQUIRE(put(ns, "c", "4") == write_answer::stored);
   CHECK(ns.active_file() == 2);
+}
+
+TEST_CASE("a data file takes the space of what is in it, and no more") {
+  storage s; // --datasize is 256 MiB
+  auto& ns = s.space();
+  std::uint64_t values = 0;
+  for (std::size_t size : {10UL, 100'000UL, 1'000'000UL}) {
+    REQUIRE(put(ns, std::to_string(size), std::string(size, 'v')) == write_answer::stored);
+    values += size;
+    sync_all(ns);
+    struct stat st {};
+    REQUIRE(::stat(data_file_path(ns.directory(), 1).c_str(), &st) == 0);
+    CHECK(static_cast<std::uint64_t>(st.st_size) == ns.disk_bytes());
+    CHECK(ns.disk_bytes() < values + 1000);
+    // File systems add to that: blocks, and some (XFS) room for what may follow.
+    CHECK(static_cast<std::uint64_t>(st.st_blocks) * 512 < 4 * values + (1 << 20));
+  }
 }
 
 TEST_CASE("a flush is complete or not there, wherever the process ends") {

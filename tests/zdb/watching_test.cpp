@@ -1,8 +1,11 @@
 // Mirrors, hooks and metrics of the real server.
 #include "support/zdb_server.hpp"
 
+#include <ctime>
+#include <fcntl.h>
 #include <fstream>
 #include <map>
+#include <sys/stat.h>
 
 #include "base/log.hpp"
 
@@ -162,6 +165,100 @@ TEST_CASE("hooks are told what happens, without secrets") {
   CHECK(said.find("close tcp://") != std::string::npos);
   CHECK(said.find("secret") == std::string::npos);
   ::unsetenv("QS_SECRET_FOR_TEST");
+  log::configure({log::level::warning, false, {}});
+}
+
+/// One row of the answer to HOOKS.
+struct hook_row {
+  std::string type;
+  words arguments;
+  std::int64_t pid;
+  std::int64_t created;
+  std::int64_t finished;
+  std::int64_t status;
+};
+std::vector<hook_row> ask_hooks(raw_socket& s) {
+  s.send(command({"HOOKS"}));
+  auto number = [&](char kind) {
+    auto line = s.line();
+    REQUIRE(line.starts_with(kind));
+    return std::stoll(line.substr(1));
+  };
+  auto bulk = [&] {
+    auto size = static_cast<std::size_t>(number('$'));
+    return s.receive(size + 2).substr(0, size);
+  };
+  std::vector<hook_row> out(static_cast<std::size_t>(number('*')));
+  for (auto& row : out) {
+    REQUIRE(number('*') == 6);
+    row.type = bulk();
+    row.arguments.resize(static_cast<std::size_t>(number('*')));
+    for (auto& a : row.arguments) a = bulk();
+    row.pid = number(':');
+    row.created = number(':');
+    row.finished = number(':');
+    row.status = number(':');
+  }
+  return out;
+}
+
+TEST_CASE("HOOKS shows who runs, since when, and how it ended") {
+  log::configure({log::level::off, false, {}});
+  temporary_directory dir;
+  auto o = local_options(dir.path / "data");
+  auto held = dir.path / "held"; // whoever writes to it waits for a reader
+  REQUIRE(::mkfifo(held.c_str(), 0600) == 0);
+  o.hook = make_hook(dir.path, "echo \"$1 $$\" >> \"" + (dir.path / "pids").string() +
+                                   "\"\ncase \"$1$3\" in namespace-createdn) exit 7;; "
+                                   "namespace-updatedn) echo > \"" +
+                                   held.string() + "\";; namespace-deletedn) kill -9 $$;; esac");
+  server_thread server{o};
+  raw_socket s{server.address()};
+  auto now = [] { return static_cast<std::int64_t>(std::time(nullptr)); };
+  auto before = now();
+  s.talk(command({"NSNEW", "n"}), "+OK\r\n");
+  s.talk(command({"NSSET", "n", "maxsize", "1000"}), "+OK\r\n");
+  s.talk(command({"NSDEL", "n"}), "+OK\r\n");
+  auto row = [&](std::string_view type) {
+    for (auto& r : ask_hooks(s))
+      if (r.type == type) return r;
+    return hook_row{};
+  };
+  // The hook itself says what its pid is.
+  auto pid_of = [&](const std::string& type) {
+    auto text = "\n" + text_of_file(dir.path / "pids");
+    auto at = text.find("\n" + type + " ");
+    auto end = at == std::string::npos ? at : text.find('\n', at + 1);
+    if (end == std::string::npos) return std::int64_t{0};
+    return static_cast<std::int64_t>(std::stoll(text.substr(at + type.size() + 2)));
+  };
+  struct ended {
+    const char* type;
+    std::int64_t status;
+  };
+  for (auto& want : {ended{"ready", 0}, ended{"namespace-created", 7},
+                     ended{"namespace-deleted", 128 + SIGKILL}}) {
+    CAPTURE(want.type);
+    REQUIRE(eventually([&] { return row(want.type).finished != 0; }));
+    auto r = row(want.type);
+    CHECK(r.status == want.status);
+    CHECK(r.pid == pid_of(want.type));
+    CHECK(r.created >= before - (r.type == "ready" ? 60 : 0));
+    CHECK(r.finished >= r.created);
+    CHECK(r.finished <= now());
+    CHECK(r.arguments == (r.type == "ready" ? words{} : words{"n"}));
+  }
+  REQUIRE(eventually([&] { return pid_of("namespace-updated") != 0; }));
+  auto runs = row("namespace-updated");
+  CHECK(runs.pid == pid_of("namespace-updated"));
+  CHECK(runs.created >= before);
+  CHECK(runs.finished == 0);
+  CHECK(runs.status == 0);
+  CHECK(::kill(static_cast<pid_t>(runs.pid), 0) == 0);
+  unique_fd reader{::open(held.c_str(), O_RDONLY | O_NONBLOCK)};
+  REQUIRE(reader.valid());
+  CHECK(eventually([&] { return row("namespace-updated").finished >= runs.created; }));
+  CHECK(row("namespace-updated").status == 0);
   log::configure({log::level::warning, false, {}});
 }
 
