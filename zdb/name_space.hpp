@@ -326,7 +326,7 @@ public:
 
 private:
   name_space(file_pool& pool, std::filesystem::path directory, limits lim);
-  status load();
+  status load(bool opening = false); ///< opening: nobody serves it yet
   void take(name_space& fresh);
   using file_ptr = std::unique_ptr<data_file>;
   result<file_ptr> open_one(std::uint32_t id, const sync_mark& mark);
