@@ -236,8 +236,10 @@ private:
                                             std::string_view value, namespace_settings& changed,
                                             bool& stored);
   void walk(client& c, arguments args, scan_order order);
-  struct prefix_scan;
-  void go_on(const std::shared_ptr<prefix_scan>& s);
+  struct scan_under_way;
+  using scan_ptr = std::shared_ptr<scan_under_way>;
+  void go_on(const scan_ptr& s);
+  void go_on_walking(const scan_ptr& s);
   void scan_later(std::chrono::milliseconds pause = {});
   void try_reload(const promise& p, const std::shared_ptr<name_space>& space, int tries);
   void tell_waiting(const client& source, const name_space* space, std::size_t ran);
@@ -255,7 +257,7 @@ private:
   /// Namespaces that they change: whether these exist is told behind them only, for who asks may
   /// be the one who has lost the connection on which he asked for the change.
   std::multiset<std::string, std::less<>> pending_names_;
-  std::deque<std::shared_ptr<prefix_scan>> scans_; ///< KSCANs that go on, in turn
+  std::deque<scan_ptr> scans_; ///< those that go on, in turn
   bool scan_due_ = false;
   std::size_t waiting_bytes_ = 0;
   bool gone_ = false;

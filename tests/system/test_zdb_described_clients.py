@@ -224,11 +224,11 @@ class Zstor:
         assert left >= 0, "it would wrap around"
         return min(left, i["data_disk_freespace_bytes"])
 
-    def keys(self):
+    def keys(self, command="SCAN"):
         """SCAN until the error. Every page is taken its first item of, unseen; every number must fit into 32 bits."""
         found, cursor = [], []
         while True:
-            self.c.send("SCAN", *cursor)
+            self.c.send(command, *cursor)
             r = self.c.reply()
             if isinstance(r, ZdbError):
                 # Its library takes the first word as the code and the rest as the detail.
@@ -244,7 +244,7 @@ class Zstor:
 
 
 def with_zstor(tmp):
-    server = Server(QS, tmp / "zstor", "--admin", "boss", "--protect")
+    server = Server(QS, tmp / "zstor", "--admin", "boss", "--protect", "--compaction", "off")
     try:
         admin = server.connect()
         assert admin.call("AUTH", "boss") == b"OK"
@@ -296,14 +296,18 @@ def with_zstor(tmp):
         assert meta.c.call("SET", names[0], b"another") == names[0]
         assert meta.c.call("GET", names[0]) == b"another"
         assert meta.keys() == names[1:] + names[:1], "in the order in which they were written last"
-        # Nearly all gone: a page takes a while to find anything, and still has something in it.
-        for r in meta.c.call_many(("SET", b"/zstor-meta/failures/%032x" % i, b"reason" * 20) for i in range(30000)):
+        # Nearly all gone: it takes longer than a page has to find anything, and still there is something in it.
+        for r in meta.c.call_many(("SET", b"/zstor-meta/failures/%032x" % i, b"reason" * 20) for i in range(50000)):
             assert not isinstance(r, ZdbError), r
-        for r in meta.c.call_many(("DEL", b"/zstor-meta/failures/%032x" % i) for i in range(30000)):
+        for r in meta.c.call_many(("DEL", b"/zstor-meta/failures/%032x" % i) for i in range(50000)):
             assert r == b"OK", r
         assert meta.c.call("SET", b"/zstor-meta/meta/last", b"record") == b"/zstor-meta/meta/last"
         assert meta.keys() == names[1:] + names[:1] + [b"/zstor-meta/meta/last"]
-        assert meta.info()["entries"] == 2001
+        assert meta.keys("RSCAN") == [b"/zstor-meta/meta/last"] + names[:1] + names[:0:-1]
+        # Nothing at all behind the cursor but what is dead: that is the end, not a page.
+        assert meta.c.call("DEL", b"/zstor-meta/meta/last") == b"OK"
+        assert meta.keys() == names[1:] + names[:1]
+        assert meta.info()["entries"] == 2000
 
         # A name with its separator in it: the rest is cut, nothing else breaks.
         assert Zstor(server, "odd: name", "user").info()["name"] == "odd"
