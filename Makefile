@@ -1,6 +1,6 @@
 # One command each; every one installs the Debian packages it needs (root or sudo) and builds what it runs.
 #   make demo    the main job, with the real qs, in a temporary directory
-#   make test    release build, every test, ctest's summary at the end
+#   make test    release build, every test; at the end what was skipped and why, and ctest's summary
 #   make check   ASan+UBSan, clang, clang-tidy, fuzz targets for a while
 #   make bench   speed, as ratios against peers
 #   make soak    open-ended: simulation seeds, fuzzing, kill rounds (SOAK_SECONDS, default 3600)
@@ -22,7 +22,7 @@ test:
 	@cmake --preset release -DQS_BUILD_BENCH=OFF
 	@cmake --build --preset release -j $(JOBS)
 	@scripts/fuzz $(JOBS)
-	@ctest --test-dir build/release -j $(JOBS) $(CTEST_FLAGS)
+	@scripts/test build/release -j $(JOBS) $(CTEST_FLAGS)
 
 check:
 	@scripts/install-packages check

@@ -253,9 +253,14 @@ private:
   };
   void next_value(client& c, byte_span key, std::size_t& bytes);
   void more_values(const std::shared_ptr<multi_get>& s);
-  struct prefix_scan;
-  void go_on(const std::shared_ptr<prefix_scan>& s);
-  void go_on_later(std::chrono::milliseconds pause = {});
+  struct scan_under_way;
+  using scan_ptr = std::shared_ptr<scan_under_way>;
+  void go_on(const scan_ptr& s);
+  void go_on_walking(const scan_ptr& s);
+  /// Calls it when it is the client's turn among those whose answers take long.
+  void in_turn(std::weak_ptr<client> who, std::function<void()> go_on,
+               std::chrono::milliseconds pause = {});
+  void next_in_turn(std::chrono::milliseconds pause);
   void try_reload(const promise& p, const std::shared_ptr<name_space>& space, int tries);
   void tell_waiting(const client& source, const name_space* space, std::size_t ran);
   std::string encode_copy(const client& source, arguments args, std::size_t at) const;
@@ -272,7 +277,7 @@ private:
   /// Namespaces that they change: whether these exist is told behind them only, for who asks may
   /// be the one who has lost the connection on which he asked for the change.
   std::multiset<std::string, std::less<>> pending_names_;
-  /// Answers that took longer than one client may at once (KSCAN, MGET): go on in turn.
+  /// Answers that took longer than one client may at once (SCANs, MGET): they go on in turn.
   struct unfinished {
     std::weak_ptr<client> who;
     std::function<void()> go_on;

@@ -199,8 +199,7 @@ void commands::mget(client& c, arguments args) {
   }
   c.blocked = true;
   c.holds();
-  unfinished_.push_back({s->who, [this, s] { more_values(s); }});
-  go_on_later();
+  in_turn(s->who, [this, s] { more_values(s); });
 }
 
 /// Bounded: past the limit the rest is an error for each key, which a client answers by asking
@@ -226,7 +225,7 @@ void commands::more_values(const std::shared_ptr<multi_get>& s) {
     s->at += 1U + length;
   }
   if (s->at < keys.size()) {
-    unfinished_.push_back({s->who, [this, s] { more_values(s); }});
+    in_turn(s->who, [this, s] { more_values(s); });
   } else {
     std::string{}.swap(keys); // to assign an empty one would keep its memory
     who->blocked = false;

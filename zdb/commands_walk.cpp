@@ -44,6 +44,15 @@ bool parse_number(std::string_view text, T& out) {
 }
 } // namespace
 
+struct commands::scan_under_way {
+  promise reply;
+  std::shared_ptr<name_space> space;
+  std::string cursor;
+  std::optional<scan_order> walking; ///< SCAN or RSCAN; nothing: KSCAN
+  std::string prefix;
+  std::size_t count = 0; ///< of keys in client::gathered, as they go out
+};
+
 void commands::scan(client& c, arguments args) { walk(c, args, scan_order::oldest_first); }
 void commands::rscan(client& c, arguments args) { walk(c, args, scan_order::newest_first); }
 
@@ -56,6 +65,16 @@ void commands::walk(client& c, arguments args, scan_order order) {
     return;
   }
   if (page->cursor.empty()) return fail(c, "No more data");
+  if (page->items.empty()) {
+    // Clients count on an item: it is looked for further on, while others get their turn.
+    auto s = std::make_shared<scan_under_way>();
+    s->space = c.space;
+    s->cursor = std::move(page->cursor);
+    s->walking = order;
+    s->reply = promise_answer(c);
+    c.blocked = true;
+    return in_turn(s->reply.who, [this, s] { go_on(s); });
+  }
   c.out.array(2);
   c.out.bulk(page->cursor);
   c.out.array(page->items.size());
@@ -67,20 +86,40 @@ void commands::walk(client& c, arguments args, scan_order order) {
   }
 }
 
-struct commands::prefix_scan {
-  promise reply;
-  std::shared_ptr<name_space> space;
-  std::string prefix;
-  std::string cursor;
-  std::size_t count = 0; ///< of keys in client::gathered, as they go out
-};
+void commands::go_on_walking(const scan_ptr& s) {
+  auto who = s->reply.who.lock();
+  if (!who) return; // its client is gone
+  auto end = [&](std::string_view reply) {
+    who->blocked = false;
+    answer(s->reply, reply);
+  };
+  auto page = s->space->scan(as_bytes(s->cursor), *s->walking);
+  if (!page.ok()) {
+    end("-Internal Error\r\n");
+    if (!s->space->removed) disk_trouble();
+    return;
+  }
+  if (page->cursor.empty()) return end("-No more data\r\n");
+  if (page->items.empty()) {
+    s->cursor = std::move(page->cursor);
+    return in_turn(s->reply.who, [this, s] { go_on(s); });
+  }
+  auto text = fmt::format("*2\r\n${}\r\n", page->cursor.size()) + page->cursor +
+              fmt::format("\r\n*{}\r\n", page->items.size());
+  for (auto& item : page->items) {
+    text += fmt::format("*3\r\n${}\r\n", item.key.size());
+    text.append(item.key);
+    text += fmt::format("\r\n:{}\r\n:{}\r\n", item.length, item.timestamp);
+  }
+  end(text);
+}
 
 void commands::kscan(client& c, arguments args) {
   if (c.space->settings().sequential)
     return fail(c, "Index running mode doesn't support this feature");
   if (args[1].size() == 0) return fail(c, "Invalid argument");
   if (!may_read(c)) return;
-  auto s = std::make_shared<prefix_scan>();
+  auto s = std::make_shared<scan_under_way>();
   s->space = c.space;
   s->prefix = args[1].text();
   if (args.size() > 2) s->cursor = args[2].text();
@@ -92,7 +131,8 @@ void commands::kscan(client& c, arguments args) {
 /// A page of at most some milliseconds, then the others get their turn. Where memory has run out it
 /// ends with what there is, and the cursor says that there is more; where there is nothing yet, it
 /// waits.
-void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
+void commands::go_on(const scan_ptr& s) {
+  if (s->walking) return go_on_walking(s);
   auto who = s->reply.who.lock();
   if (!who) return; // its client is gone
   auto& keys = who->gathered;
@@ -110,8 +150,7 @@ void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
   };
   if (env_.fits && !env_.fits(page_bytes_max)) {
     if (s->count > 0) return give(true);
-    unfinished_.push_back({s->reply.who, [this, s] { go_on(s); }});
-    return go_on_later(memory_pause);
+    return in_turn(s->reply.who, [this, s] { go_on(s); }, memory_pause);
   }
   auto page = s->space->scan_prefix(as_bytes(s->prefix), as_bytes(s->cursor));
   if (!page.ok())
@@ -123,15 +162,20 @@ void commands::go_on(const std::shared_ptr<prefix_scan>& s) {
   auto more = !page->cursor.empty();
   if (more) s->cursor = page->cursor;
   if (more && keys.size() < prefix_bytes_max) {
-    unfinished_.push_back({s->reply.who, [this, s] { go_on(s); }});
-    return go_on_later();
+    return in_turn(s->reply.who, [this, s] { go_on(s); });
   }
   if (s->count == 0) return end("-No keys match\r\n");
   give(more);
 }
 
+void commands::in_turn(std::weak_ptr<client> who, std::function<void()> go_on,
+                       std::chrono::milliseconds pause) {
+  unfinished_.push_back({std::move(who), std::move(go_on)});
+  next_in_turn(pause);
+}
+
 /// One piece of one answer in a pass of the loop, however many there are.
-void commands::go_on_later(std::chrono::milliseconds pause) {
+void commands::next_in_turn(std::chrono::milliseconds pause) {
   if (unfinished_.empty() || std::exchange(unfinished_due_, true)) return;
   env_.timers->add(env_.time->boot() + pause, [this] {
     unfinished_due_ = false;
@@ -141,7 +185,7 @@ void commands::go_on_later(std::chrono::milliseconds pause) {
     auto next = std::move(unfinished_.front());
     unfinished_.pop_front();
     next.go_on();
-    go_on_later();
+    next_in_turn({});
   });
 }
 

@@ -227,8 +227,9 @@ public:
     std::vector<found_key> items;
     std::string cursor;
   };
+  /// A page may be empty while there is a cursor: nothing alive was met in its time.
   result<page> scan(byte_span cursor, scan_order order = scan_order::oldest_first);
-  /// Like scan, only keys that begin with `prefix`; pages may be empty while there is a cursor.
+  /// Like scan, only keys that begin with `prefix`.
   result<page> scan_prefix(byte_span prefix, byte_span cursor);
   /// The cursor of a key: SCAN from it gives what follows. missing, damaged, unreadable as get.
   [[nodiscard]] read_answer cursor_of(byte_span key, std::string& cursor);
@@ -333,7 +334,7 @@ public:
 
 private:
   name_space(file_pool& pool, std::filesystem::path directory, limits lim);
-  status load();
+  status load(bool opening = false); ///< opening: nobody serves it yet
   void take(name_space& fresh);
   using file_ptr = std::unique_ptr<data_file>;
   result<file_ptr> open_one(std::uint32_t id, const sync_mark& mark);

@@ -32,7 +32,7 @@ name_space::open(file_pool& pool, const std::filesystem::path& directory, limits
   std::shared_ptr<name_space> ns{new name_space{pool, directory, std::move(lim)}};
   QS_TRY_ASSIGN(auto settings, read_settings(directory));
   ns->settings_ = std::move(settings);
-  QS_TRY(ns->load());
+  QS_TRY(ns->load(true));
   return ns;
 }
 
@@ -95,11 +95,15 @@ void name_space::take(name_space& fresh) {
   ++epoch_;
 }
 
-status name_space::load() {
+status name_space::load(bool opening) {
   std::vector<std::uint32_t> ids;
   std::error_code ec;
   for (auto& entry : std::filesystem::directory_iterator{directory_, ec}) {
     auto name = entry.path().filename().string();
+    // New settings that were not put in their place: they may hold a password. Not on RELOAD, while
+    // they may be on their way there.
+    if (opening && name.starts_with(".namespace.") && !pool_.read_only)
+      ::unlink(entry.path().c_str());
     std::uint32_t id = 0;
     auto [p, bad] = std::from_chars(name.data(), name.data() + name.size(), id, 16);
     if (bad != std::errc{} || p != name.data() + 8 || id == 0) continue;

@@ -14,8 +14,6 @@ namespace {
 constexpr std::size_t page_items = 4096;
 constexpr std::size_t cursor_bytes = 17;
 constexpr std::chrono::milliseconds page_time{2};
-/// While nothing alive was met: then an empty page is handed out, from which to continue.
-constexpr std::chrono::milliseconds empty_page_time{50};
 
 std::string make_cursor(const record_header& header, record_place origin) {
   buffer out;
@@ -31,11 +29,8 @@ std::string make_cursor(const record_header& header, record_place origin) {
 /// Says when a page has taken long enough; looks at the clock now and then.
 class page_clock {
 public:
-  bool over(bool nothing_yet) { return ++asked_ % 64 == 0 && due(nothing_yet); }
-  bool due(bool nothing_yet) const {
-    auto spent = std::chrono::steady_clock::now() - start_;
-    return spent > (nothing_yet ? empty_page_time : page_time);
-  }
+  bool over() { return ++asked_ % 64 == 0 && due(); }
+  bool due() const { return std::chrono::steady_clock::now() - start_ > page_time; }
 
 private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
@@ -154,7 +149,7 @@ result<name_space::page> name_space::scan_forward(byte_span cursor, byte_span pr
         return false;
       }
       if (*live) out.items.push_back({to_string(key), header.payload_length, header.timestamp});
-      full = out.items.size() >= page_items || clock.over(out.items.empty() && prefix.empty());
+      full = out.items.size() >= page_items || clock.over();
       return true;
     };
     auto begin = after.valid() ? f.start_for(after) : std::uint32_t{file_header_bytes};
@@ -229,10 +224,9 @@ result<name_space::page> name_space::scan_backward(byte_span cursor) {
         out.items.push_back(std::move(i->found));
         out.cursor = std::move(i->cursor);
       }
-      auto empty = out.items.empty();
-      if (empty && first_origin.valid()) out.cursor = make_cursor(first, first_origin);
+      if (out.items.empty() && first_origin.valid()) out.cursor = make_cursor(first, first_origin);
       // Without a cursor (all of it damaged so far) this would say that nothing is left.
-      if (out.items.size() >= page_items || (clock.due(empty) && !out.cursor.empty())) return out;
+      if (out.items.size() >= page_items || (clock.due() && !out.cursor.empty())) return out;
       if (start <= file_header_bytes) break;
       end = start;
       start = f.start_before(end);

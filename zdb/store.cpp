@@ -98,7 +98,8 @@ void store::drop_leftovers() {
   std::vector<fs::path> leftovers;
   for (auto& entry : fs::directory_iterator{spaces_path(options_.data), ec}) {
     auto name = entry.path().filename().string();
-    if (name.ends_with(".new") || name.ends_with(".gone")) leftovers.push_back(entry.path());
+    if (name.ends_with(".new") || name.ends_with(".gone") || name.starts_with(".names."))
+      leftovers.push_back(entry.path());
   }
   for (auto& path : leftovers) {
     fs::remove_all(path, ec);

@@ -27,6 +27,11 @@ def skip(reason):
     sys.exit(SKIP)
 
 
+def skip_part(reason):
+    """The rest of the test goes on; scripts/test lists the reason."""
+    print(f"skipped: {reason}", flush=True)
+
+
 def need_fuse():
     if not os.path.exists("/dev/fuse"):
         skip("this machine has no /dev/fuse")

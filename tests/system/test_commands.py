@@ -13,7 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 
-from harness import Failed, Sandbox, need_fuse, wait_for
+from harness import Failed, Sandbox, need_fuse, skip_part, wait_for
 
 need_fuse()
 QS = sys.argv[1]
@@ -25,7 +25,7 @@ with Sandbox(QS, "shell") as box:
                          "fish": "\"$QS\" completion fish | source; complete -C 'qs app'",
                          "zsh": "autoload -U compinit; compinit -D; source <(\"$QS\" completion zsh); print $_comps[qs]"}.items():
         if not shutil.which(shell):
-            print(f"no {shell} here: its completion was not loaded")
+            skip_part(f"no {shell} here: its completion was not loaded")
             continue
         r = subprocess.run([shell, "-c", check], env={**box.env, "QS": box.qs}, capture_output=True, text=True)
         assert r.returncode == 0 and "qs" in r.stdout + ("qs" if shell == "fish" and "apply" in r.stdout else "") and not r.stderr, (shell, r)
@@ -44,7 +44,7 @@ with Sandbox(QS, "inst") as box:
         r = subprocess.run([str(program), "version"], env=box.env, capture_output=True, text=True)
         assert r.returncode == 0 and r.stdout.startswith("qs "), r
     else:
-        print("this qs was not built here: installing was not tried")
+        skip_part("this qs was not built here: installing was not tried")
 
 # -- words that were brought, a state directory whose socket's path is too long for a socket address -----------------------------
 with Sandbox(QS, "brought") as box:

@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.request
 
-from harness import Sandbox, skip, wait_for
+from harness import Sandbox, skip, skip_part, wait_for
 
 if len(sys.argv) != 2:
     sys.exit("usage: test_zdb_clients.py PATH_OF_QS")
@@ -100,7 +100,7 @@ def with_redis_benchmark(box):
 def with_hiredis(box):
     compiler = shutil.which("cc")
     if not compiler or subprocess.run(["pkg-config", "--exists", "hiredis"]).returncode != 0:
-        print("hiredis: left out, no compiler or no libhiredis-dev")
+        skip_part("hiredis, without a compiler or libhiredis-dev")
         return False
     program = box.root / "zdb_hiredis"
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "hiredis"], capture_output=True, text=True, check=True).stdout.split()

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from harness import Failed, skip, wait_for
+from harness import Failed, skip, skip_part, wait_for
 from zdb_client import Server, ZdbError
 from zdb_manifest import Manifest, write_in_background
 
@@ -160,7 +160,7 @@ with tempfile.TemporaryDirectory(prefix="qs-zdb-power-") as tmp:
         except OSError as e:
             read_only = e.errno == errno.EROFS
             if not read_only:
-                print(f"not tried: a disk that turns read-only ({e})")
+                skip_part(f"a disk that turns read-only ({e})")
         if read_only:
             assert refused(client, "SET", "more", "value")
             assert refused(client, "DEL", "kept")

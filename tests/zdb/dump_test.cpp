@@ -57,6 +57,7 @@ TEST_CASE("a dump leaves everything as it was, also what the next start mends") 
   append(data_file_path(directory, static_cast<std::uint32_t>(files)), "torn");
   append(data_file_path(ids, 9), std::string(10, '\0'));
   append(directory / "000000ff.packing", "begun");
+  append(directory / ".namespace.abcdef", "begun");
   fs::create_directories(spaces / "00000077.new");
   append(spaces / "00000077.new" / "namespace", "x");
   fs::create_directories(spaces / "00000078.gone");
