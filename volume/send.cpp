@@ -203,7 +203,8 @@ void engine::send(const segment_ptr& segment) {
     ++flying_;
     ++attempts_;
     auto turn = turn_per_shard * options_.data_shards;
-    next_turn_ = std::max(next_turn_, now() - 2 * turn) + turn; // who comes late has not lost his turn
+    // Who comes late has not lost his turn; what went out of turn is nobody's debt.
+    next_turn_ = std::clamp(next_turn_, now() - 2 * turn, now()) + turn;
   }
   env_.port->store(std::move(request), [weak = weak_from_this(), segment, attempt](std::uint8_t index, model::node_id node,
                                                                                   shard_outcome outcome) {

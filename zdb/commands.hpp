@@ -22,6 +22,7 @@
 #include "zdb/metrics.hpp"
 #include "zdb/password_guard.hpp"
 #include "zdb/store.hpp"
+#include "zdb/turn_queue.hpp"
 
 namespace qs::zdb {
 
@@ -223,7 +224,8 @@ private:
   void doubtful(client& c, std::string_view id);
   void settle_now();
   void settled(name_space& space, std::span<const name_space::settled_write> writes);
-  void one_value(client& c, byte_span key);
+  /// Answers with it; how many bytes it has.
+  std::size_t one_value(client& c, byte_span key);
   static std::string bulk_text(std::string_view id);
   /// What is said of a SET that did not store; nothing: it did.
   static std::string_view refusal(write_answer answer) noexcept;
@@ -248,19 +250,23 @@ private:
     std::weak_ptr<client> who;
     std::size_t row = 0;
     std::chrono::steady_clock::time_point since;
+    std::shared_ptr<const std::string> copy; ///< for mirrors, where there are any
+    bool failed = false;
     std::size_t bytes = 0;
     std::size_t at = 0;
   };
+  [[nodiscard]] bool more_fits(const client& c, std::chrono::steady_clock::time_point until) const;
   void next_value(client& c, byte_span key, std::size_t& bytes);
   void more_values(const std::shared_ptr<multi_get>& s);
   struct scan_under_way;
   using scan_ptr = std::shared_ptr<scan_under_way>;
   void go_on(const scan_ptr& s);
   void go_on_walking(const scan_ptr& s);
-  /// Calls it when it is the client's turn among those whose answers take long.
-  void in_turn(std::weak_ptr<client> who, std::function<void()> go_on,
+  /// Calls it when it is the client's turn among those whose answers take long. With a pause, it
+  /// stands in line from then on only.
+  void in_turn(const std::weak_ptr<client>& who, std::function<void()> go_on,
                std::chrono::milliseconds pause = {});
-  void next_in_turn(std::chrono::milliseconds pause);
+  void next_in_turn();
   void try_reload(const promise& p, const std::shared_ptr<name_space>& space, int tries);
   void tell_waiting(const client& source, const name_space* space, std::size_t ran);
   std::string encode_copy(const client& source, arguments args, std::size_t at) const;
@@ -277,12 +283,13 @@ private:
   /// Namespaces that they change: whether these exist is told behind them only, for who asks may
   /// be the one who has lost the connection on which he asked for the change.
   std::multiset<std::string, std::less<>> pending_names_;
-  /// Answers that took longer than one client may at once (SCANs, MGET): they go on in turn.
+  /// Answers that took longer than one client may at once (SCANs, MGET): they go on in turn, one of
+  /// each namespace.
   struct unfinished {
     std::weak_ptr<client> who;
     std::function<void()> go_on;
   };
-  std::deque<unfinished> unfinished_;
+  turn_queue<unfinished> unfinished_;
   bool unfinished_due_ = false;
   std::size_t waiting_bytes_ = 0;
   bool gone_ = false;

@@ -16,8 +16,11 @@ bool parse_number(std::string_view text, T& out) {
   return ec == std::errc{} && end == text.data() + text.size();
 }
 
-/// So long an MGET may take before the others get their turn.
+/// So long an MGET may take before the others get their turn, and so much may be unread of it.
 constexpr auto values_time = std::chrono::milliseconds{2};
+constexpr std::size_t unread_most = 4 << 20;
+constexpr std::chrono::milliseconds unread_pause{5};
+constexpr std::chrono::milliseconds memory_pause{20};
 } // namespace
 
 bool commands::key_fits(client& c, const argument& key, std::string_view text) {
@@ -119,20 +122,26 @@ void commands::set(client& c, arguments args) {
 
 void commands::setnx(client& c, arguments args) { write(c, args, true); }
 
-void commands::one_value(client& c, byte_span key) {
+std::size_t commands::one_value(client& c, byte_span key) {
   value_block value;
   switch (c.space->get(key, value)) {
-  case read_answer::found:
-    return c.out.bulk(std::move(value));
+  case read_answer::found: {
+    auto bytes = value.size();
+    c.out.bulk(std::move(value));
+    return bytes;
+  }
   case read_answer::missing:
-    return c.out.nil();
+    c.out.nil();
+    return 0;
   case read_answer::damaged:
-    return fail(c, "Internal Error");
+    fail(c, "Internal Error");
+    return 0;
   case read_answer::unreadable:
     break;
   }
   disk_trouble();
   fail(c, gone_ ? gone_text : "Internal Error");
+  return 0;
 }
 
 std::size_t commands::answer_bytes(client& c, arguments args) {
@@ -154,7 +163,7 @@ std::size_t commands::answer_bytes(client& c, arguments args) {
 
 void commands::get(client& c, arguments args) {
   if (!key_fits(c, args[1], "Invalid key") || !may_read(c)) return;
-  one_value(c, args[1].bytes());
+  (void)one_value(c, args[1].bytes());
 }
 
 void commands::getrange(client& c, arguments args) {
@@ -185,14 +194,15 @@ void commands::mget(client& c, arguments args) {
     if (!key_fits(c, key, "Invalid key")) return;
   if (!may_read(c)) return;
   c.out.array(args.size() - 1);
-  auto s = std::make_shared<multi_get>(multi_get{c.weak_from_this(), row_, since_});
+  auto s = std::make_shared<multi_get>(multi_get{c.weak_from_this(), row_, since_, copy_});
   auto until = std::chrono::steady_clock::now() + values_time;
   std::size_t done = 1;
-  for (; done < args.size() && std::chrono::steady_clock::now() < until; ++done)
+  for (; done < args.size() && more_fits(c, until); ++done)
     next_value(c, args[done].bytes(), s->bytes);
   if (done == args.size()) return;
   // The others' turn. It holds the keys as it would hold an answer.
   promised_ = true;
+  s->failed = failed_;
   for (auto& key : args.subspan(done)) {
     c.gathered.push_back(static_cast<char>(key.size()));
     c.gathered.append(key.text());
@@ -202,34 +212,45 @@ void commands::mget(client& c, arguments args) {
   in_turn(s->who, [this, s] { more_values(s); });
 }
 
+/// Time for one more value of an MGET, and room: in what its client has not read, too.
+bool commands::more_fits(const client& c, std::chrono::steady_clock::time_point until) const {
+  return std::chrono::steady_clock::now() < until && c.out.bytes() <= unread_most;
+}
+
 /// Bounded: past the limit the rest is an error for each key, which a client answers by asking
 /// again. `bytes`: of the values of this MGET so far.
 void commands::next_value(client& c, byte_span key, std::size_t& bytes) {
   if (key.empty()) return c.out.nil();
   if (bytes > options_.answer_bytes_max) return fail(c, "Payload too big");
-  auto before = c.out.bytes();
-  one_value(c, key);
-  bytes += c.out.bytes() - before;
+  bytes += one_value(c, key);
 }
 
 void commands::more_values(const std::shared_ptr<multi_get>& s) {
   auto who = s->who.lock();
   if (!who) return; // its client is gone
+  auto again = [&](std::chrono::milliseconds pause) {
+    in_turn(s->who, [this, s] { more_values(s); }, pause);
+  };
+  if (who->out.bytes() > unread_most) return again(unread_pause);
+  if (env_.fits && !env_.fits(request_bulk_max)) return again(memory_pause);
+  failed_ = false;
   auto until = std::chrono::steady_clock::now() + values_time;
   auto& keys = who->gathered;
-  while (s->at < keys.size() && std::chrono::steady_clock::now() < until) {
+  while (s->at < keys.size() && more_fits(*who, until)) {
     auto length = static_cast<unsigned char>(keys[s->at]);
     auto key = std::string_view{keys}.substr(s->at + 1, length);
     if (who->space->removed) fail(*who, removed_text);
     else next_value(*who, as_bytes(key), s->bytes);
     s->at += 1U + length;
   }
+  s->failed = s->failed || failed_;
   if (s->at < keys.size()) {
-    in_turn(s->who, [this, s] { more_values(s); });
+    again({});
   } else {
     std::string{}.swap(keys); // to assign an empty one would keep its memory
     who->blocked = false;
     latencies_[s->row].add(std::chrono::steady_clock::now() - s->since);
+    if (s->copy && !s->failed) tell_mirrors(who.get(), *s->copy);
   }
   who->wake();
 }

@@ -168,24 +168,30 @@ void commands::go_on(const scan_ptr& s) {
   give(more);
 }
 
-void commands::in_turn(std::weak_ptr<client> who, std::function<void()> go_on,
+void commands::in_turn(const std::weak_ptr<client>& who, std::function<void()> go_on,
                        std::chrono::milliseconds pause) {
-  unfinished_.push_back({std::move(who), std::move(go_on)});
-  next_in_turn(pause);
+  auto held = who.lock();
+  if (!held) return;
+  if (pause.count() > 0) {
+    env_.timers->add(env_.time->boot() + pause, [this, who, go_on = std::move(go_on)]() mutable {
+      in_turn(who, std::move(go_on));
+    });
+    return;
+  }
+  unfinished_.add(held->space.get(), std::make_shared<unfinished>(unfinished{who, std::move(go_on)}));
+  next_in_turn();
 }
 
 /// One piece of one answer in a pass of the loop, however many there are.
-void commands::next_in_turn(std::chrono::milliseconds pause) {
+void commands::next_in_turn() {
   if (unfinished_.empty() || std::exchange(unfinished_due_, true)) return;
-  env_.timers->add(env_.time->boot() + pause, [this] {
+  env_.timers->add(env_.time->boot(), [this] {
     unfinished_due_ = false;
     // Those whose client is gone take no turn: they would pile up behind the others.
-    auto gone = [](auto& u) { return u.who.expired(); };
-    while (unfinished_.size() > 1 && gone(unfinished_.front())) unfinished_.pop_front();
-    auto next = std::move(unfinished_.front());
-    unfinished_.pop_front();
-    next.go_on();
-    next_in_turn({});
+    auto next = unfinished_.next();
+    while (next && next->who.expired()) next = unfinished_.next();
+    if (next) next->go_on();
+    next_in_turn();
   });
 }
 

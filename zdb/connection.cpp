@@ -269,8 +269,7 @@ void connection::listen_for_more(bool heard) noexcept {
 
 /// More of it in the next turn, behind the others.
 void connection::stand_in_line() {
-  auto more = pending_ || !rest_.empty() || (readable_ && !peer_ended_);
-  if ((may_execute() && more) || (!writing_ && out.sendable())) ready();
+  if (may_execute() && (pending_ || !rest_.empty() || (readable_ && !peer_ended_))) ready();
 }
 
 void connection::deliver() {
@@ -281,7 +280,8 @@ void connection::deliver() {
   // What was asked is answered, also when the peer has sent its last byte.
   if (out.empty() && peer_ended_ && (closing || (rest_.empty() && !blocked && !pending_)))
     return close();
-  if (out.empty() && closing) return drain();
+  if (out.empty() && closing && !blocked) return drain();
+  if (!writing_ && out.sendable()) return ready(); // the rest in its next turn
   stand_in_line(); // there may be room for its answers again
 }
 

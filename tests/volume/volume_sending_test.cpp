@@ -98,6 +98,19 @@ TEST_CASE("what cannot be sent takes nobody's turn: a node is away, its shards s
   REQUIRE(w.f.drain());
 }
 
+TEST_CASE("what was sent out of turn, in a pause, is nobody's debt") {
+  fast_writer w{gib};
+  w.write(30);
+  w.f.pass(std::chrono::seconds{1}); // a pause: all of them are sent
+  REQUIRE(w.sent() >= 30);
+  auto before = w.sent();
+  for (unsigned i = 1; i <= 20; ++i) {
+    w.let_pass(std::chrono::milliseconds{41});
+    w.write(1);
+    CHECK(w.sent() >= before + i - 1);
+  }
+}
+
 TEST_CASE("no more waits for the writer than a sixteenth of the log") {
   fast_writer w{256 * mib};
   w.write(8);

@@ -135,6 +135,9 @@ TEST_CASE("requests of all clients together are bounded; who does not send is dr
 
 TEST_CASE("replies of all clients together are bounded; who does not read is dropped") {
   quiet no_log;
+  bool one_by_one = true;
+  SUBCASE("each asked for by itself") {}
+  SUBCASE("many at once") { one_by_one = false; }
   temporary_directory dir;
   auto o = local_options(dir.path);
   o.memory_bytes_max = 40 << 20;
@@ -146,7 +149,8 @@ TEST_CASE("replies of all clients together are bounded; who does not read is dro
   REQUIRE(good->set("small", "value").ok());
   std::vector<std::unique_ptr<raw_socket>> greedy;
   std::string gets;
-  for (int i = 0; i < 20; ++i) gets += command({"GET", "big"});
+  for (int i = 0; i < 20; ++i)
+    gets += one_by_one ? command({"GET", "big"}) : command({"MGET", "small", "big", "big", "big"});
   for (int i = 0; i < 20; ++i) {
     greedy.push_back(std::make_unique<raw_socket>(server.address()));
     push(*greedy.back(), gets);
@@ -159,6 +163,24 @@ TEST_CASE("replies of all clients together are bounded; who does not read is dro
   CHECK(good->get("big").ok());
   CHECK(eventually(
       [&] { return metric(server.metrics_address(), "zdb_clients_dropped_total") >= 1; }));
+}
+
+TEST_CASE("a server that ends gives an answer under way to its end") {
+  quiet no_log;
+  temporary_directory dir;
+  server_thread server{local_options(dir.path)};
+  auto c = server.connect();
+  std::string mget = "*61\r\n$4\r\nMGET\r\n";
+  for (int i = 0; i < 60; ++i) mget += fmt::format("$2\r\nk{}\r\n", i % 4);
+  for (int i = 0; i < 4; ++i)
+    REQUIRE(c->set(fmt::format("k{}", i), share(buffer(1 << 20, std::byte{7}))).ok());
+  raw_socket s{server.address()};
+  s.send(mget);
+  REQUIRE(s.receive(5) == "*60\r\n"); // it has begun
+  std::thread ends{[&] { server.stop(); }};
+  auto rest = s.receive_all();
+  ends.join();
+  CHECK(rest.size() == 60 * ((1 << 20) + std::string{"$1048576\r\n\r\n"}.size()));
 }
 
 TEST_CASE("answers that wait for the disk count, also when their client is gone") {
