@@ -263,8 +263,18 @@ private:
   [[nodiscard]] bool gives_way() const;
   void send(const segment_ptr& segment);
   result<std::vector<buffer_ptr>> shard_values(local_segment& segment);
+  /// The next attempt: which shards to whom. Under the segment's lock.
+  void prepare(local_segment& segment, const std::vector<model::node_id>& slots, const std::vector<buffer_ptr>& values,
+               std::uint64_t asked, bool hurry, store_request& request);
   void progress(const segment_ptr& segment, unsigned attempt, std::uint8_t index, model::node_id node,
                 shard_outcome outcome);
+  /// Enough nodes have acknowledged it for the next ones to be sent. Under the segment's lock.
+  [[nodiscard]] bool is_safe(const segment_entry& entry, const std::vector<model::node_id>& slots,
+                             const local_segment& segment) const;
+  /// It counts no longer among those in flight, but its shards that are still on their way among what is late: how many bytes.
+  static byte_count land(local_segment& segment);
+  /// Again for those in flight: a node that is not there any more is not waited for.
+  void judge_flying();
   void settle_confirmed(const segment_ptr& segment);
   /// Writes the confirmed bits into the row and lets the log go: when all are confirmed, or with `some_missing` as many as the
   /// rule of volume.md 3 asks for; the others are repair's then. False: not written, it stays pinned.

@@ -351,7 +351,9 @@ status engine::set_groups(const std::vector<model::group>& groups) {
 }
 
 void engine::set_nodes(const std::vector<volume::node_view>& nodes) {
-  if (!table_.set_nodes(nodes)) return;
+  auto back = table_.set_nodes(nodes);
+  judge_flying();
+  if (!back) return;
   // Somebody is back: what waited for its next try need not.
   {
     std::shared_lock view{view_mutex_};

@@ -173,43 +173,51 @@ void engine::send(const segment_ptr& segment) {
   request.segment = ref;
   unsigned attempt = 0;
   bool hurry = somebody_waits();
-  {
-    std::lock_guard lock{segment->mutex};
-    if (segment->let_go) { // while this was prepared: what is sent now nobody would wait for
-      segment->queued = false;
-      return;
-    }
-    attempt = ++segment->attempt;
-    segment->waiting = segment->distrusted = 0;
-    for (unsigned i = 0; i < slots.size() && i < values->size(); ++i) {
-      if ((asked >> i & 1) == 0 || !(*values)[i]) continue;
-      request.shards.push_back({static_cast<std::uint8_t>(i), slots[i], ring_->volume().shard_name(segment->info.id, i), (*values)[i]});
-      segment->waiting |= bit(i);
-      segment->value_bytes = static_cast<std::uint32_t>((*values)[i]->size());
-    }
-    segment->unanswered = segment->waiting;
-    segment->late = false;
-    request.sync_soon = segment->short_seal || hurry;
-    if (request.shards.empty()) {
-      segment->queued = false;
-      segment->next_try = now() + std::chrono::seconds{1};
-    } else {
-      segment->flying = true;
-    }
-  }
-  if (request.shards.empty()) return;
+  // Before anybody can see it fly.
   {
     std::lock_guard lock{queue_mutex_};
     ++flying_;
     ++attempts_;
-    auto turn = turn_per_shard * options_.data_shards;
-    // Who comes late has not lost his turn; what went out of turn is nobody's debt.
-    next_turn_ = std::clamp(next_turn_, now() - 2 * turn, now()) + turn;
   }
+  {
+    std::lock_guard lock{segment->mutex};
+    if (segment->let_go) segment->queued = false; // while this was prepared: nobody would wait for what is sent now
+    else prepare(*segment, slots, *values, asked, hurry, request);
+    attempt = segment->attempt;
+  }
+  std::unique_lock lock{queue_mutex_};
+  if (request.shards.empty()) {
+    --flying_;
+    --attempts_;
+    return;
+  }
+  // Who comes late has not lost his turn; what went out of turn is nobody's debt.
+  auto turn = turn_per_shard * options_.data_shards;
+  next_turn_ = std::clamp(next_turn_, now() - 2 * turn, now()) + turn;
+  lock.unlock();
   env_.port->store(std::move(request), [weak = weak_from_this(), segment, attempt](std::uint8_t index, model::node_id node,
                                                                                   shard_outcome outcome) {
     if (auto e = weak.lock()) e->progress(segment, attempt, index, node, outcome);
   });
+}
+
+void engine::prepare(local_segment& segment, const std::vector<model::node_id>& slots, const std::vector<buffer_ptr>& values,
+                     std::uint64_t asked, bool hurry, store_request& request) {
+  ++segment.attempt;
+  segment.waiting = segment.distrusted = 0;
+  for (unsigned i = 0; i < slots.size() && i < values.size(); ++i) {
+    if ((asked >> i & 1) == 0 || !values[i]) continue;
+    request.shards.push_back({static_cast<std::uint8_t>(i), slots[i], ring_->volume().shard_name(segment.info.id, i), values[i]});
+    segment.waiting |= bit(i);
+    segment.value_bytes = static_cast<std::uint32_t>(values[i]->size());
+  }
+  segment.unanswered = segment.waiting;
+  segment.late = false;
+  request.sync_soon = segment.short_seal || hurry;
+  segment.flying = !request.shards.empty();
+  if (segment.flying) return;
+  segment.queued = false;
+  segment.next_try = now() + std::chrono::seconds{1};
 }
 
 void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t index, model::node_id node,
@@ -247,16 +255,9 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     }
     over = segment->waiting == 0 && segment->queued;
     auto required = entry ? entry->required : 0;
-    auto acked = static_cast<unsigned>(std::popcount(segment->acked & required));
-    auto all = static_cast<unsigned>(std::popcount(required));
-    bool reached = true; // all reachable ones answered, and there are enough
-    for (unsigned i = 0; i < slots.size(); ++i)
-      if ((required >> i & 1) != 0 && (segment->acked >> i & 1) == 0 && table_.reachable(slots[i])) reached = false;
-    bool safe = acked >= all - slack(options_.parity_shards) || (reached && entry && acked >= entry->used_shards);
-    if (segment->flying && (safe || over)) {
-      segment->flying = false;
-      landed = segment->late = true;
-      late = byte_count{segment->value_bytes} * static_cast<byte_count>(std::popcount(segment->unanswered));
+    if (segment->flying && (over || (entry && is_safe(*entry, slots, *segment)))) {
+      landed = true;
+      late = land(*segment);
     }
     complete = (segment->confirmed & required) == required && required != 0;
     if (over) {
@@ -280,6 +281,48 @@ void engine::progress(const segment_ptr& segment, unsigned attempt, std::uint8_t
     post([segment](engine& e) { e.move_frames(segment); });
   }
   if (landed || over || came > 0) send_more();
+}
+
+bool engine::is_safe(const segment_entry& entry, const std::vector<model::node_id>& slots, const local_segment& segment) const {
+  auto acked = static_cast<unsigned>(std::popcount(segment.acked & entry.required));
+  auto all = static_cast<unsigned>(std::popcount(entry.required));
+  if (acked >= all - slack(options_.parity_shards)) return true;
+  return acked >= entry.used_shards && !table_.some_reachable(slots, entry.required & ~segment.acked);
+}
+
+byte_count engine::land(local_segment& segment) {
+  segment.flying = false;
+  segment.late = true;
+  return byte_count{segment.value_bytes} * static_cast<byte_count>(std::popcount(segment.unanswered));
+}
+
+void engine::judge_flying() {
+  unsigned landed = 0;
+  byte_count late = 0;
+  {
+    std::lock_guard lock{queue_mutex_};
+    if (flying_ == 0) return;
+  }
+  {
+    std::shared_lock view{view_mutex_};
+    for (const auto& [ref, segment] : segments_) {
+      std::lock_guard lock{segment->mutex};
+      if (!segment->flying) continue;
+      auto entry = table_.find(ref);
+      if (!entry || entry->group_generation != segment->generation) continue;
+      auto slots = table_.slots(entry->group, entry->group_generation);
+      if (!slots || !is_safe(*entry, *slots, *segment)) continue;
+      ++landed;
+      late += land(*segment);
+    }
+  }
+  if (landed == 0) return;
+  {
+    std::lock_guard lock{queue_mutex_};
+    flying_ -= landed;
+    late_ += late;
+  }
+  send_more();
 }
 
 void engine::settle_confirmed(const segment_ptr& segment) {

@@ -97,6 +97,33 @@ TEST_CASE("shards on their way to a node that stands still hold neither the log 
   CHECK(f.ports.violation == "");
 }
 
+TEST_CASE("as many nodes as may be away stand still at once: segments that all others have are not waited for") {
+  volume_fixture f;
+  f.options.staging_bytes = gib;
+  f.begin();
+  auto inode = f.make_file("a");
+  REQUIRE(inode.ok());
+  for (unsigned n : {2U, 5U}) f.ports[n].slow = true; // they have been sent them and say nothing
+  for (unsigned i = 0; i < 40; ++i) {
+    REQUIRE(f.write(*inode, i * mib, noise(i, mib)).ok());
+    f.pass();
+  }
+  CHECK(f.ports[1].sets == 8); // invariant 14: eight in flight, and one answer short of safe
+  CHECK(f.opened->stats().segments_in_flight == 8);
+  for (unsigned n : {2U, 5U}) f.ports[n].reachable = f.ports[n].slow = false;
+  f.see_nodes();
+  f.pass(std::chrono::seconds{1});
+  CHECK(f.ports[1].sets >= 19);
+  CHECK(f.opened->stats().segments_in_flight == 0);
+  CHECK(f.opened->stats().log_bytes >= 40 * mib); // the only extra copy
+  for (unsigned n : {2U, 5U}) f.ports[n].reachable = true;
+  f.see_nodes();
+  f.ports.answer_slow();
+  REQUIRE(f.drain());
+  CHECK(f.opened->stats().redundancy_left_min == 2);
+  CHECK(f.ports.violation == "");
+}
+
 TEST_CASE("what is on nodes that are lost or silent does not let the log go: with as many away as may be lost it has the only extra copy") {
   for (bool lost : {true, false}) {
     CAPTURE(lost);
