@@ -146,13 +146,11 @@ result<unsigned> local_grid::down(std::string_view tag) const {
   for (const auto& n : all)
     if (auto p = find_process(n.paths, n.paths.data(), true)) {
       QS_TRY_ASSIGN(auto lock, lock_node(n.paths.directory, lock_deadline));
-      auto asked = end_process(
-          *p, SIGTERM, std::chrono::milliseconds{0}); // all are asked before any is waited for
-      if (!asked && asked.err().code != errc::timed_out) return std::move(asked).err();
+      QS_TRY(signal_process(*p, SIGTERM)); // all are asked before any is waited for
       stopping.push_back(std::move(*p));
     }
   for (const auto& p : stopping) {
-    auto ended = end_process(p, SIGTERM, stop_deadline);
+    auto ended = wait_ended(p, stop_deadline);
     if (!ended && ended.err().code == errc::timed_out)
       ended = end_process(p, SIGKILL, stop_deadline);
     if (!ended) return std::move(ended).err();

@@ -61,16 +61,26 @@ bool serves(pid_t pid, const std::filesystem::path& data) {
   return text->find('\0' + data.string() + '\0') != std::string::npos;
 }
 
-/// A pidfd first, then the checks: what matched is what the pidfd means.
+/// This boot of the machine, as the kernel names it; empty if it does not.
+std::string boot_of_machine() {
+  auto text = read_file("/proc/sys/kernel/random/boot_id", 4096);
+  if (!text) return {};
+  while (!text->empty() && text->back() == '\n') text->pop_back();
+  return *text;
+}
+
+/// A pidfd first, then the checks: what matched is what the pidfd means. `certain`: number and start
+/// time are of this boot, so that there is no other process they could mean; its arguments are not
+/// asked for, since it has none of its own in the middle of exec.
 std::optional<process> open_if(pid_t pid, const std::filesystem::path& data,
-                               std::optional<std::uint64_t> start_time) {
+                               std::optional<std::uint64_t> start_time, bool certain = false) {
   if (pid <= 1) return {};
   process p{pid, unique_fd{open_pidfd(pid)}};
   if (!p.handle.valid()) return {};
   auto stat = read_stat(pid);
   if (!stat || stat->state == 'Z' || stat->state == 'X') return {};
   if (start_time && stat->start_time != *start_time) return {};
-  if (!serves(pid, data)) return {};
+  if (!certain && !serves(pid, data)) return {};
   return p;
 }
 
@@ -202,7 +212,7 @@ void fill_vectors(launch& l, const node_paths& node) {
 status write_process_file(const node_paths& node, pid_t pid) {
   auto stat = read_stat(pid);
   if (!stat) return error{errc::io, "the new process vanished"};
-  json out{{"pid", pid}, {"start_time", stat->start_time}};
+  json out{{"pid", pid}, {"start_time", stat->start_time}, {"boot", boot_of_machine()}};
   return write_file_atomic(node.process(), as_bytes(out.dump() + "\n"), 0600);
 }
 
@@ -227,9 +237,14 @@ std::optional<process> find_process(const node_paths& node, const std::filesyste
   if (auto text = read_file(node.process(), 4096)) {
     auto in = json::parse(*text, nullptr, false);
     if (in.is_object() && in.contains("pid") && in["pid"].is_number_integer() &&
-        in.contains("start_time") && in["start_time"].is_number_unsigned())
-      if (auto p = open_if(in["pid"].get<pid_t>(), data, in["start_time"].get<std::uint64_t>()))
+        in.contains("start_time") && in["start_time"].is_number_unsigned()) {
+      auto boot = boot_of_machine();
+      auto known = in.find("boot"); // not in files of the first version
+      auto certain = !boot.empty() && known != in.end() && known->is_string() && *known == boot;
+      if (auto p = open_if(in["pid"].get<pid_t>(), data, in["start_time"].get<std::uint64_t>(),
+                           certain))
         return p;
+    }
   }
   if (!search) return {};
   return search_proc(data);
@@ -240,9 +255,18 @@ bool is_suspended(pid_t pid) {
   return stat && (stat->state == 'T' || stat->state == 't');
 }
 
-status end_process(const process& p, int signal, std::chrono::milliseconds deadline) {
+status signal_process(const process& p, int signal) {
   if (::syscall(SYS_pidfd_send_signal, p.handle.get(), signal, nullptr, 0U) != 0 && errno != ESRCH)
     return errno_error(fmt::format("signal process {}", p.pid), errno);
+  return {};
+}
+
+status end_process(const process& p, int signal, std::chrono::milliseconds deadline) {
+  QS_TRY(signal_process(p, signal));
+  return wait_ended(p, deadline);
+}
+
+status wait_ended(const process& p, std::chrono::milliseconds deadline) {
   if (!readable(p.handle.get(), deadline))
     return error{errc::timed_out, fmt::format("process {} did not end", p.pid)};
   return {};

@@ -1,7 +1,7 @@
 // The process of a local node: whether it runs, starting it apart from this program, signalling
 // exactly it. Whether a server runs is told by the lock it holds on its data, never by a pid; a pid
-// is signalled only through a pidfd, after its start time and its data directory matched. Knows
-// nothing of reservations. Any thread.
+// is signalled only through a pidfd, after its start time and this boot, or its data directory,
+// matched. Knows nothing of reservations. Any thread.
 #pragma once
 
 #include <chrono>
@@ -34,6 +34,10 @@ std::optional<process> find_process(const node_paths& node, const std::filesyste
 /// Not scheduled: SIGSTOP or a debugger holds it.
 bool is_suspended(pid_t pid);
 
+/// Sends the signal, if it still lives. Errors: io.
+status signal_process(const process& p, int signal);
+/// Errors: timed_out.
+status wait_ended(const process& p, std::chrono::milliseconds deadline);
 /// Sends the signal and waits until it ended. Errors: timed_out, io.
 status end_process(const process& p, int signal, std::chrono::milliseconds deadline);
 

@@ -193,7 +193,8 @@ void engine::send(const segment_ptr& segment) {
   }
   // Who comes late has not lost his turn; what went out of turn is nobody's debt.
   auto turn = turn_per_shard * options_.data_shards;
-  next_turn_ = std::clamp(next_turn_, now() - 2 * turn, now()) + turn;
+  auto t = now();
+  next_turn_ = std::clamp(next_turn_, t - 2 * turn, t) + turn;
   lock.unlock();
   env_.port->store(std::move(request), [weak = weak_from_this(), segment, attempt](std::uint8_t index, model::node_id node,
                                                                                   shard_outcome outcome) {

@@ -197,7 +197,8 @@ void commands::mget(client& c, arguments args) {
   auto s = std::make_shared<multi_get>(multi_get{c.weak_from_this(), row_, since_, copy_});
   auto until = std::chrono::steady_clock::now() + values_time;
   std::size_t done = 1;
-  for (; done < args.size() && more_fits(c, until); ++done)
+  // What others do would come between the values of a client that hears of it.
+  for (; done < args.size() && (c.mirror || more_fits(c, until)); ++done)
     next_value(c, args[done].bytes(), s->bytes);
   if (done == args.size()) return;
   // The others' turn. It holds the keys as it would hold an answer.
@@ -240,6 +241,7 @@ void commands::more_values(const std::shared_ptr<multi_get>& s) {
     auto length = static_cast<unsigned char>(keys[s->at]);
     auto key = std::string_view{keys}.substr(s->at + 1, length);
     if (who->space->removed) fail(*who, removed_text);
+    else if (!who->space->served()) fail(*who, not_served_text);
     else next_value(*who, as_bytes(key), s->bytes);
     s->at += 1U + length;
   }

@@ -93,11 +93,14 @@ void commands::go_on_walking(const scan_ptr& s) {
     who->blocked = false;
     answer(s->reply, reply);
   };
+  if (s->space->removed) return end(fmt::format("-{}\r\n", removed_text));
+  if (!s->space->served()) return end(fmt::format("-{}\r\n", not_served_text));
+  if (env_.fits && !env_.fits(page_bytes_max))
+    return in_turn(s->reply.who, [this, s] { go_on(s); }, memory_pause);
   auto page = s->space->scan(as_bytes(s->cursor), *s->walking);
   if (!page.ok()) {
     end("-Internal Error\r\n");
-    if (!s->space->removed) disk_trouble();
-    return;
+    return disk_trouble();
   }
   if (page->cursor.empty()) return end("-No more data\r\n");
   if (page->items.empty()) {

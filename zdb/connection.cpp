@@ -278,7 +278,7 @@ void connection::deliver() {
   if (!writing_ && !send()) return close();
   account();
   // What was asked is answered, also when the peer has sent its last byte.
-  if (out.empty() && peer_ended_ && (closing || (rest_.empty() && !blocked && !pending_)))
+  if (out.empty() && peer_ended_ && !blocked && (closing || (rest_.empty() && !pending_)))
     return close();
   if (out.empty() && closing && !blocked) return drain();
   if (!writing_ && out.sendable()) return ready(); // the rest in its next turn

@@ -2,6 +2,10 @@
 // twice, nothing leaks.
 #include "grid_fixture.hpp"
 
+#include <sstream>
+
+#include <fmt/format.h>
+
 using namespace grid_test;
 
 namespace {
@@ -69,6 +73,58 @@ TEST_CASE("submit killed after every step, then cancelled") {
     auto a = p->cancel(order(*p));
     CHECK((a.what == outcome::done || a.what == outcome::absent));
     nothing(g, *p);
+  }
+}
+
+namespace {
+
+/// Field 22 of /proc/PID/stat: clock ticks from the start of the machine.
+std::uint64_t start_time(pid_t pid) {
+  auto text = read_file("/proc/" + std::to_string(pid) + "/stat", 64 * kib);
+  REQUIRE(text.ok());
+  std::istringstream words{text->substr(text->rfind(')') + 2)};
+  std::string word;
+  for (int field = 3; field <= 22; ++field) words >> word;
+  return std::stoull(word);
+}
+
+/// Of the process that is to be taken for n1's server.
+std::string process_file(pid_t pid, std::uint64_t started, std::string boot) {
+  if (boot.empty()) boot = *read_file("/proc/sys/kernel/random/boot_id", 4096);
+  while (!boot.empty() && boot.back() == '\n') boot.pop_back();
+  return fmt::format("{{\"pid\": {}, \"start_time\": {}, \"boot\": \"{}\"}}", pid, started, boot);
+}
+
+} // namespace
+
+TEST_CASE("a server in the middle of exec has no arguments yet; it is ended all the same, and nobody else") {
+  struct {
+    bool its = false;
+    std::uint64_t later = 0;
+    std::string boot;
+  } cases[] = {{true, 0, ""}, {false, 1, ""}, {false, 0, "another boot"}};
+  for (auto& c : cases) {
+    CAPTURE(c.later);
+    CAPTURE(c.boot);
+    grid_fixture g;
+    REQUIRE(g.dies_at(1, [](provider& p) { (void)p.submit(order(p)); })); // reserved, not started
+    auto server = ::fork();
+    REQUIRE(server >= 0);
+    if (server == 0) {
+      for (;;) ::pause();
+    }
+    auto file = process_file(server, start_time(server) + c.later, c.boot);
+    REQUIRE(write_file_atomic(g.node_directory(n1) / "process.json", as_bytes(file)).ok());
+    auto p = g.open();
+    CHECK(p->cancel(order(*p)).what == outcome::done);
+    nothing(g, *p);
+    int code = 0;
+    auto ended = [&] { return ::waitpid(server, &code, WNOHANG) == server; };
+    if (c.its && eventually(ended)) continue;
+    CHECK_FALSE(c.its);
+    CHECK_FALSE(ended());
+    ::kill(server, SIGKILL);
+    ::waitpid(server, &code, 0);
   }
 }
 
