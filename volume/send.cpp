@@ -32,9 +32,10 @@ void engine::queue_send(const segment_ptr& segment) {
   send_more();
 }
 
+std::chrono::milliseconds engine::turn() const { return turn_per_shard * options_.data_shards; }
+
 bool engine::gives_way() const {
-  auto turn = turn_per_shard * options_.data_shards;
-  if (now() >= next_turn_ || now() - last_full_.load() >= 2 * turn) return false;
+  if (now() >= next_turn_ || now() - last_full_.load() >= 2 * turn()) return false;
   auto waiting = byte_count{send_queue_.size()} * options_.data_shards * codec::shard_payload_max;
   if (waiting >= std::min(options_.staging_bytes / 16, waiting_max)) return false;
   // Nobody waits: for what is sent, or for room in the log.
@@ -192,9 +193,8 @@ void engine::send(const segment_ptr& segment) {
     return;
   }
   // Who comes late has not lost his turn; what went out of turn is nobody's debt.
-  auto turn = turn_per_shard * options_.data_shards;
   auto t = now();
-  next_turn_ = std::clamp(next_turn_, t - 2 * turn, t) + turn;
+  next_turn_ = std::clamp(next_turn_, t - 2 * turn(), t) + turn();
   lock.unlock();
   env_.port->store(std::move(request), [weak = weak_from_this(), segment, attempt](std::uint8_t index, model::node_id node,
                                                                                   shard_outcome outcome) {

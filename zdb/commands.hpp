@@ -262,6 +262,7 @@ private:
   using scan_ptr = std::shared_ptr<scan_under_way>;
   void go_on(const scan_ptr& s);
   void go_on_walking(const scan_ptr& s);
+  void again(const scan_ptr& s, std::chrono::milliseconds pause = {});
   /// Calls it when it is the client's turn among those whose answers take long. With a pause, it
   /// stands in line from then on only.
   void in_turn(const std::weak_ptr<client>& who, std::function<void()> go_on,
@@ -289,6 +290,7 @@ private:
     std::weak_ptr<client> who;
     std::function<void()> go_on;
   };
+  static constexpr std::chrono::milliseconds memory_pause{20}; ///< of those that need some
   turn_queue<unfinished> unfinished_;
   bool unfinished_due_ = false;
   std::size_t waiting_bytes_ = 0;

@@ -20,7 +20,6 @@ bool parse_number(std::string_view text, T& out) {
 constexpr auto values_time = std::chrono::milliseconds{2};
 constexpr std::size_t unread_most = 4 << 20;
 constexpr std::chrono::milliseconds unread_pause{5};
-constexpr std::chrono::milliseconds memory_pause{20};
 } // namespace
 
 bool commands::key_fits(client& c, const argument& key, std::string_view text) {
@@ -194,16 +193,17 @@ void commands::mget(client& c, arguments args) {
     if (!key_fits(c, key, "Invalid key")) return;
   if (!may_read(c)) return;
   c.out.array(args.size() - 1);
-  auto s = std::make_shared<multi_get>(multi_get{c.weak_from_this(), row_, since_, copy_});
   auto until = std::chrono::steady_clock::now() + values_time;
   std::size_t done = 1;
+  std::size_t bytes = 0;
   // What others do would come between the values of a client that hears of it.
   for (; done < args.size() && (c.mirror || more_fits(c, until)); ++done)
-    next_value(c, args[done].bytes(), s->bytes);
+    next_value(c, args[done].bytes(), bytes);
   if (done == args.size()) return;
   // The others' turn. It holds the keys as it would hold an answer.
   promised_ = true;
-  s->failed = failed_;
+  auto s = std::make_shared<multi_get>(
+      multi_get{c.weak_from_this(), row_, since_, copy_, failed_, bytes});
   for (auto& key : args.subspan(done)) {
     c.gathered.push_back(static_cast<char>(key.size()));
     c.gathered.append(key.text());

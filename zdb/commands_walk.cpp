@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -14,7 +15,6 @@ namespace {
 constexpr std::size_t prefix_bytes_max = 1 << 20;
 /// What one page of it may add.
 constexpr std::size_t page_bytes_max = 1 << 20;
-constexpr std::chrono::milliseconds memory_pause{20};
 
 /// Into no more memory than it takes: a string that grows by itself takes twice that.
 void add_keys(std::string& to, const std::vector<found_key>& items) {
@@ -28,6 +28,16 @@ void add_keys(std::string& to, const std::vector<found_key>& items) {
     all.append(item.key).append("\r\n");
   }
   to = std::move(all);
+}
+
+/// The answer to SCAN and RSCAN.
+std::string page_text(const name_space::page& page) {
+  auto text = fmt::format("*2\r\n${}\r\n{}\r\n*{}\r\n", page.cursor.size(), page.cursor,
+                          page.items.size());
+  for (auto& item : page.items)
+    fmt::format_to(std::back_inserter(text), "*3\r\n${}\r\n{}\r\n:{}\r\n:{}\r\n", item.key.size(),
+                   item.key, item.length, item.timestamp);
+  return text;
 }
 
 bool is_word(std::string_view given, std::string_view word) {
@@ -73,17 +83,13 @@ void commands::walk(client& c, arguments args, scan_order order) {
     s->walking = order;
     s->reply = promise_answer(c);
     c.blocked = true;
-    return in_turn(s->reply.who, [this, s] { go_on(s); });
+    return again(s);
   }
-  c.out.array(2);
-  c.out.bulk(page->cursor);
-  c.out.array(page->items.size());
-  for (auto& item : page->items) {
-    c.out.array(3);
-    c.out.bulk(item.key);
-    c.out.integer(item.length);
-    c.out.integer(item.timestamp);
-  }
+  c.out.add(page_text(*page));
+}
+
+void commands::again(const scan_ptr& s, std::chrono::milliseconds pause) {
+  in_turn(s->reply.who, [this, s] { go_on(s); }, pause);
 }
 
 void commands::go_on_walking(const scan_ptr& s) {
@@ -96,7 +102,7 @@ void commands::go_on_walking(const scan_ptr& s) {
   if (s->space->removed) return end(fmt::format("-{}\r\n", removed_text));
   if (!s->space->served()) return end(fmt::format("-{}\r\n", not_served_text));
   if (env_.fits && !env_.fits(page_bytes_max))
-    return in_turn(s->reply.who, [this, s] { go_on(s); }, memory_pause);
+    return again(s, memory_pause);
   auto page = s->space->scan(as_bytes(s->cursor), *s->walking);
   if (!page.ok()) {
     end("-Internal Error\r\n");
@@ -105,16 +111,9 @@ void commands::go_on_walking(const scan_ptr& s) {
   if (page->cursor.empty()) return end("-No more data\r\n");
   if (page->items.empty()) {
     s->cursor = std::move(page->cursor);
-    return in_turn(s->reply.who, [this, s] { go_on(s); });
+    return again(s);
   }
-  auto text = fmt::format("*2\r\n${}\r\n", page->cursor.size()) + page->cursor +
-              fmt::format("\r\n*{}\r\n", page->items.size());
-  for (auto& item : page->items) {
-    text += fmt::format("*3\r\n${}\r\n", item.key.size());
-    text.append(item.key);
-    text += fmt::format("\r\n:{}\r\n:{}\r\n", item.length, item.timestamp);
-  }
-  end(text);
+  end(page_text(*page));
 }
 
 void commands::kscan(client& c, arguments args) {
@@ -153,7 +152,7 @@ void commands::go_on(const scan_ptr& s) {
   };
   if (env_.fits && !env_.fits(page_bytes_max)) {
     if (s->count > 0) return give(true);
-    return in_turn(s->reply.who, [this, s] { go_on(s); }, memory_pause);
+    return again(s, memory_pause);
   }
   auto page = s->space->scan_prefix(as_bytes(s->prefix), as_bytes(s->cursor));
   if (!page.ok())
@@ -165,7 +164,7 @@ void commands::go_on(const scan_ptr& s) {
   auto more = !page->cursor.empty();
   if (more) s->cursor = page->cursor;
   if (more && keys.size() < prefix_bytes_max) {
-    return in_turn(s->reply.who, [this, s] { go_on(s); });
+    return again(s);
   }
   if (s->count == 0) return end("-No keys match\r\n");
   give(more);

@@ -4,6 +4,7 @@ A Sandbox has its own HOME, XDG directories and local grid; whatever it started 
 directory in /proc and ended by pid, and whatever it mounted is unmounted, also when a test fails. Nothing waits by sleeping
 a fixed time: wait_for() polls a condition up to a deadline and says what it saw last.
 """
+import hashlib
 import json
 import os
 import pathlib
@@ -125,6 +126,12 @@ class Sandbox:
                 return s
             raise Failed(json.dumps({k: s[k] for k in ("state", "conditions", "volume", "nodes")}))
         return wait_for("Ready with nothing at risk", ready, timeout, 0.2)
+
+    def same_from_nodes(self, files):
+        """`files`: path to the SHA-256 of what was written. Read back with every cache empty."""
+        self.run("cache", "drop")
+        for path, digest in files.items():
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, f"{path.name}, from the nodes"
 
     @property
     def spec(self):

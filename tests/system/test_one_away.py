@@ -105,9 +105,7 @@ with Sandbox(sys.argv[1], "oneaway") as box:
         os.kill(stopped, signal.SIGCONT)
     s = box.wait_ready(redundancy=2)
     assert sorted(n["id"] for n in s["nodes"]) == ids
-    box.run("cache", "drop")
-    for path, digest in files.items():
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, f"{path.name}, from the nodes"
+    box.same_from_nodes(files)
     box.run("destroy", "--confirm", "oneaway")
 print(f"{total // MIB} MiB through a log of {LOG // MIB} MiB with one node away: {away / MIB:.0f} MiB/s, at first {total / unnoticed / MIB:.0f} ({before / MIB:.0f} before), "
       f"the log held {watch.most // MIB} MiB at most")

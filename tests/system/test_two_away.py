@@ -62,9 +62,7 @@ with Sandbox(sys.argv[1], "twoaway") as box:
     assert len({n["id"] for n in s["nodes"]} - ids) == 2, s["nodes"]
     assert slow, f"the log held {held // MIB} MiB only: nobody was slowed"
     assert statistics.median(slow) > 2 * statistics.median(fast), (slow, fast)
-    box.run("cache", "drop")
-    for path, digest in files.items():
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, f"{path.name}, from the nodes"
+    box.same_from_nodes(files)
     box.run("destroy", "--confirm", "twoaway")
 print(f"{len(files) * FILE // MIB} MiB through a log of {LOG // MIB} MiB with two nodes away until they were replaced: it held {held // MIB} MiB, "
       f"{statistics.median(fast):.2f} s a file, {statistics.median(slow):.2f} s above half of it")

@@ -9,7 +9,7 @@ import threading
 import time
 
 from harness import Failed, wait_for
-from zdb_client import Server, ZdbError
+from zdb_client import Server, ZdbError, ended_after
 
 QS = sys.argv[1]
 MANY, KEPT, OTHERS = 1000, 37, 3
@@ -84,7 +84,7 @@ def fine(replies, expected, what):
 
 with tempfile.TemporaryDirectory(prefix="qs-zdb-many-") as tmp:
     server = Server(QS, pathlib.Path(tmp) / "data")
-    try:
+    with ended_after(lambda: server):
         tenants = [Tenant(server, i) for i in range(OTHERS)]
         idle, begin_rss = on_disk(server), rss_anon(server)
         for t in tenants:
@@ -137,10 +137,5 @@ with tempfile.TemporaryDirectory(prefix="qs-zdb-many-") as tmp:
         for n in kept:
             assert c.call("SELECT", n) == b"OK" and c.call("GET", b"key") == n + VALUE
         assert server.kill(15) == 0
-    except BaseException:
-        print(server.log.read_text(errors="replace")[-4000:], file=sys.stderr)
-        raise
-    finally:
-        server.kill()
 print(f"{MANY} namespaces in {took:.1f} s beside {sum(t.rounds for t in tenants)} rounds of others (slowest SET {max(t.slowest for t in tenants) * 1000:.0f} ms): "
       f"{most_fds} descriptors, {(most_rss - begin_rss) >> 20} MiB; {full >> 20} MiB on disk, {left >> 20} afterwards")

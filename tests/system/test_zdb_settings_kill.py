@@ -9,7 +9,7 @@ import threading
 import time
 
 from harness import Failed
-from zdb_client import Server
+from zdb_client import Server, ended_after
 
 ROUNDS = 60
 SPACES = [b"alpha", b"beta", b"gamma"]
@@ -113,7 +113,7 @@ under_way = 0
 with tempfile.TemporaryDirectory(prefix="qs-zdb-settings-") as tmp:
     spaces = [Space(n) for n in SPACES]
     server = Server(qs, pathlib.Path(tmp) / "data")
-    try:
+    with ended_after(lambda: server):
         client = server.connect()
         for s in spaces:
             assert client.call("NSNEW", s.name) == b"OK"
@@ -145,11 +145,6 @@ with tempfile.TemporaryDirectory(prefix="qs-zdb-settings-") as tmp:
         # What is not known as an answer is not there as a file either: nothing half written is left beside the settings.
         left = sorted({p.name for p in (server.data / "namespaces").rglob("*") if not re.fullmatch(r"names|namespace|synced|[0-9a-f]{8}(\.data)?", p.name)})
         assert server.kill(15) == 0
-    except BaseException:
-        print(server.log.read_text(errors="replace")[-4000:], file=sys.stderr)
-        raise
-    finally:
-        server.kill()
 acknowledged = sum(s.acknowledged for s in spaces)
 assert not left, left
 assert acknowledged > 200, f"only {acknowledged} changes were acknowledged"

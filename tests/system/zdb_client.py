@@ -1,9 +1,11 @@
 """A zdb server in a process of its own and a RESP client, for the system tests."""
+import contextlib
 import os
 import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 from harness import Failed
@@ -109,3 +111,15 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def ended_after(server):
+    """`server()`: the one that runs then, which tests start anew. Killed at the end; its log is shown if the test fails."""
+    try:
+        yield
+    except BaseException:
+        print(server().log.read_text(errors="replace")[-4000:], file=sys.stderr)
+        raise
+    finally:
+        server().kill()

@@ -229,41 +229,6 @@ TEST_CASE("answers that wait for the disk count, also when their client is gone"
   CHECK(eventually([&] { return held() < 1U << 20U; }));
 }
 
-TEST_CASE("one sync serves all who ask while another is under way") {
-  temporary_directory dir;
-  auto o = local_options(dir.path);
-  o.metrics = "127.0.0.1:0";
-  server_thread server{o};
-  auto of = [&](const char* name) { return metric(server.metrics_address(), name); };
-  // The helper thread stands still where it opens this file, until somebody reads it.
-  auto mark = o.data / "namespaces" / "00000001" / "synced";
-  std::filesystem::remove(mark);
-  REQUIRE(::mkfifo(mark.c_str(), 0600) == 0);
-  auto set_and_sync = [&](raw_socket& s, std::string_view key) {
-    s.send(command({"SET", key, "v"}) + command({"SYNC"}));
-  };
-  raw_socket first{server.address()};
-  set_and_sync(first, "first");
-  REQUIRE(eventually([&] { return of("zdb_sync_waiters") == 1; }));
-  CHECK(of("zdb_syncs_total") == 0);
-  constexpr unsigned many = 100;
-  std::vector<std::unique_ptr<raw_socket>> all;
-  for (unsigned i = 0; i < many; ++i) {
-    all.push_back(std::make_unique<raw_socket>(server.address()));
-    set_and_sync(*all.back(), fmt::format("{:03}", i));
-  }
-  // Each has written something that the one under way does not bring to the disk.
-  REQUIRE(eventually([&] { return of("zdb_sync_waiters") == 1 + many; }));
-  unique_fd reader{::open(mark.c_str(), O_RDONLY | O_NONBLOCK)};
-  REQUIRE(reader.valid());
-  CHECK(first.receive(16) == "$5\r\nfirst\r\n+OK\r\n");
-  for (unsigned i = 0; i < many; ++i)
-    REQUIRE(all[i]->receive(14) == fmt::format("$3\r\n{:03}\r\n+OK\r\n", i));
-  CHECK(of("zdb_syncs_total") == 2);
-  first.talk(command({"SYNC"}), "+OK\r\n"); // nothing to do
-  CHECK(of("zdb_syncs_total") == 2);
-}
-
 TEST_CASE("keys of KSCANs count; where memory has run out they end earlier, with a cursor") {
   quiet no_log;
   temporary_directory dir;
